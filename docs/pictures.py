@@ -1,0 +1,87 @@
+"""Make the pictures of the documentation: `python docs/pictures.py`."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import numpyro.distributions as dist
+from jax.scipy.stats import norm
+
+import variate as vt
+from variate.programs import At, replay, simulate
+
+IMAGES = Path(__file__).parent / "images"
+INK, BLUE, ORANGE, GREEN = "#222222", "#2b6cb0", "#d9622b", "#2f855a"
+
+
+def axes(xlabel: str, ylabel: str) -> plt.Axes:
+    mpl.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
+    figure, one = plt.subplots(figsize=(8, 4), dpi=150, layout="constrained")
+    figure.patch.set_facecolor("white")
+    one.set(xlabel=xlabel, ylabel=ylabel)
+    return one
+
+
+def programs() -> None:
+    def walk(key, drift):
+        def step(position, key):
+            position = position + vt.draw(key, dist.Normal(drift, 1.0), name="step")
+            return position, position
+
+        return jax.lax.scan(step, 0.0, jax.random.split(key, 60))[1]
+
+    key = jax.random.key(1)
+    one = axes("step", "position")
+    for value in (-12.0, -6.0, 6.0, 12.0):
+        one.plot(replay(walk, {"step": At((20,), value)})(key, 0.1), color=ORANGE, alpha=0.6, lw=1.2)
+    one.plot(simulate(walk)(key, 0.1).result, color=BLUE, lw=2)
+    one.axvline(20, color=INK, lw=0.8, ls=":")
+    one.text(21, one.get_ylim()[1] * 0.93, "step 20 replaced", color=ORANGE)
+    one.figure.savefig(IMAGES / "programs.png")
+
+
+def estimates() -> None:
+    paths, block, looks = 400, 32, 160
+    samples = jax.random.bernoulli(jax.random.key(3), 0.2, (paths, looks * block)).astype(jnp.float32)
+    n = block * np.arange(1, looks + 1)
+    mean = np.cumsum(samples, axis=1)[:, n - 1] / n
+    spread = np.sqrt(mean * (1 - mean) / n)
+    rule = vt.StdErr(1e-9, min_samples=1)
+    widened = jax.vmap(lambda m, s, k: rule.assess(vt.Estimate(m, s, k)).stderr)
+    sequence = np.asarray(widened(jnp.asarray(mean[0]), jnp.asarray(spread[0]), jnp.asarray(n))) / spread[0]
+    one = axes("draws", "runs whose interval has missed so far")
+    for name, width, colour in (("95% interval, looked at again and again", 1.0, ORANGE), ("vt.StdErr", sequence, BLUE)):
+        missed = np.abs(mean - 0.2) > 1.96 * width * spread
+        one.plot(n, np.maximum.accumulate(missed, axis=1).mean(axis=0), color=colour, lw=2, label=name)
+    one.axhline(0.05, color=INK, lw=0.8, ls=":")
+    one.set(xscale="log", ylim=(0, None))
+    one.legend(frameon=False, loc="upper left")
+    one.figure.savefig(IMAGES / "estimates.png")
+
+
+def gradients() -> None:
+    def probability(key, mu):
+        return jnp.where(vt.draw(key, dist.Normal(mu, 1.0)) > 0, 1.0, 0.0)
+
+    def plain(mu, key):
+        return jnp.where(mu + jax.random.normal(key) > 0, 1.0, 0.0)
+
+    places = jnp.linspace(-3, 3, 25)
+    keys = jax.random.split(jax.random.key(0), len(places))
+    found = jax.vmap(vt.grad(probability, num_samples=1000))(keys, places)
+    fine = np.linspace(-3.2, 3.2, 200)
+    one = axes(r"$\mu$", r"$\frac{d}{d\mu}\,P(z > 0)$")
+    one.plot(fine, norm.pdf(fine), color=INK, lw=1.2, label="exact")
+    one.errorbar(places, found.value, 1.96 * found.stderr, fmt="o", color=BLUE, ms=4, lw=1.2, label="vt.grad, 95%")
+    one.plot(places, jax.vmap(jax.grad(plain))(places, keys), "x", color=ORANGE, ms=6, label="jax.grad")
+    one.legend(frameon=False)
+    one.figure.savefig(IMAGES / "gradients.png")
+
+
+if __name__ == "__main__":
+    IMAGES.mkdir(exist_ok=True)
+    for picture in (programs, estimates, gradients):
+        picture()

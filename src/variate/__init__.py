@@ -1,0 +1,15 @@
+"""Random sampling on JAX: draw, estimate with an error bar, differentiate through the randomness."""
+
+from variate import estimates as estimates
+from variate import gradients as gradients
+from variate import programs as programs
+from variate.estimates import Estimate as Estimate
+from variate.estimates import StdErr as StdErr
+from variate.estimates import expect as expect
+from variate.gradients import BiasedGradientError as BiasedGradientError
+from variate.gradients import explain as explain
+from variate.gradients import grad as grad
+from variate.gradients import value_and_grad as value_and_grad
+from variate.programs import draw as draw
+
+__version__ = "0.1.0"

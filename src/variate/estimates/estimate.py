@@ -1,0 +1,101 @@
+"""A number and how far it may be from the truth."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+from scipy import special
+
+from variate.checks import check_fraction
+
+from .printing import text_of
+
+
+def _count(value: Any) -> Array:
+    return jnp.asarray(value, dtype=int)
+
+
+def _flag(value: Any) -> Array:
+    return jnp.asarray(value, dtype=bool)
+
+
+class Estimate(eqx.Module):
+    r"""An expectation estimated from draws: $\hat\mu$, and the standard error of $\hat\mu$.
+
+    Prints as `value ± stderr`, with whatever there is to be warned of. Under `vmap` every field gains an axis.
+
+    Raises `ValueError` when `value` and `stderr` differ in structure.
+    """
+
+    value: PyTree[Array]
+    stderr: PyTree[Array] | None  # of the value's structure; None: there is no error bar
+    num_samples: Int[Array, "*batch"] = eqx.field(converter=_count)
+    converged: Bool[Array, "*batch"] = eqx.field(converter=_flag, default=True)  # finite, and as accurate as asked for
+    nonfinite: Int[Array, "*batch"] = eqx.field(converter=_count, default=0)  # draws with a NaN or an infinity
+    degrees: float | int | None = eqx.field(static=True, default=None)  # of freedom of Student's t; None: normal
+    biased: bool = eqx.field(static=True, default=False)  # the value misses the truth however many the draws
+
+    def __check_init__(self) -> None:
+        value, stderr = jax.tree.structure(self.value), jax.tree.structure(self.stderr)
+        if self.stderr is not None and value != stderr:
+            raise ValueError(f"value and stderr must have one structure, got {value} and {stderr}")
+
+    def interval(self, level: float = 0.95) -> tuple[PyTree[Float[Array, "..."]], PyTree[Float[Array, "..."]]]:
+        """The ends of the central interval that covers the truth with probability `level`, for each coordinate alone.
+
+        Quantiles are Student's where `degrees` is known and the normal's elsewhere, so the level is exact for normal
+        draws and holds for others as their mean becomes normal. It is the wrong bar for several coordinates at once
+        (raise the level to 1 - (1 - level)/d), and it knows nothing of a bias.
+
+        Raises `ValueError` when there are no standard errors, or `level` is not between 0 and 1.
+        """
+        level = check_fraction("level", level)
+        if self.stderr is None:
+            raise ValueError("this estimate has no interval, for it was made without standard errors")
+        upper = (1 + level) / 2
+        quantile = float(special.ndtri(upper) if self.degrees is None else special.stdtrit(self.degrees, upper))
+        low = jax.tree.map(lambda value, error: value - quantile * error, self.value, self.stderr)
+        high = jax.tree.map(lambda value, error: value + quantile * error, self.value, self.stderr)
+        return low, high
+
+    def merge(self, other: "Estimate") -> "Estimate":
+        """The estimate from both sets of draws, when the two are independent.
+
+        Values are averaged in proportion to `num_samples`, and the variances of the two means add up accordingly.
+        Not for two estimates from one key, and not for choosing the better of two.
+
+        Raises `ValueError` when the values differ in structure or shapes.
+        """
+        mine, theirs = _shapes(self.value), _shapes(other.value)
+        if mine != theirs:
+            raise ValueError(f"only estimates of the same shapes merge, got {mine} and {theirs}")
+        total = self.num_samples + other.num_samples
+        share, rest = self.num_samples / total, other.num_samples / total
+
+        def average(a: Array, b: Array) -> Array:
+            return share.astype(a.dtype) * a + rest.astype(a.dtype) * b
+
+        def add_errors(a: Array, b: Array) -> Array:
+            return jnp.hypot(share.astype(a.dtype) * a, rest.astype(a.dtype) * b)
+
+        without_errors = self.stderr is None or other.stderr is None
+        return Estimate(
+            jax.tree.map(average, self.value, other.value),
+            None if without_errors else jax.tree.map(add_errors, self.stderr, other.stderr),
+            total,
+            self.converged & other.converged,
+            self.nonfinite + other.nonfinite,
+            None if self.degrees is None or other.degrees is None else self.degrees + other.degrees,
+            self.biased or other.biased,
+        )
+
+    def __repr__(self) -> str:
+        return text_of(self)
+
+    __str__ = __repr__
+
+
+def _shapes(tree: PyTree[Array]) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.shape, tree)

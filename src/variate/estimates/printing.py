@@ -1,0 +1,92 @@
+"""Estimates as text: no more digits than the error bar supports, and every warning that applies."""
+
+import math
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from variate.checks import describe
+
+if TYPE_CHECKING:
+    from .estimate import Estimate
+
+_SHOWN = 8  # elements of an array, above which only its ends are printed
+
+
+class _Text:
+    """Prints as it is inside any container, where a string would be quoted."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def text_of(estimate: "Estimate") -> str:
+    """One line where the value is a number, `0.7431 ± 0.0213 (n=4096)`; the value's own structure where it is not."""
+    if not all(_is_concrete(leaf) for leaf in jax.tree.leaves(estimate)):
+        shapes = jax.tree.map(lambda leaf: _Text(describe(leaf)), estimate.value)
+        return f"Estimate of {shapes!r} (traced)"
+    if estimate.stderr is None:
+        body = jax.tree.map(lambda value: _Text(_array(value, None)), estimate.value)
+    else:
+        body = jax.tree.map(lambda value, error: _Text(_array(value, error)), estimate.value, estimate.stderr)
+    return f"{body!r} ({', '.join(_notes(estimate))})"
+
+
+def _notes(estimate: "Estimate") -> list[str]:
+    low, high = int(np.min(estimate.num_samples)), int(np.max(estimate.num_samples))
+    notes = [f"n={low}" if low == high else f"n={low} to {high}"]
+    if estimate.stderr is None:
+        notes.append("no error bar")
+    if estimate.biased:
+        notes.append("biased")
+    if not np.all(estimate.converged):
+        notes.append("not converged")
+    if np.any(estimate.nonfinite):
+        notes.append(f"{np.sum(estimate.nonfinite)} of {np.sum(estimate.num_samples)} draws not finite")
+    return notes
+
+
+def _array(value: Any, error: Any) -> str:
+    # NumPy abbreviates arrays of numbers only, and a complex number is the one that holds a pair.
+    pairs = np.empty(np.shape(value), complex)
+    pairs.real = np.asarray(value, float)
+    pairs.imag = 0.0 if error is None else np.asarray(error, float)
+
+    def show(pair: np.complexfloating) -> str:
+        return f"{pair.real:.6g}" if error is None else _number(float(pair.real), float(pair.imag))
+
+    if pairs.ndim == 0:
+        return show(pairs[()])
+    long = pairs.size > _SHOWN
+    lines = np.array2string(
+        pairs.ravel() if long else pairs,
+        threshold=_SHOWN,
+        edgeitems=2,
+        separator=", ",
+        formatter={"complexfloat": show},
+    )
+    text = " ".join(lines.split())
+    return f"{text} of shape {pairs.shape}" if long else text
+
+
+def _number(value: float, error: float) -> str:
+    """The error to three digits, the value to the same decimals."""
+    if not (math.isfinite(value) and math.isfinite(error) and error > 0):
+        return f"{value:.6g} ± {error:.3g}"
+    rounded = Decimal(f"{error:.2e}")
+    exponent = max(Decimal(value).adjusted() if value else rounded.adjusted(), rounded.adjusted())
+    scale = 0 if -4 <= exponent < 7 else exponent
+    decimals = 2 - rounded.adjusted() + scale
+    numbers = [round(Decimal(x).scaleb(-scale), decimals) for x in (value, rounded)]
+    text = " ± ".join(f"{x:.{max(decimals, 0)}f}" for x in numbers)
+    return f"({text})e{scale}" if scale else text
+
+
+def _is_concrete(leaf: Any) -> bool:
+    return not isinstance(leaf, Tracer | jax.ShapeDtypeStruct)

@@ -1,0 +1,98 @@
+"""When there are draws enough: rules that keep the error bar honest although they look again and again."""
+
+import dataclasses
+import math
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+from scipy import special
+
+from variate.checks import check_fraction, check_positive, check_positive_int
+from variate.trees import all_of
+
+from .estimate import Estimate
+
+
+@runtime_checkable
+class StoppingRule(Protocol):
+    """What `expect(until=...)` asks after every block of draws. A rule is hashable, and traceable by JAX."""
+
+    def assess(self, estimate: Estimate, /) -> Estimate:
+        """The estimate as it would be reported if sampling stopped now; `converged` tells whether it may.
+
+        `estimate` is a fold's, with the standard error of a number of samples fixed in advance. The one returned must
+        have an error bar that is right at the moment, itself random, at which this rule stops.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class StdErr:
+    r"""Stop when every coordinate's standard error is at most $\max(\mathrm{absolute}, \mathrm{relative}\,|\hat\mu|)$.
+
+    A plain error bar looked at again and again is too short at the moment when it happens to look good. Here
+    $\hat\mu_t \pm w_t$ is an asymptotic confidence sequence: it covers the truth at all $t$ at once with probability
+    `level`, hence at the one where sampling stops,
+
+    $$w_t = \hat\sigma_t \sqrt{\frac{t\rho^2 + 1}{t^2\rho^2} \log\frac{t\rho^2 + 1}{\alpha^2}},
+      \qquad \alpha = 1 - \mathrm{level}.$$
+
+    The reported `stderr` is $w_t$ over the normal quantile of `level`, so that `interval(level)` is this sequence; at
+    higher levels the interval is longer than need be, at lower ones not guaranteed.
+
+    `expected_samples` tunes $\rho$: the sequence is valid everywhere and tightest there, where it costs 2.4 times the
+    draws of a number fixed in advance; from a tenth of it to a thousandfold, up to 4 times.
+
+    No look is taken before `min_samples` draws: by then an event that was never seen is likely rarer than 3 in that
+    many. Raise it for rare events and heavy tails, where means become normal late; for a number of samples that is
+    known in advance `num_samples` is cheaper. `relative` alone never stops where the truth is 0.
+
+    Raises `ValueError` when neither tolerance is given, one is not positive, or `level` is not between 0 and 1.
+
+    Source: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024), Time-uniform central limit theory and asymptotic
+    confidence sequences, Ann. Statist. 52(6), 2613-2640, theorem 2.2 (the normal mixture of Robbins 1970).
+    """
+
+    absolute: float | None = None
+    _: dataclasses.KW_ONLY
+    relative: float | None = None
+    level: float = 0.95
+    expected_samples: int = 10_000
+    min_samples: int = 1_000
+
+    def __post_init__(self) -> None:
+        if self.absolute is None and self.relative is None:
+            raise ValueError("StdErr needs a tolerance: StdErr(1e-3), StdErr(relative=0.01), or both")
+        for name in ("absolute", "relative"):
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
+        check_fraction("level", self.level)
+        check_positive_int("expected_samples", self.expected_samples)
+        check_positive_int("min_samples", self.min_samples)
+
+    def assess(self, estimate: Estimate) -> Estimate:
+        stderr = jax.tree.map(lambda error: error * self._widening(estimate.num_samples, error.dtype), estimate.stderr)
+        enough = all_of(jax.tree.map(self._within, estimate.value, stderr))
+        return Estimate(
+            estimate.value,
+            stderr,
+            estimate.num_samples,
+            estimate.converged & enough & (estimate.num_samples >= max(self.min_samples, 2)),
+            estimate.nonfinite,
+            biased=estimate.biased,
+        )
+
+    def _within(self, value: Array, stderr: Array) -> Bool[Array, "..."]:
+        absolute = jnp.asarray(self.absolute or 0.0, value.dtype)
+        return stderr <= jnp.maximum(absolute, (self.relative or 0.0) * jnp.abs(value))
+
+    def _widening(self, num_samples: Array, dtype: jnp.dtype) -> Array:
+        """The length of the confidence sequence over that of the interval for a number of samples fixed in advance."""
+        log_alpha = math.log1p(-self.level)
+        # The minimum of w_t over ρ² at t = expected_samples solves x + 1 = α² exp(x) for x = t ρ².
+        x_expected = -special.lambertw(-math.exp(2 * log_alpha - 1), k=-1).real - 1
+        x = num_samples.astype(dtype) * float(x_expected / self.expected_samples)
+        quantile = float(special.ndtri((1 + self.level) / 2))
+        return jnp.sqrt((1 + 1 / x) * (jnp.log1p(x) - 2 * log_alpha)) / quantile

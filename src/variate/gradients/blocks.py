@@ -1,0 +1,229 @@
+"""The samples of a gradient, run block by block, and the estimates that their moments make."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Key
+
+from variate import trees
+from variate.estimates import Estimate, Moments
+from variate.estimates.moments import Spread, is_spread
+from variate.gradients import samples
+from variate.gradients.orders import last
+from variate.gradients.score import LeaveOneOut, Score
+from variate.gradients.staged import Derivation, Request, derive, is_place
+from variate.gradients.surrogate import Run, baselines, run, surrogate
+from variate.programs import validity
+
+# How many samples estimate the part of a gradient that leave-one-out correlates, which only corrects a standard error.
+_CORRELATED = 4
+
+
+class Block(NamedTuple):
+    """What a block of samples leaves; blocks are independent of each other."""
+
+    value: Moments
+    gradient: Moments  # of a list over outputs of lists over differentiated numbers
+    correlation: Any  # n (n - 1) Cov(g_s, g_r) of two samples of one block, in the structure of the gradient
+    invalid: dict[int, Array]
+
+
+def differentiate(request: Request, static: trees.Static, key: Any, numbers: list[Any], checked: bool) -> Any:
+    """The estimates of one call, and, if `checked`, how often each draw met parameters out of range."""
+    derivation = derive(request, static, key, numbers)
+    args = trees.join(numbers, static)[1]
+    total, auxiliary, start = None, [], 0
+    for size, count in _block_sizes(request.num_samples, request.block_size):
+        one = functools.partial(_block, derivation, numbers, args, key, size, checked)
+        first, aux = one(jnp.asarray(start))
+        total = first if total is None else _merge(total, first)
+        auxiliary.append(aux)
+        if count > 1:
+            starts = start + size * jnp.arange(1, count)
+            total, aux = lax.scan(lambda carry, at, one=one: _step(carry, one(at)), total, starts)
+            auxiliary.append([x.reshape(-1, *x.shape[2:]) for x in aux])
+        start += size * count
+    assert total is not None
+    value, gradient = _read(derivation, total)
+    if request.has_aux:
+        leaves = [jnp.concatenate(parts) for parts in zip(*auxiliary, strict=True)]
+        value = (value, jax.tree.unflatten(jax.tree.structure(derivation.auxiliary), leaves))
+    return (value, gradient), total.invalid
+
+
+def _step(carry: Block, found: tuple[Block, Any]) -> tuple[Block, Any]:
+    return _merge(carry, found[0]), found[1]
+
+
+def _merge(a: Block, b: Block) -> Block:
+    correlation, invalid = jax.tree.map(jnp.add, (a.correlation, a.invalid), (b.correlation, b.invalid))
+    return Block(a.value.merge(b.value), a.gradient.merge(b.gradient), correlation, invalid)
+
+
+def _block_sizes(total: int, block: int) -> list[tuple[int, int]]:
+    """Sizes of blocks as equal as can be, with how often each occurs."""
+    blocks = -(-total // block)
+    small, larger = divmod(total, blocks)
+    return [(size, count) for size, count in ((small + 1, larger), (small, blocks - larger)) if count]
+
+
+def _block(
+    derivation: Derivation,
+    numbers: list[Any],
+    args: Any,
+    key: Key[Array, ""],
+    size: int,
+    checked: bool,
+    start: Array,
+) -> tuple[Block, list[Array]]:
+    """One block, and its auxiliary outputs."""
+    errors = derivation.request.stderr
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(start + jnp.arange(size))
+    values, gradients, auxiliary, pull, cotangents = sampled(derivation, numbers, args, keys)
+    if errors:
+        gradient = _spread(gradients, size)
+        correlation = _correlation(derivation, pull, cotangents, gradients, size)
+    else:
+        mean = jax.tree.map(lambda x: x / size, gradients)
+        gradient = jax.tree.map(lambda x: Spread(x, jnp.zeros_like(x), jnp.zeros_like(x)), mean)
+        correlation = None
+    count, none = jnp.asarray(size), jnp.asarray(0)
+    moments = Moments(count, none, gradient)
+    invalid = _invalid(derivation, keys, numbers) if checked else {}
+    return Block(Moments.of_rows(values), moments, correlation, invalid), auxiliary
+
+
+def sampled(
+    derivation: Derivation, numbers: list[Any], args: Any, keys: Key[Array, " n"], redrawn: int | None = None
+) -> tuple[list[Array], list[Array], list[Array], Callable, Run]:
+    """Values, gradients and auxiliary outputs of runs that are each other's baselines; and what made the gradients."""
+    plan = derivation.plan
+
+    def once(key: Key[Array, ""], moved: Sequence[Array]) -> tuple[Run, list[Any]]:
+        changed = dict(zip(derivation.moved, moved, strict=True))
+        return run(plan, [key, *(changed.get(i, number) for i, number in enumerate(numbers))], redrawn)
+
+    mode = samples.each if derivation.request.stderr else samples.together
+    runs, auxiliary, pull = mode(once, keys, [numbers[i] for i in derivation.moved])
+    fixed = baselines(plan, runs, args, len(keys))
+    values, cotangents = jax.vmap(functools.partial(_cotangents, plan))(runs, fixed)
+    return values, _for_each_component(pull, cotangents, derivation), auxiliary, pull, cotangents
+
+
+def _cotangents(plan: Any, one: Run, fixed: Any) -> tuple[list[Array], Run]:
+    """Outputs of one run, and the cotangents of all that it left, with a leading axis over the outputs' entries."""
+    totals, pull = jax.vjp(lambda run: surrogate(plan, run, fixed), one)
+    if len(totals) == 1 and totals[0].ndim == 0:
+        return totals, jax.tree.map(lambda x: x[None], pull([jnp.ones_like(totals[0])])[0])
+    sizes = [total.size for total in totals]
+    rows = jnp.split(jnp.eye(sum(sizes)), [sum(sizes[:i]) for i in range(1, len(sizes))], axis=1)
+    basis = [row.reshape(-1, *total.shape).astype(total.dtype) for row, total in zip(rows, totals, strict=True)]
+    return totals, jax.vmap(lambda unit: pull(unit)[0])(basis)
+
+
+def _for_each_component(pull: Callable, cotangents: Run, derivation: Derivation, *options: Any) -> list[Array]:
+    """Gradients [..., entries of the outputs, *number] of each differentiated number."""
+    if sum(_size(leaf) for leaf in jax.tree.leaves(derivation.result)) == 1:
+        gradients = pull(jax.tree.map(lambda x: x[:, 0], cotangents), *options)
+        axis = 1 if derivation.request.stderr else 0
+        return [jnp.expand_dims(gradient, axis) for gradient in gradients]
+    axis = 1 if derivation.request.stderr else 0
+    return jax.vmap(lambda cotangent: pull(cotangent, *options), in_axes=1, out_axes=axis)(cotangents)
+
+
+def _size(leaf: Any) -> int:
+    return functools.reduce(lambda a, b: a * b, leaf.shape, 1)
+
+
+def _spread(gradients: list[Array], size: int) -> list[Spread]:
+    def spread(rows: Array) -> Spread:
+        mean = jnp.mean(rows, axis=0, keepdims=True)
+        return Spread(mean[0], jnp.zeros_like(mean[0]), jnp.sum((rows - mean) ** 2, axis=0))
+
+    return [spread(rows) for rows in gradients]
+
+
+def _correlation(
+    derivation: Derivation, pull: Callable, cotangents: Run, gradients: list[Array], size: int
+) -> list[Array]:
+    r"""$n (n - 1)\,\mathrm{Cov}(g_s, g_r)$ within a block of $n$ samples that are each other's baselines.
+
+    With leave-one-out two samples share a cost each in the other's baseline, so that their covariance is
+    $(g^{score} / (n - 1))^2$, the squared part of the gradient that the scores contribute, where its draws reach the
+    same terms; estimated free of bias from that part alone, then held above zero.
+    """
+    linked = [
+        g for g in derivation.plan.groups if isinstance(g.rule, Score) and isinstance(g.rule.baseline, LeaveOneOut)
+    ]
+    if not linked or size < 2:
+        return [jnp.zeros_like(gradient[0]) for gradient in gradients]
+    if derivation.direct or len(linked) < len(derivation.plan.groups):
+        sites = {site for group in linked for site in group.sites}
+        scores = {i: x if i in sites else jnp.zeros_like(x) for i, x in cotangents.log_probs.items()}
+        rest = jax.tree.map(jnp.zeros_like, (cotangents.terms, cotangents.replayed))
+        gradients = _for_each_component(pull, Run(rest[0], scores, rest[1]), derivation, min(size, _CORRELATED))
+    count = gradients[0].shape[0]
+
+    def squared(rows: Array) -> Array:
+        return jnp.maximum(jnp.mean(rows, axis=0) ** 2 - jnp.var(rows, axis=0, ddof=1) / count, 0)
+
+    return [squared(rows) * (size / (size - 1)) for rows in gradients]
+
+
+def _invalid(derivation: Derivation, keys: Array, numbers: list[Any]) -> dict[int, Array]:
+    program = derivation.plan.program
+    _, counts = jax.vmap(lambda key: validity.invalid_draws(program, [key, *numbers]))(keys)
+    return jax.tree.map(jnp.sum, counts)
+
+
+def _read(derivation: Derivation, total: Block) -> tuple[Estimate, Estimate]:
+    """The estimates of the value and of the gradient, in the structures that the user knows."""
+    request, value = derivation.request, total.value.read()
+    values = jax.tree.unflatten(jax.tree.structure(derivation.result), value.value)
+    n = request.num_samples
+    means = [s.center + s.mean for s in jax.tree.leaves(total.gradient.spread, is_leaf=is_spread)]
+    known = request.stderr and n > 1
+    finite = (total.value.nonfinite == 0) & jnp.all(jnp.stack([jnp.all(jnp.isfinite(mean)) for mean in means]))
+    errors, gradient_errors = None, None
+    if known:
+        errors = jax.tree.unflatten(jax.tree.structure(derivation.result), jax.tree.leaves(value.stderr))
+        spreads = jax.tree.leaves(total.gradient.spread, is_leaf=is_spread)
+        each = [
+            # No error bar is shorter than the rounding of its value.
+            jnp.hypot(
+                jnp.sqrt((spread.squares + linked) / (float(n) * (n - 1))), jnp.finfo(mean.dtype).eps * jnp.abs(mean)
+            )
+            for spread, linked, mean in zip(spreads, total.correlation, means, strict=True)
+        ]
+        gradient_errors = _arrange(derivation, lax.stop_gradient(each))
+    counts: dict[str, Any] = {"num_samples": n, "nonfinite": total.value.nonfinite, "degrees": n - 1 if known else None}
+    means = [last(mean) for mean in means] if request.order == 1 else means
+    gradient = _arrange(derivation, means)
+    return (
+        Estimate(values, errors, converged=value.converged, **counts),
+        Estimate(gradient, gradient_errors, converged=finite, biased=derivation.choice.biased, **counts),
+    )
+
+
+def _arrange(derivation: Derivation, entries: list[Array]) -> Any:
+    """Gradients [entries of the outputs, *number] of each number, as a tree of results of trees of arguments."""
+    shapes = jax.tree.leaves(derivation.result)
+    ends = [sum(_size(shape) for shape in shapes[: i + 1]) for i in range(len(shapes))]
+    places = {number: n for n, number in enumerate(derivation.moved)}
+
+    def tree(shape: Any, end: int) -> Any:
+        parts = [entry[end - _size(shape) : end].reshape(*shape.shape, *entry.shape[1:]) for entry in entries]
+        found = [
+            jax.tree.map(
+                lambda leaf: parts[places[leaf]] if is_place(leaf) else None, derivation.arguments[position - 1]
+            )
+            for position in derivation.request.positions
+        ]
+        return found[0] if derivation.request.single else tuple(found)
+
+    trees_of_results = [tree(shape, end) for shape, end in zip(shapes, ends, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(derivation.result), trees_of_results)

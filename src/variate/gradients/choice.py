@@ -1,0 +1,203 @@
+"""The rule of every draw of a program: as the user named it, else the best that is legal and affordable."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from variate.gradients.base import BiasedGradientError, Facts, Rule
+from variate.gradients.enumerate import Enumerate
+from variate.gradients.pathwise import Pathwise
+from variate.gradients.score import Score
+from variate.programs import keys, samplers
+from variate.programs.dataflow import ARGUMENT, Analysis, Break, Flow, bit
+from variate.programs.staging import Operation, Program
+
+# Enumeration is chosen unasked up to this many replays of the program, over all its draws.
+AFFORDABLE = 16
+
+
+@dataclass
+class Choice:
+    """What was chosen, and why, by the index of the draw; a rule None is a draw that needs none."""
+
+    rules: dict[int, Rule | None] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    biases: dict[int, str] = field(default_factory=dict)
+    bias: str | None = None  # of the whole gradient, where an argument meets a discontinuity
+
+    inherited: bool = False  # an estimate that the program differentiates is biased
+
+    @property
+    def biased(self) -> bool:
+        return bool(self.biases) or self.bias is not None or self.inherited
+
+
+class Chooser:
+    """Chooses the rules of one program.
+
+    Args:
+        program: the staged program.
+        inputs: which of its inputs are differentiated.
+        named: the user's rules, by the name of the draw; they come before the rules given to `draw`.
+        allow_bias: take a named rule although its gradient is biased.
+        order: the order of the derivatives that will be taken.
+    """
+
+    def __init__(
+        self, program: Program, inputs: Sequence[bool], named: Mapping[str, Rule], allow_bias: bool, order: int = 1
+    ):
+        self.program, self.allow_bias, self.order = program, allow_bias, order
+        flows = [Flow(tangent=ARGUMENT) if moved else Flow() for moved in inputs]
+        self.analysis = Analysis(program, flows, order)
+        self.named = self.by_site(named)
+        self.natures = {i: samplers.nature(draw, order) for i, draw in self.analysis.draws.items()}
+        self.shared_keys = keys.shared_keys(program)
+        self.choice = Choice()
+
+    def by_site(self, named: Mapping[str, Rule]) -> dict[int, Rule]:
+        sites = {i: draw.site for i, draw in sorted(self.analysis.draws.items()) if draw.site is not None}
+        labels: dict[str, int] = {}
+        for i, site in sites.items():
+            if site.name is not None and labels.setdefault(site.name, i) != i:
+                other = sites[labels[site.name]].source
+                raise ValueError(f"name: two draws are called {site.name!r}, at {other} and at {site.source}")
+        unknown = [name for name in named if name not in labels]
+        if unknown:
+            raise ValueError(f"rules: no draw is called {unknown[0]!r}; the named draws are {sorted(labels) or 'none'}")
+        given = {i: site.rule for i, site in sites.items() if site.rule is not None}
+        return {**given, **{labels[name]: rule for name, rule in named.items()}}
+
+    def choose(self, certified: bool = False) -> Choice:
+        """The choice; a `certified` program is a gradient that has looked at its own discontinuities."""
+        # Which draws move with what is differentiated depends on the rules of those before them, and in a loop of
+        # those after them: repeat until nothing changes. A path is followed only through draws that take it.
+        moving = ARGUMENT
+        for _ in range(2 + len(self.analysis.draws)):
+            facts = {i: self.facts(i, draw, moving) for i, draw in self.analysis.draws.items()}
+            pathwise = [i for i in facts if facts[i].moved and self.takes_path(i, facts[i])]
+            following = ARGUMENT | sum(bit(i) for i in pathwise)
+            if following == moving:
+                break
+            moving = following
+        self.affordable = AFFORDABLE
+        for i in sorted(facts):
+            self.one(i, facts[i])
+        self.whole(moving, certified)
+        return self.choice
+
+    def takes_path(self, i: int, facts: Facts) -> bool:
+        rule = self.named.get(i)
+        if rule is not None:
+            return isinstance(rule, Pathwise)
+        return Pathwise().refuse(facts) is None and Pathwise().bias(facts) is None
+
+    def facts(self, i: int, draw: Operation, moving: int) -> Facts:
+        site, nature = draw.site, self.natures[i]
+        assert site is not None
+        moved = frozenset(n for n, flow in enumerate(self.analysis.operands[i]) if flow.tangent & moving)
+        lengths = [loop.length for loop in site.loops if loop.kind in ("scan", "while")]
+        unbounded = None in lengths
+        elements = None if unbounded or nature.elements is None else nature.elements
+        for times in (*(lane.size for lane in site.lanes), *lengths):
+            elements = None if elements is None or times is None else elements * times
+        broken = any(flow.broken & bit(i) for flow in self.analysis.outputs)
+        breaks = tuple(self.analysis.breaks.get(bit(i), ())) or (Break("an operation", "an unknown line"),)
+        return Facts(
+            site=site,
+            discrete=nature.discrete,
+            moved=moved,
+            rough={n: where for n, where in nature.rough.items() if n in moved},
+            edges=moved & nature.edges,
+            breaks=breaks if broken else (),
+            support=nature.support,
+            elements=elements,
+            kinks=tuple(where for n, where in nature.kinks.items() if n in moved),
+            shared_key=self.shared_keys.get(i),
+            looped=bool(lengths),
+            unbounded=unbounded,
+            order=self.order,
+        )
+
+    def one(self, i: int, facts: Facts) -> None:
+        rule, reached = self.named.get(i), any(flow.reach & bit(i) for flow in self.analysis.outputs)
+        rules: tuple[Rule, ...] = (Pathwise(), Enumerate(), Score())
+        legal: list[Rule] = [r for r in rules if r.refuse(facts) is None and r.bias(facts) is None]
+        if rule is not None:
+            self.check(rule, facts, legal)
+            if reason := rule.bias(facts):
+                self.choice.biases[i] = reason
+        if not facts.moved or not reached:
+            what = "nothing that is differentiated moves its distribution" if reached else "the result does not use it"
+            self.choice.rules[i], self.choice.reasons[i] = None, what
+            self.choice.biases.pop(i, None)
+        elif rule is not None:
+            self.choice.rules[i], self.choice.reasons[i] = rule, "named by the user"
+        else:
+            self.choice.rules[i], self.choice.reasons[i] = self.best(facts, legal)
+
+    def best(self, facts: Facts, legal: list[Rule]) -> tuple[Rule, str]:
+        kinds = [type(rule) for rule in legal]
+        if Pathwise in kinds:
+            return Pathwise(), "its sampler and the path to the result are smooth"
+        why = Pathwise().refuse(facts) or Pathwise().bias(facts)
+        replays = (facts.support or 0) * (facts.elements or 0)
+        if Enumerate in kinds and replays <= self.affordable:
+            self.affordable -= replays
+            return Enumerate(), f"{replays} replays cover its support"
+        if Score in kinds:
+            return Score(), f"not pathwise: {why}"
+        if Enumerate in kinds:
+            return Enumerate(), f"not pathwise: {why}; not score: {Score().refuse(facts)}"
+        raise BiasedGradientError(
+            f"no rule gives an unbiased gradient through the draw {facts.site.label!r} ({facts.site.source}, "
+            f"{facts.site.distribution}). Pathwise: {why}. Score: {Score().refuse(facts)}. "
+            f"Enumerate: {Enumerate().refuse(facts)}."
+        )
+
+    def check(self, rule: Rule, facts: Facts, legal: list[Rule]) -> None:
+        who = f"the draw {facts.site.label!r} ({facts.site.source}, {facts.site.distribution})"
+        others = ", ".join(type(other).__name__ for other in legal) or "none of the others either"
+        if reason := rule.refuse(facts):
+            raise ValueError(f"rules: {type(rule).__name__} cannot serve {who}: {reason}. Those that can: {others}.")
+        if (reason := rule.bias(facts)) and facts.moved and not self.allow_bias:
+            raise BiasedGradientError(
+                f"{type(rule).__name__} would be biased for {who}: {reason}. Unbiased there: {others}. "
+                "Leave the rule out to have one chosen, or pass allow_bias=True to insist."
+            )
+
+    def whole(self, moving: int, certified: bool) -> None:
+        """What no rule of a draw can mend."""
+        broken = not certified and any(flow.broken & ARGUMENT for flow in self.analysis.outputs)
+        if broken:
+            where = self.analysis.breaks[ARGUMENT][0]
+            self.choice.bias = f"a differentiated argument meets random values in the discontinuity {where}"
+            if not self.allow_bias:
+                raise BiasedGradientError(
+                    f"{self.choice.bias}; the derivative of the probability to land on either side would be lost, "
+                    "whatever the rules of the draws. Let the argument enter through the distribution of a vt.draw "
+                    "(a threshold t on z ~ Normal(m, s) is a threshold 0 on z ~ Normal(m - t, s); "
+                    "jax.random.bernoulli(key, p) is vt.draw(key, Bernoulli(p))), or pass allow_bias=True to insist."
+                )
+        contributing = {i for i, rule in self.choice.rules.items() if isinstance(rule, Score | Enumerate)}
+        for operation in _operations(self.program):
+            if operation.name != "while":
+                continue
+            if self.analysis.loops[id(operation)].tangent & moving or operation.bodies[0].sites:
+                self.refuse_loop(operation, bool(operation.bodies[0].sites), contributing)
+
+    def refuse_loop(self, operation: Operation, condition: bool, contributing: set[int]) -> None:
+        inside = [site for site in operation.sites if site.index in contributing]
+        if not inside and not condition:
+            return  # nothing of ours: JAX gives its own answer to reverse mode through a while_loop
+        what = (
+            "its condition draws: draw in its body and carry the value"
+            if condition
+            else "a value that is carried round it depends on what is differentiated. Bound its length and write it as "
+            "a scan or a fori_loop that does nothing once it is done, or let it carry drawn values alone"
+        )
+        where = inside[0].source if inside else operation.bodies[0].sites[0].source
+        raise TypeError(f"reverse mode cannot pass the while_loop around the draw at {where}: {what}.")
+
+
+def _operations(program: Program) -> list[Operation]:
+    nested = [inner for op in program.operations for body in op.bodies for inner in _operations(body)]
+    return [*program.operations, *nested]

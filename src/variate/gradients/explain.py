@@ -1,0 +1,178 @@
+"""`explain`: for each draw of a program the rule that its gradient uses, why, and how much noise it brings."""
+
+import functools
+import html
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+from rich.table import Table
+
+from variate import checks, trees
+from variate.gradients.base import Rule
+from variate.gradients.blocks import sampled
+from variate.gradients.staged import Derivation, Request, derive
+from variate.gradients.transform import value_and_grad
+from variate.programs.dataflow import bit
+from variate.programs.source import short
+
+
+@dataclass(frozen=True)
+class Row:
+    """What there is to say of one draw."""
+
+    draw: str
+    distribution: str
+    rule: str
+    why: str
+    biased: bool
+    reaches: str
+    share: float | None  # of the gradient's variance; None where it was not measured
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A table, a row a draw; prints as text, shows as HTML in a notebook.
+
+    `share` is the part of the gradient's variance that is left when all draws but this one are held: the total-effect
+    index of Sobol' (1993), from a pilot. Draws that act together have shares that add up to more than one.
+    """
+
+    rows: tuple[Row, ...]
+    bias: str | None
+    num_samples: int
+
+    @property
+    def biased(self) -> bool:
+        """Whether the gradient as a whole is biased."""
+        return self.bias is not None or any(row.biased for row in self.rows)
+
+    def cells(self) -> list[list[str]]:
+        """The table's body."""
+        return [
+            [
+                row.draw,
+                row.distribution,
+                row.rule,
+                row.why,
+                "yes" if row.biased else "no",
+                row.reaches,
+                "" if row.share is None else f"{row.share:.0%}",
+            ]
+            for row in self.rows
+        ]
+
+    @property
+    def caption(self) -> str:
+        where = f" {self.bias}." if self.bias else ""
+        bias = f"biased:{where}" if self.biased else "unbiased"
+        return f"the gradient is {bias}; shares of its variance from a pilot of {self.num_samples} samples"
+
+    def __rich__(self) -> Table:
+        table = Table(*_HEADER, caption=self.caption, caption_justify="left")
+        for cells in self.cells():
+            table.add_row(*cells)
+        return table
+
+    def __str__(self) -> str:
+        text = io.StringIO()
+        Console(file=text, width=120, color_system=None).print(self)
+        return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+
+    def _repr_html_(self) -> str:
+        def row(cells: Sequence[str], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        body = "".join(row(cells, "td") for cells in self.cells())
+        return f"<table><caption>{html.escape(self.caption)}</caption>{row(_HEADER, 'th')}{body}</table>"
+
+
+_HEADER = ("draw", "distribution", "rule", "why", "biased", "reaches", "share")
+
+# Beyond this many draws their shares are not measured: each takes a run of its own in the compiled pilot.
+_MEASURED = 16
+
+
+def explain(
+    f: Callable[..., Any],
+    argnums: int | Sequence[int] = 1,
+    *,
+    num_samples: int = 64,
+    rules: Mapping[str, Rule] | None = None,
+) -> Callable[..., Explanation]:
+    """Explain the gradient that `vt.grad` would take of `f` with these `argnums` and `rules`.
+
+    Returns a function of `(key, *args)` whose result prints as a table: each draw by name or source line, its
+    distribution, its rule and why, whether it is biased, which of the additive terms of the result it reaches, and its
+    share of the gradient's variance in a pilot of `num_samples`. A named rule that would be biased is shown as such and
+    not refused. Raises what `vt.grad` raises otherwise.
+    """
+    gradient = value_and_grad(f, argnums, num_samples=num_samples, rules=rules, allow_bias=True, block_size=num_samples)
+
+    def explained(key: Any, *args: Any) -> Explanation:
+        gradient.check(key, args)
+        numbers, static = trees.split((gradient.f, args))
+        checks.check_hashable(static.leaves)
+        derivation = derive(gradient.request, static, key, numbers)
+        shares = _shares(gradient.request, static, key, numbers) if num_samples > 1 else {}
+        return Explanation(tuple(_rows(derivation, shares)), derivation.choice.bias, num_samples)
+
+    return explained
+
+
+def _rows(derivation: Derivation, shares: Mapping[int, Any]) -> list[Row]:
+    masks = sorted(set().union(*(each.masks() for each in derivation.plan.terms)))
+    rows = []
+    for site in derivation.plan.program.sites:
+        rule, choice = derivation.plan.rules[site.index], derivation.choice
+        reached = [i + 1 for i, mask in enumerate(masks) if mask & bit(site.index)]
+        place = short(site.source)
+        share = shares.get(site.index)
+        rows.append(
+            Row(
+                draw=f"{site.name} ({place})" if site.name else place,
+                distribution=site.distribution,
+                rule="none needed" if rule is None else _name(rule),
+                why=choice.biases.get(site.index, choice.reasons[site.index]),
+                biased=site.index in choice.biases,
+                reaches=f"{len(reached)} of {len(masks)} terms" if rule is not None else "",
+                share=None if share is None else float(share),
+            )
+        )
+    return rows
+
+
+def _name(rule: Rule) -> str:
+    baseline = getattr(rule, "baseline", None)
+    name = type(rule).__name__
+    if baseline is None:
+        return name
+    return f"{name}({getattr(baseline, '__name__', None) or type(baseline).__name__})"
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _shares(request: Request, static: trees.Static, key: Any, numbers: list[Any]) -> dict[int, Any]:
+    """The total-effect index of each draw: half the mean squared change of the gradient when it alone is redrawn."""
+    derivation = derive(request, static, key, numbers)
+    sites = [site.index for site in derivation.plan.program.sites]
+    if len(sites) > _MEASURED:
+        return {}
+    args = trees.join(numbers, static)[1]
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(request.num_samples))
+
+    def gradients(redrawn: int | None) -> list[Any]:
+        return sampled(derivation, numbers, args, keys, redrawn)[1]
+
+    first = gradients(None)
+    total = sum(jnp.sum(jnp.var(rows, axis=0, ddof=1)) for rows in first)
+
+    def share(site: int) -> Any:
+        changes = sum(jnp.sum((a - b) ** 2) for a, b in zip(first, gradients(site), strict=True))
+        part = 0.5 * changes / request.num_samples
+        return jnp.where(total > 0, part / jnp.where(total > 0, total, jnp.ones_like(total)), jnp.zeros_like(total))
+
+    return {site: share(site) for site in sites}

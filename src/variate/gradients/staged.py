@@ -1,0 +1,110 @@
+"""A program that is to be differentiated: staged, split into terms, its rules chosen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+
+from variate import checks, trees
+from variate.estimates import Estimate
+from variate.gradients.base import Rule
+from variate.gradients.choice import Choice, Chooser
+from variate.gradients.score import LeaveOneOut, Score
+from variate.gradients.surrogate import Plan, group
+from variate.programs.dataflow import ARGUMENT, bit
+from variate.programs.staging import Program, stage
+from variate.programs.terms import Terms
+
+
+class Request(NamedTuple):
+    """What `value_and_grad` was asked for."""
+
+    positions: tuple[int, ...]  # of the differentiated arguments, the key being 0
+    single: bool  # one position, not a sequence of one
+    num_samples: int
+    rules: tuple[tuple[str, Rule], ...]
+    has_aux: bool
+    stderr: bool
+    allow_bias: bool
+    block_size: int
+    certified: bool  # the program is itself a gradient, which has looked at its own discontinuities
+    order: int  # of the derivatives that will be taken in all
+
+
+class Staged(NamedTuple):
+    """A program as a list of operations, the shapes of what it returns, and whether an estimate in it is biased."""
+
+    program: Program
+    shape: Any
+    biased: bool
+
+
+def staged(static: trees.Static, key: Any, numbers: list[Any]) -> Staged:
+    """Stage `f(key, *args)` as a program of the key and of the numbers in `(f, args)`."""
+
+    def flat(key: Any, *numbers: Any) -> Any:
+        f, args = trees.join(list(numbers), static)
+        return jax.tree.map(value, f(key, *args), is_leaf=lambda x: isinstance(x, Estimate))
+
+    def value(x: Any) -> Any:
+        if not isinstance(x, Estimate):
+            return x
+        biased.append(x.biased)
+        return x.value
+
+    biased: list[bool] = []
+    return Staged(*stage(flat, key, *numbers), any(biased))
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """A staged request with its rules: all that a block of samples needs."""
+
+    request: Request
+    plan: Plan
+    choice: Choice
+    arguments: Any  # the arguments, with the place of each number in its stead
+    moved: tuple[int, ...]  # the places of the numbers that are differentiated
+    result: Any  # the tree of what is differentiated, as shapes
+    auxiliary: Any
+    direct: bool  # whether the result also depends on the arguments by a path that is not a score
+
+
+def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any]) -> Derivation:
+    """Stage a request and choose its rules."""
+    program, shape, biased = staged(static, key, numbers)
+    f, arguments = trees.join(list(range(len(numbers))), static)
+    result, auxiliary = checks.check_pair(f, shape) if request.has_aux else (shape, ())
+    checks.check_differentiable_result(f, result)
+    moved = tuple(i for p in request.positions for i in jax.tree.leaves(arguments[p - 1]) if is_place(i))
+    inputs = [False, *(i in moved for i in range(len(numbers)))]
+    chooser = Chooser(program, inputs, dict(request.rules), request.allow_bias, request.order)
+    choice = chooser.choose(request.certified)
+    choice.inherited = biased
+    outputs = len(jax.tree.leaves(result))
+    credited = sum(bit(i) for i, rule in choice.rules.items() if rule is not None)
+    flows = chooser.analysis.environment
+    terms = [Terms(program, output, flows, credited) for output in program.outputs[:outputs]]
+    rules = _with_baselines(choice.rules, min(request.block_size, request.num_samples))
+    direct = any(flow.tangent & (ARGUMENT | credited) for flow in chooser.analysis.outputs[:outputs])
+    plan = Plan(program, outputs, rules, terms, group(rules, terms), request.order)
+    return Derivation(request, plan, choice, arguments, moved, result, auxiliary, direct)
+
+
+def is_place(leaf: Any) -> bool:
+    """Whether a leaf of `Derivation.arguments` stands for a number."""
+    return isinstance(leaf, int) and not isinstance(leaf, bool)
+
+
+def _with_baselines(rules: Mapping[int, Rule | None], samples: int) -> dict[int, Rule | None]:
+    """The rules, with leave-one-out where a score was given no baseline and there are others to leave one out of."""
+    filled: dict[int, Rule | None] = {}
+    for i, rule in rules.items():
+        if isinstance(rule, Score):
+            if isinstance(rule.baseline, LeaveOneOut) and samples < 2:
+                raise ValueError("num_samples: a leave-one-out baseline needs two samples or more in a block, got 1")
+            if rule.baseline is None and samples > 1:
+                rule = Score(LeaveOneOut())
+        filled[i] = rule
+    return filled

@@ -1,0 +1,205 @@
+r"""The surrogate: a function of one run whose derivatives, of every order, are unbiased.
+
+With $m_i = p_\theta(x_i) / \mathrm{stop}(p_\theta(x_i))$, which is one, $f \prod_i m_i = f + \sum_i f\,(m_i - 1)
+\prod_{j<i} m_j$: a draw owns one summand. `Score` subtracts a baseline in it, `Enumerate` takes its expectation over
+$x_i$, and the terms of $f$ that $x_i$ does not reach drop out of it. (DiCE: Foerster et al. 2018.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from variate.gradients import loops
+from variate.gradients.base import Rule, fixed_sample
+from variate.gradients.enumerate import Enumerate, Table, override
+from variate.gradients.score import LeaveOneOut, Score
+from variate.programs.dataflow import bit
+from variate.programs.interpretation import Records, evaluate, read
+from variate.programs.staging import Operation, Program, Site
+from variate.programs.terms import Terms
+
+
+class Run(NamedTuple):
+    """What one run leaves for the surrogate, all differentiable."""
+
+    terms: list[dict[int, Array]]  # of each output, by the mask of the draws that the term depends on
+    log_probs: dict[int, Array]  # of each scored draw, summed; of each enumerated one, by element
+    replayed: dict[int, list[Array]]  # of each enumerated draw, its contribution to each output, by element
+
+
+class Group(NamedTuple):
+    """Draws, one after the other in the program, that reach the same terms under the same rule."""
+
+    sites: tuple[int, ...]
+    rule: Rule | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A staged program and the rule of each of its draws."""
+
+    program: Program
+    outputs: int  # how many of the program's outputs are differentiated; the rest is auxiliary
+    rules: dict[int, Rule | None]
+    terms: list[Terms]
+    groups: list[Group]
+    order: int  # of the derivatives that will be taken
+
+
+class Estimating:
+    """The handler of a run that is to be differentiated."""
+
+    def __init__(self, rules: dict[int, Rule | None], replacing: tuple | None = None, redrawn: int | None = None):
+        self.rules, self.replacing, self.redrawn = rules, replacing, redrawn
+
+    def draw(self, site: Site, index: tuple[Array, ...], operands: Sequence[Array]) -> tuple[list[Array], Any]:
+        rule = self.rules.get(site.index)
+        if site.index == self.redrawn:
+            operands = [_another(operands[0]), *operands[1:]]
+        if rule is None:
+            return fixed_sample(site, operands), None
+        if self.replacing is not None:
+            values, _ = rule.draw(site, operands)
+            target, place, replacement = self.replacing
+            if site.index == target:
+                *steps, element = place
+                here = jnp.all(jnp.asarray([a == b for a, b in zip(index, steps, strict=True)], bool))
+                changed = override(values, element, replacement)
+                values = [jnp.where(here, new, old) for new, old in zip(changed, values, strict=True)]
+            return values, None
+        return rule.draw(site, operands)
+
+    def loop(self, run: Any, operation: Operation, inputs: list[Array]) -> tuple[list[Array], Records]:
+        return loops.while_with_draws(run, operation, inputs)
+
+
+def _another(key: Array) -> Array:
+    """Keys of as many draws, independent of those that `key` makes."""
+    flat = jax.vmap(lambda one: jax.random.fold_in(one, 1))(key.reshape(-1))
+    return flat.reshape(key.shape)
+
+
+def run(plan: Plan, inputs: Sequence[Any], redrawn: int | None = None) -> tuple[Run, list[Any]]:
+    """One run of the program: what the surrogate needs, and the auxiliary outputs.
+
+    `redrawn` names a draw that is to take another value than the keys say, all others kept.
+    """
+    environment, records = evaluate(plan.program, inputs, Estimating(plan.rules, redrawn=redrawn))
+    auxiliary = [read(environment, output) for output in plan.program.outputs[plan.outputs :]]
+    terms = [each.values(environment) for each in plan.terms]
+    log_probs, replayed = {}, {}
+    for group in plan.groups:
+        for site in group.sites:
+            record = records.get(site)
+            if isinstance(record, Table):
+                log_probs[site] = record.log_prob.reshape(-1)
+                replayed[site] = replay(plan, inputs, site, record, redrawn)
+            elif record is not None:
+                log_probs[site] = jnp.sum(record)
+    return Run(terms, log_probs, replayed), auxiliary
+
+
+def replay(plan: Plan, inputs: Sequence[Any], site: int, record: Table, redrawn: int | None) -> list[Array]:
+    """What each element of an enumerated draw contributes, to each output: [elements, *output]."""
+    shape = record.log_prob.shape
+    elements, size = record.log_prob.size, record.log_probs.shape[-1]
+    places = [place.reshape(-1) for place in jnp.indices(shape)]
+    support = record.support.reshape(elements, size, *record.support.shape[len(shape) + 1 :])
+
+    def one(place: list[Array], value: Array) -> list[Array]:
+        handler = Estimating(plan.rules, (site, place, value), redrawn)
+        environment, _ = evaluate(plan.program, inputs, handler)
+        return [jnp.asarray(read(environment, output)) for output in plan.program.outputs[: plan.outputs]]
+
+    results = jax.vmap(jax.vmap(one, (None, 0)), (0, 0))(places, support)
+    probabilities = jnp.exp(record.log_probs).reshape(elements, size)
+    contributions = []
+    for result in results:
+        weights = probabilities.reshape(elements, size, *(1,) * (result.ndim - 2)).astype(result.dtype)
+        # To the first order only the weights matter: nothing is carried back through the replays then.
+        result = lax.stop_gradient(result) if plan.order == 1 else result
+        contributions.append(jnp.sum(_excess(weights) * result, axis=1))
+    return contributions
+
+
+def group(rules: dict[int, Rule | None], terms: list[Terms]) -> list[Group]:
+    """The draws that contribute, in the order of the program, those alike together."""
+    masks = sorted(set().union(*(each.masks() for each in terms)))
+    sites = [site for site in sorted(rules) if isinstance(rules[site], Score | Enumerate)]
+
+    def kind(site: int) -> Any:
+        rule, reached = rules[site], tuple(bool(bit(site) & mask) for mask in masks)
+        return (rule, reached) if isinstance(rule, Score) else (site, rule, reached)
+
+    return [Group(tuple(members), rules[members[0]]) for _, found in groupby(sites, kind) if (members := list(found))]
+
+
+def cost(run: Run, group: Group) -> list[Array]:
+    """The part of each output that the draws of a group reach."""
+    mask = bit(group.sites[0])
+    return [
+        sum((term for reach, term in terms.items() if reach & mask), start=jnp.zeros_like(next(iter(terms.values()))))
+        for terms in run.terms
+    ]
+
+
+def value(run: Run) -> list[Array]:
+    """The outputs of a run."""
+    return [sum(terms.values(), start=jnp.zeros_like(next(iter(terms.values())))) for terms in run.terms]
+
+
+def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list[Array]:
+    """The outputs of a run, with the derivatives of their expectations.
+
+    `baselines`: for each group that has one, a number for each output.
+    """
+    totals = value(run)
+    before = jnp.zeros((), jnp.result_type(float))  # log of the product of the m_j so far: zero, its derivatives not
+    for group, baseline in zip(plan.groups, baselines, strict=True):
+        if isinstance(group.rule, Enumerate):
+            (site,) = group.sites
+            own = _excess(run.log_probs[site])
+            earlier = jnp.exp(before.astype(own.dtype) + jnp.cumsum(own) - own)
+            parts = run.replayed[site]
+            totals = [
+                total + jnp.sum(earlier.reshape(-1, *(1,) * total.ndim).astype(total.dtype) * part, axis=0)
+                for total, part in zip(totals, parts, strict=True)
+            ]
+            before = before + jnp.sum(own).astype(before.dtype)
+        else:
+            own = sum(_excess(run.log_probs[site]).astype(before.dtype) for site in group.sites)
+            factor = jnp.exp(before) * jnp.expm1(own)
+            for i, charge in enumerate(cost(run, group)):
+                advantage = charge if baseline is None else charge - baseline[i]
+                totals[i] = totals[i] + factor.astype(charge.dtype) * advantage
+            before = before + own
+    return totals
+
+
+def _excess(x: Array) -> Array:
+    """Zero, with the derivatives of x."""
+    return x - lax.stop_gradient(x)
+
+
+def baselines(plan: Plan, runs: Run, args: Sequence[Any], samples: int) -> list[list[Array] | None]:
+    """The baseline of every group for every sample, from a batch of runs."""
+    runs = lax.stop_gradient(runs)
+    found: list[list[Array] | None] = []
+    for group in plan.groups:
+        kind = group.rule.baseline if isinstance(group.rule, Score) else None
+        if isinstance(kind, LeaveOneOut):
+            charges = jax.vmap(lambda run, g=group: cost(run, g))(runs)
+            found.append([(jnp.sum(c, axis=0) - c) / (samples - 1) for c in charges])
+        elif callable(kind):
+            number = lax.stop_gradient(jnp.asarray(kind(*args)))
+            like = jax.vmap(lambda run, g=group: cost(run, g))(runs)
+            found.append([jnp.broadcast_to(number.astype(c.dtype), c.shape) for c in like])
+        else:
+            found.append(None)
+    return found

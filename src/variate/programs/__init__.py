@@ -1,0 +1,8 @@
+"""Programs: functions that draw, staged so that they can be run, replayed and analysed."""
+
+from variate.programs.primitive import draw as draw
+from variate.programs.simulation import At as At
+from variate.programs.simulation import Drawn as Drawn
+from variate.programs.simulation import Simulation as Simulation
+from variate.programs.simulation import replay as replay
+from variate.programs.simulation import simulate as simulate

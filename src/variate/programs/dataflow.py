@@ -1,0 +1,199 @@
+"""Dataflow: what each value of a program depends on, and where a derivative is lost, before anything runs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import jax.numpy as jnp
+
+from variate.programs import continuity, smoothness
+from variate.programs.source import position
+from variate.programs.staging import Constant, Operand, Operation, Program
+
+# Sets of draws and of the sources of derivatives are bit masks: a union is one operation however many draws there are.
+ARGUMENT = 1  # the arguments, as a source of derivatives
+
+
+def bit(site: int) -> int:
+    """A draw, as a source and as a member of a reach."""
+    return 2 << site
+
+
+def members(mask: int) -> list[int]:
+    """The draws in a mask."""
+    return [site for site in range(mask.bit_length() - 1) if mask >> (site + 1) & 1]
+
+
+@dataclass(frozen=True)
+class Break:
+    """Where a derivative is lost: a discontinuity, or an operation that is not understood."""
+
+    operation: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"`{self.operation}` at {self.source}"
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What is known of one value, in three masks and where the first break of each source is.
+
+    `reach`: the draws that it depends on. `tangent`: the sources whose derivatives JAX carries to it. `broken`: the
+    sources on which it depends through a discontinuity. `random`: whether it varies continuously from run to run.
+    """
+
+    reach: int = 0
+    tangent: int = 0
+    broken: int = 0
+    random: bool = False
+
+
+NOTHING = Flow()
+
+
+def join(flows: Iterable[Flow]) -> Flow:
+    reach = tangent = broken = 0
+    random = False
+    for flow in flows:
+        reach |= flow.reach
+        tangent |= flow.tangent
+        broken |= flow.broken
+        random |= flow.random
+    return Flow(reach, tangent, broken, random)
+
+
+class Analysis:
+    """The flows of one program.
+
+    Args:
+        program: the staged program.
+        inputs: the flow of each of its inputs.
+        order: derivatives up to this order will be taken; from 2 on a kink counts as a break.
+    """
+
+    def __init__(self, program: Program, inputs: Sequence[Flow], order: int = 1):
+        self.order = order
+        self.draws: dict[int, Operation] = {}
+        self.operands: dict[int, list[Flow]] = {}  # of each draw: its key and its distribution's arrays
+        self.breaks: dict[int, list[Break]] = {}  # of each source, by its bit
+        self.loops: dict[int, Flow] = {}  # what goes round in each `while`, by the identity of its operation
+        self.program = program
+        self.environment = self.follow(program, inputs)
+        self.outputs = [self.read(self.environment, output) for output in program.outputs]
+
+    @staticmethod
+    def read(environment: Sequence[Flow], operand: Operand) -> Flow:
+        return NOTHING if isinstance(operand, Constant) else environment[operand]
+
+    def follow(self, program: Program, inputs: Sequence[Flow]) -> list[Flow]:
+        environment = [NOTHING] * program.size
+        for place, flow in zip(program.inputs, inputs, strict=True):
+            environment[place] = flow
+        producers: dict[int, Operation] = {}
+        for operation in program.operations:
+            flows = [self.read(environment, operand) for operand in operation.inputs]
+            outputs = self.outputs_of(operation, flows, producers)
+            for place, flow in zip(operation.outputs, outputs, strict=True):
+                environment[place] = flow
+                producers[place] = operation
+        return environment
+
+    def body(self, program: Program, inputs: Sequence[Flow]) -> list[Flow]:
+        environment = self.follow(program, inputs)
+        return [self.read(environment, output) for output in program.outputs]
+
+    def outputs_of(self, operation: Operation, flows: list[Flow], producers: Mapping[int, Operation]) -> list[Flow]:
+        if operation.site is not None:
+            return [self.drawn(operation, flows)] * len(operation.outputs)
+        if operation.bodies:
+            method = getattr(self, f"_{operation.name}", None)
+            outputs = method(operation, flows) if method else self.body(operation.bodies[0], flows)
+        else:
+            outputs = [self.simple(operation, flows, producers)] * len(operation.outputs)
+        return [
+            flow if not flow.tangent or jnp.issubdtype(aval.dtype, jnp.inexact) else self.lose(flow, operation)
+            for flow, aval in zip(outputs, operation.avals, strict=True)
+        ]
+
+    def drawn(self, operation: Operation, flows: list[Flow]) -> Flow:
+        site = operation.site
+        assert site is not None
+        seen = self.operands.get(site.index, [NOTHING] * len(flows))
+        self.draws[site.index] = operation
+        self.operands[site.index] = [join(pair) for pair in zip(seen, flows, strict=True)]
+        flow = join(flows)
+        continuous = all(jnp.issubdtype(aval.dtype, jnp.inexact) for aval in operation.avals)
+        own = bit(site.index)
+        return Flow(flow.reach | own, own * continuous, flow.broken, flow.random or continuous)
+
+    def simple(self, operation: Operation, flows: list[Flow], producers: Mapping[int, Operation]) -> Flow:
+        name, flow = operation.name, join(flows)
+        if name in smoothness.SOURCES:
+            flow = replace(flow, random=True)
+        if name == "select_n":
+            return self.choice(operation, flows, producers)
+        if not flow.tangent:
+            return flow
+        if name in smoothness.SMOOTH or (name in smoothness.KINKED and self.order == 1):
+            return flow
+        if name in smoothness.CUTS or (name == "ne" and operation.inputs[0] == operation.inputs[1]):  # isnan
+            return replace(flow, tangent=0)
+        return self.lose(flow, operation)
+
+    def choice(self, operation: Operation, flows: list[Flow], producers: Mapping[int, Operation]) -> Flow:
+        """`select_n`: the break is in its predicate, the derivative in its cases."""
+        predicate, *cases = flows
+        if predicate.broken and self.order == 1 and continuity.agrees_at_switch(operation, producers):
+            predicate = replace(predicate, broken=0)
+            self.forgive(producers[operation.inputs[0]])  # pyright: ignore[reportArgumentType]
+        return join([predicate, *cases])
+
+    def lose(self, flow: Flow, operation: Operation) -> Flow:
+        """The flow behind an operation that carries no derivative on."""
+        # An argument alone meets a discontinuity with probability zero; one that random values shift does not.
+        lost = flow.tangent if flow.random else flow.tangent & ~ARGUMENT
+        new = lost & ~flow.broken
+        if new:
+            where = Break(operation.name, position(operation.equation, operation.caller))
+            for source in [ARGUMENT] * (new & ARGUMENT) + [bit(site) for site in members(new)]:
+                known = self.breaks.setdefault(source, [])
+                known.extend([where] * (where not in known))
+        return replace(flow, tangent=0, broken=flow.broken | lost)
+
+    def forgive(self, comparison: Operation) -> None:
+        """Take back the breaks of a comparison that turned out to decide between equals."""
+        where = Break(comparison.name, position(comparison.equation, comparison.caller))
+        for known in self.breaks.values():
+            if where in known:
+                known.remove(where)
+
+    def _scan(self, operation: Operation, flows: list[Flow]) -> list[Flow]:
+        consts = operation.params["num_consts"]
+        stop = consts + operation.params["num_carry"]
+        return self.fixed_point(operation.bodies[0], flows[:consts], flows[consts:stop], flows[stop:])
+
+    def fixed_point(
+        self, body: Program, consts: Sequence[Flow], carry: Sequence[Flow], xs: Sequence[Flow]
+    ) -> list[Flow]:
+        """Flows after any number of steps of a loop."""
+        while True:
+            outputs = self.body(body, [*consts, *carry, *xs])
+            following = [join(pair) for pair in zip(carry, outputs, strict=False)]
+            if following == list(carry):
+                return outputs
+            carry = following
+
+    def _while(self, operation: Operation, flows: list[Flow]) -> list[Flow]:
+        condition, body = operation.bodies
+        split = operation.params["cond_nconsts"], operation.params["cond_nconsts"] + operation.params["body_nconsts"]
+        outputs = self.fixed_point(body, flows[split[0] : split[1]], flows[split[1] :], [])
+        carry = [join(pair) for pair in zip(flows[split[1] :], outputs, strict=True)]
+        (stop,) = self.body(condition, [*flows[: split[0]], *carry])
+        self.loops[id(operation)] = join(carry)
+        # Reverse mode cannot pass a loop of unknown length, so a draw cannot be differentiated by its path there.
+        return [self.lose(join([flow, stop]), operation) for flow in carry]
+
+    def _cond(self, operation: Operation, flows: list[Flow]) -> list[Flow]:
+        which, *rest = flows
+        cases = [self.body(body, rest) for body in operation.bodies]
+        return [join([which, *case]) for case in zip(*cases, strict=True)]

@@ -1,0 +1,137 @@
+"""Running a program with a handler of draws, loops rolled."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from variate.programs.staging import Constant, Operand, Operation, Program, Site
+
+Records = dict[int, Any]  # by the index of the site; one more leading axis for each scan around the draw
+
+
+class Handler(Protocol):
+    """What a run does at a draw."""
+
+    def draw(self, site: Site, index: tuple[Array, ...], operands: Sequence[Array]) -> tuple[list[Array], Any]:
+        """Leaves of the value, and a record (any pytree of arrays, None for nothing).
+
+        `index` counts the steps of the scans around the draw, outermost first; `operands` are the key and the arrays
+        of the distribution.
+        """
+        ...
+
+    def loop(self, run: Any, operation: Operation, inputs: list[Array]) -> tuple[list[Array], Records]:
+        """Run a `while` that contains draws: its number of records is unknown, so the handler decides what to keep.
+
+        `run(body, inputs)` runs a body of it and gives outputs and records.
+        """
+        ...
+
+
+def run(
+    program: Program, inputs: Sequence[Any], handler: Handler, index: tuple[Array, ...] = ()
+) -> tuple[list[Any], Records]:
+    """Outputs of the program and the records of its draws."""
+    environment, records = evaluate(program, inputs, handler, index)
+    return [read(environment, output) for output in program.outputs], records
+
+
+def read(environment: list[Any], operand: Operand) -> Any:
+    return operand.value if isinstance(operand, Constant) else environment[operand]
+
+
+def evaluate(
+    program: Program, inputs: Sequence[Any], handler: Handler, index: tuple[Array, ...] = ()
+) -> tuple[list[Any], Records]:
+    """The whole environment at the end of a run, for those who read intermediate values, and the records."""
+    environment: list[Any] = [None] * program.size
+    records: Records = {}
+    for place, value in (*program.constants, *zip(program.inputs, inputs, strict=True)):
+        environment[place] = value
+    for operation in program.operations:
+        operands = [read(environment, operand) for operand in operation.inputs]
+        if operation.site is not None:
+            outputs, record = handler.draw(operation.site, index, operands)
+            if record is not None:
+                records[operation.site.index] = record
+        elif operation.sites:
+            outputs, inner = _CONTROL[operation.name](operation, operands, handler, index)
+            records.update(inner)
+        else:
+            outputs = bind(operation, operands)
+        for place, value in zip(operation.outputs, outputs, strict=True):
+            environment[place] = value
+    return environment, records
+
+
+def bind(operation: Operation, operands: Sequence[Any]) -> Sequence[Any]:
+    """Do one operation as JAX would."""
+    bound = operation.primitive.get_bind_params(operation.params)
+    # Up to JAX 0.9 the functions of a call are positional operands; later they are among the parameters.
+    functions, params = bound if isinstance(bound, tuple) else ((), bound)
+    outputs = operation.primitive.bind(*functions, *operands, **params)
+    return outputs if operation.primitive.multiple_results else [outputs]
+
+
+def _scan(
+    operation: Operation, operands: list[Any], handler: Handler, index: tuple[Array, ...]
+) -> tuple[list[Any], Records]:
+    params, (body,) = operation.params, operation.bodies
+    split = params["num_consts"], params["num_consts"] + params["num_carry"]
+    consts, init, xs = operands[: split[0]], operands[split[0] : split[1]], operands[split[1] :]
+
+    def step(carry: list[Any], xs: tuple[Array, list[Any]]) -> tuple[list[Any], tuple[list[Any], Records]]:
+        count, x = xs
+        outputs, records = run(body, [*consts, *carry, *x], handler, (*index, count))
+        return outputs[: len(carry)], (outputs[len(carry) :], records)
+
+    options = {"reverse": params["reverse"], "unroll": params["unroll"], "length": params["length"]}
+    carry, (ys, records) = lax.scan(step, init, (jnp.arange(params["length"]), xs), **options)
+    return [*carry, *ys], records
+
+
+def _cond(
+    operation: Operation, operands: list[Any], handler: Handler, index: tuple[Array, ...]
+) -> tuple[list[Any], Records]:
+    which, *rest = operands
+    shapes = {}
+    for body in operation.bodies:
+        shapes.update(jax.eval_shape(lambda *inputs, b=body: run(b, inputs, handler, index)[1], *rest))
+
+    def nothing() -> Records:
+        return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+    def branch(body: Program) -> Any:
+        def taken(*inputs: Any) -> tuple[list[Any], Records]:
+            outputs, records = run(body, inputs, handler, index)
+            # A draw that is not reached has no record: zero is the log probability of nothing drawn.
+            absent = {site: zeros for site, zeros in nothing().items() if site not in records}
+            return outputs, {**records, **absent}
+
+        return taken
+
+    return lax.switch(which, [branch(body) for body in operation.bodies], *rest)
+
+
+def _while(
+    operation: Operation, operands: list[Any], handler: Handler, index: tuple[Array, ...]
+) -> tuple[list[Any], Records]:
+    def inner(body: Program, inputs: Sequence[Any]) -> tuple[list[Any], Records]:
+        return run(body, inputs, handler, index)
+
+    return handler.loop(inner, operation, operands)
+
+
+def _checkpoint(
+    operation: Operation, operands: list[Any], handler: Handler, index: tuple[Array, ...]
+) -> tuple[list[Any], Records]:
+    options = {"prevent_cse": operation.params["prevent_cse"], "policy": operation.params["policy"]}
+    (body,) = operation.bodies
+    return jax.checkpoint(lambda inputs: run(body, inputs, handler, index), **options)(operands)
+
+
+_CONTROL = {"scan": _scan, "cond": _cond, "while": _while, "remat2": _checkpoint, "checkpoint": _checkpoint}

@@ -1,0 +1,53 @@
+"""The interfaces through which the rooms meet; nothing here knows who fulfils them."""
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Key, PyTree
+
+if TYPE_CHECKING:
+    # The bottom of the house may name what is above it, never load it.
+    from variate.estimates import Estimate
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """A law that can be drawn from and whose density can be evaluated.
+
+    NumPyro's and FlowJAX's distributions fulfil it as they are. One of your own also has to be a registered pytree
+    (an Equinox module, say), because a program carries its parameters as arrays.
+    """
+
+    def sample(self, key: Key[Array, ""], /) -> PyTree[Array]:
+        """One draw; the same key gives the same draw. A batched distribution draws its whole batch."""
+        ...
+
+    def log_prob(self, x: PyTree[Array], /) -> Float[Array, "..."]:
+        """The logarithm of the density or mass at `x`: a number for every member of the batch, -inf off the support."""
+        ...
+
+
+@runtime_checkable
+class Fold(Protocol):
+    """An expectation estimated while the draws stream by, in memory that does not grow with their number.
+
+    A fold is a pytree and is never changed: `add` and `merge` return a new one. `merge` is exact, that is associative,
+    commutative and, up to rounding, what adding all draws to one fold gives; so blocks, devices and machines can each
+    fold their own draws.
+    """
+
+    @classmethod
+    def empty(cls, example: PyTree, /) -> "Fold":
+        """The fold of no draws. `example` is like a draw in structure, shapes and dtypes; its numbers do not matter."""
+        ...
+
+    def add(self, x: PyTree[Array], log_weight: Any = 0.0, /) -> "Fold":
+        """This fold and the draw `x`, which counts exp(`log_weight`) times."""
+        ...
+
+    def merge(self, other: Any, /) -> "Fold":
+        """The fold of this one's draws and of those of `other`, a fold of the same kind."""
+        ...
+
+    def read(self) -> "Estimate":
+        """The expectation estimated from the draws so far, with its standard error."""
+        ...

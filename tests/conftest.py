@@ -1,0 +1,51 @@
+"""What holds for every test: strict JAX, keys of its own from one seed, fast tests first."""
+
+import zlib
+
+import hypothesis
+import jax
+import pytest
+from jax.experimental.key_reuse import _core as key_reuse
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_debug_key_reuse", True)
+
+# The checker believes that a primitive without a rule consumes its keys. These three only move them, and `vmap` puts
+# them before every `scan` over keys and every `cond` with a key, where it would cry wolf.
+key_reuse.key_reuse_signatures |= {
+    jax.lax.transpose_p: key_reuse.KeyReuseSignature(key_reuse.Forward(0, 0)),
+    jax.lax.rev_p: key_reuse.KeyReuseSignature(key_reuse.Forward(0, 0)),
+    jax.lax.select_n_p: key_reuse.KeyReuseSignature(key_reuse.Source(0)),
+}
+
+# Derandomised, so a failure on one machine is a failure on all; a first call compiles, so no example has a deadline.
+hypothesis.settings.register_profile("variate", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("variate")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--key-seed", type=int, default=0, help="give every test other keys (for nightly runs)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Compiling is most of the suite's time, and a second run needs none of it (measured: 78 s of processor, then 14).
+    if config.pluginmanager.hasplugin("cacheprovider"):
+        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"jax {jax.__version__}, --key-seed={config.getoption('--key-seed')}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest) -> jax.Array:
+    """A key of this test's own: the same in every run, whatever else runs."""
+    seed = jax.random.key(request.config.getoption("--key-seed"))
+    return jax.random.fold_in(seed, zlib.crc32(request.node.nodeid.encode()))

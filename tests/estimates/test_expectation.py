@@ -1,0 +1,306 @@
+"""Expectations: the same draws however they are run, in the memory of one block, compiled once."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.random import clone
+
+from variate.estimates import Estimate, Moments, StdErr, expect, sample_block
+
+
+def program(key: jax.Array, theta: Any) -> dict[str, jax.Array]:
+    """A pytree with a quotient by a parameter, which XLA rounds differently when it knows the parameter."""
+    z = jax.random.normal(key, (3,), jnp.result_type(theta))
+    return {"ratio": jnp.exp(z[0] / theta) + theta * 1.7, "square": z**2}
+
+
+def draws(key: jax.Array, n: int, theta: float) -> dict[str, np.ndarray]:
+    keys = clone(jnp.stack([jax.random.fold_in(clone(key), i) for i in range(n)]))
+    return jax.tree.map(np.asarray, jax.vmap(program, (0, None))(keys, theta))
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    return all(
+        np.array_equal(x, y, equal_nan=True) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 64, 100, 101, 5_000, None])
+def test_the_draws_do_not_depend_on_the_block_size(key: jax.Array, block_size: int | None) -> None:
+    got, rows = expect(program, num_samples=100, block_size=block_size)(clone(key), 1.3), draws(key, 100, 1.3)
+    for name in rows:
+        np.testing.assert_allclose(got.value[name], rows[name].mean(0), rtol=1e-12)
+        np.testing.assert_allclose(got.stderr[name], rows[name].std(0, ddof=1) / 10, rtol=1e-12)
+    assert (got.num_samples, got.nonfinite, got.converged, got.degrees) == (100, 0, True, 99)
+
+
+def agrees_to_the_bit(key: jax.Array, **how: Any) -> bool:
+    """Whether one key has one answer: run twice, inside another `jit`, and there with the parameter a constant."""
+    theta = np.float32(0.3)
+    f = lambda key, theta: program(key, theta)  # noqa: E731 (fresh, so that nothing compiled earlier is used again)
+    run = expect(f, block_size=64, **how)
+    answer = run(clone(key), theta)
+    others = (run, jax.jit(run), lambda key, _: jax.jit(lambda key: run(key, theta))(key))
+    return all(same_bits(answer, other(clone(key), theta)) for other in others)
+
+
+@pytest.mark.parametrize(
+    "how", [{"num_samples": 1000}, {"until": StdErr(0.5), "max_samples": 1_100}], ids=["fixed", "until"]
+)
+def test_the_answer_is_the_same_bit_for_bit(key: jax.Array, how: dict) -> None:
+    assert agrees_to_the_bit(key, **how)
+
+
+def test_without_barriers_the_last_bit_would_depend_on_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax.lax, "optimization_barrier", lambda x: x)
+    assert not agrees_to_the_bit(jax.random.key(3), num_samples=1_792)
+
+
+def test_works_under_jit_vmap_and_scan(key: jax.Array) -> None:
+    run = expect(program, num_samples=50, block_size=16)
+    keys, thetas = jax.random.split(key, 3), jnp.asarray([0.5, 1.0, 2.0])
+    one_by_one = [run(clone(k), theta).value for k, theta in zip(keys, thetas, strict=True)]
+    mapped = jax.vmap(run)(clone(keys), thetas)
+    _, scanned = jax.lax.scan(lambda carry, x: (carry, run(*x)), None, (keys, thetas))
+    for batch in (mapped, scanned):
+        assert batch.num_samples.shape == (3,)
+        for i, alone in enumerate(one_by_one):
+            jax.tree.map(lambda x, y, i=i: np.testing.assert_allclose(x[i], y, rtol=1e-12), batch.value, alone)
+
+
+def test_lanes_of_a_vmap_stop_each_for_itself(key: jax.Array) -> None:
+    run = expect(lambda key, scale: scale * jax.random.normal(key), until=StdErr(0.1))
+    keys, scales = jax.random.split(key, 2), jnp.asarray([0.1, 3.0])
+    mapped = jax.vmap(run)(clone(keys), scales)
+    alone = [run(keys[i], scales[i]) for i in range(2)]
+    assert list(mapped.num_samples) == [estimate.num_samples for estimate in alone]
+    assert mapped.num_samples[0] < mapped.num_samples[1]
+    np.testing.assert_allclose(mapped.value, [estimate.value for estimate in alone], rtol=1e-12)
+
+
+def test_a_program_may_close_over_what_is_traced(key: jax.Array) -> None:
+    def value(theta: jax.Array) -> jax.Array:
+        return expect(lambda key: theta + jax.random.normal(key), num_samples=10)(clone(key)).value
+
+    np.testing.assert_allclose(np.diff(jax.jit(jax.vmap(value))(jnp.asarray([0.0, 1.0, 3.0]))), [1, 2], rtol=1e-12)
+
+
+def test_the_default_is_about_a_thousand_samples(key: jax.Array) -> None:
+    assert expect(jax.random.normal)(key).num_samples == 1_024
+
+
+@pytest.mark.parametrize(("num_samples", "runs"), [(3, 3), (16, 16), (20, 32)])
+def test_no_more_is_computed_than_the_blocks_need(key: jax.Array, num_samples: int, runs: int) -> None:
+    seen = []
+
+    def counted(key: jax.Array) -> jax.Array:
+        x = jax.random.normal(key)
+        jax.debug.callback(lambda x: seen.append(x), x)
+        return x
+
+    jax.block_until_ready(expect(counted, num_samples=num_samples, block_size=16)(key))
+    jax.effects_barrier()
+    assert len(seen) == runs
+
+
+def test_memory_is_that_of_one_block(key: jax.Array) -> None:
+    def temporaries(num_samples: int, block_size: int) -> int:
+        run = expect(lambda key: jax.random.normal(key, (100,)), num_samples=num_samples, block_size=block_size)
+        return jax.jit(run).lower(key).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporaries(100_000, 100) <= 1.01 * temporaries(1_000, 100)
+    assert temporaries(1_000, 1_000) > 5 * temporaries(1_000, 100)
+
+
+class Traces:
+    """A program that counts how often it is traced."""
+
+    def __init__(self, f: Callable) -> None:
+        self.f, self.count = f, 0
+
+    def __call__(self, key: jax.Array, *args: Any) -> Any:
+        self.count += 1
+        return self.f(key, *args)
+
+
+def test_compiles_once_for_a_structure(key: jax.Array) -> None:
+    traces = Traces(lambda key, a, flag: jax.random.normal(key) * a["x"] if flag else 1.0)
+    run = expect(traces, num_samples=10)
+    run(clone(key), {"x": 1.0}, True)
+    once = traces.count
+    run(clone(key), {"x": 2.0}, True)
+    expect(traces, num_samples=10)(clone(key), {"x": 3.0}, True)  # another wrapper of the same function
+    assert traces.count == once
+    assert run(clone(key), {"x": 2.0}, False).value == 1.0  # booleans are flags, and may steer Python
+    assert traces.count == 2 * once
+
+
+class Net(eqx.Module):
+    layer: eqx.nn.MLP
+    dropout: eqx.nn.Dropout
+    activation: Callable = jnp.tanh
+
+    def __call__(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return self.activation(self.layer(self.dropout(x, key=key)))[0]
+
+
+def test_arguments_and_programs_may_be_equinox_modules(key: jax.Array) -> None:
+    net = Net(eqx.nn.MLP(2, 1, 4, 1, key=jax.random.key(1)), eqx.nn.Dropout(0.5))
+    by_argument = expect(lambda key, net, x: net(key, x), num_samples=200)(clone(key), net, jnp.ones(2))
+    by_itself = expect(net, num_samples=200)(clone(key), jnp.ones(2))
+    outcomes = [jnp.asarray(x) for x in ([0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0])]
+    truth = np.mean([jnp.tanh(net.layer(x))[0] for x in outcomes])
+    assert same_bits(by_argument, by_itself)
+    assert abs(by_itself.value - truth) < 4.9 * by_itself.stderr  # z-test, α = 1e-6
+    steady = eqx.tree_at(lambda net: net.dropout.inference, net, True)
+    assert expect(steady, num_samples=5)(clone(key), jnp.ones(2)).stderr == 0
+
+
+@pytest.mark.parametrize(
+    ("result", "mean", "dtype"),
+    [
+        (lambda z: z > 0, 0.5, np.float64),
+        (lambda z: jnp.where(z > 0, 3, 1), 2.0, np.float64),
+        (lambda z: (z > 0).astype(jnp.float16), 0.5, np.float32),
+        (lambda z: (z > 0).astype(jnp.bfloat16), 0.5, np.float32),
+        (lambda z: z.astype(jnp.float32), 0.0, np.float32),
+    ],
+)
+def test_results_are_averaged_as_floats(key: jax.Array, result: Callable, mean: float, dtype: Any) -> None:
+    got = expect(lambda key: result(jax.random.normal(key)), num_samples=4_000)(key)
+    assert got.value.dtype == got.stderr.dtype == dtype
+    assert abs(got.value - mean) < 4.9 * got.stderr  # z-test, α = 1e-6
+
+
+def test_constants_have_no_error(key: jax.Array) -> None:
+    got = expect(lambda key: {"one": 1, "true": True, "half": 0.5}, num_samples=3)(key)
+    assert got.value == {"one": 1.0, "true": 1.0, "half": 0.5}
+    assert got.stderr == {"one": 0.0, "true": 0.0, "half": 0.0}
+
+
+def log_of_a_coin(key: jax.Array) -> jax.Array:
+    return jnp.log(jax.random.bernoulli(key, 0.9).astype(float))
+
+
+def test_what_is_not_finite_is_counted_and_said(key: jax.Array) -> None:
+    got = expect(lambda key: (log_of_a_coin(key), 1.0), num_samples=300, block_size=64)(clone(key))
+    zeros = sum(bool(jnp.isneginf(log_of_a_coin(jax.random.fold_in(clone(key), i)))) for i in range(300))
+    assert got.nonfinite == zeros > 0
+    assert not got.converged
+    assert jnp.isneginf(got.value[0])
+    assert str(got) == f"(-inf ± nan, 1 ± 0) (n=300, not converged, {zeros} of 300 draws not finite)"
+
+
+def test_sampling_ends_with_the_first_block_that_cannot_be_mended(key: jax.Array) -> None:
+    got = expect(log_of_a_coin, until=StdErr(1e-3), block_size=500)(key)
+    assert (got.num_samples, got.converged) == (500, False)
+
+
+@pytest.mark.parametrize("block_size", [64, 1_000])
+def test_a_spent_budget_returns_what_it_bought(key: jax.Array, block_size: int) -> None:
+    run = expect(jax.random.normal, until=StdErr(1e-6), max_samples=1_500, block_size=block_size)
+    got, fixed = run(clone(key)), expect(jax.random.normal, num_samples=1_500)(clone(key))
+    assert (got.num_samples, got.converged) == (1_500, False)
+    np.testing.assert_allclose(got.value, fixed.value, rtol=1e-12)
+    assert got.stderr > fixed.stderr
+    assert "n=1500, not converged" in str(got)
+
+
+def test_stops_at_the_first_look_that_is_good_enough(key: jax.Array) -> None:
+    rule = StdErr(0.04)
+    got = expect(jax.random.normal, until=rule, block_size=100)(clone(key))
+    rows = sample_block(jax.random.normal, jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(4_000)), ())
+    looks = [rule.assess(Moments.of_rows(rows, n).read()) for n in range(100, 4_000, 100)]
+    first = next(look for look in looks if look.converged)
+    assert got.converged
+    assert got.num_samples == first.num_samples > 1_000
+    assert got.stderr <= 0.04
+    np.testing.assert_allclose(got.stderr, first.stderr, rtol=1e-12)
+
+
+@dataclasses.dataclass(frozen=True)
+class AtLeast:
+    """A user's own rule."""
+
+    num_samples: int
+
+    def assess(self, estimate: Estimate) -> Estimate:
+        return dataclasses.replace(estimate, converged=estimate.num_samples >= self.num_samples)
+
+
+def test_any_rule_will_do(key: jax.Array) -> None:
+    assert expect(jax.random.normal, until=AtLeast(700), block_size=100)(key).num_samples == 700
+
+
+def test_a_block_is_one_sample_a_key(key: jax.Array) -> None:
+    keys = jax.random.split(key, 5)
+    got = sample_block(program, clone(keys), (2.0,))
+    assert got["square"].shape == (5, 3)
+    jax.tree.map(np.testing.assert_array_equal, got, jax.vmap(program, (0, None))(keys, 2.0))
+
+
+REFUSED = [
+    (
+        lambda key: expect(program, num_samples=0),
+        ValueError,
+        "num_samples must be a positive integer up to 2147483647, got 0",
+    ),
+    (lambda key: expect(program, num_samples=2**31), ValueError, "num_samples must be a positive integer"),
+    (lambda key: expect(program, block_size=-1), ValueError, "block_size must be a positive integer"),
+    (
+        lambda key: expect(program, until=StdErr(1.0), max_samples=0),
+        ValueError,
+        "max_samples must be a positive integer",
+    ),
+    (lambda key: expect(program, until=StdErr(1.0), num_samples=5), ValueError, "give num_samples or until, not both"),
+    (
+        lambda key: expect(program)(0.3),
+        TypeError,
+        r"the first argument must be the key, got 0.3; jax.random.key\(seed\)",
+    ),
+    (lambda key: expect(program)(None, 0.3), TypeError, "the first argument must be the key, got None"),
+    (lambda key: expect(program)(jax.random.PRNGKey(0), 0.3), TypeError, "raw uint32 one of shape .*wrap_key_data"),
+    (
+        lambda key: expect(program)(jax.random.split(key), 0.3),
+        ValueError,
+        r"got a batch of shape \(2,\): pick one.*jax.vmap",
+    ),
+    (lambda key: expect(program)(), TypeError, "the first argument must be the key, got None; jax.random.key"),
+    (
+        lambda key: expect(program)(key),
+        TypeError,
+        r"program\(key, theta\) cannot be called with \(key\): missing.*'theta'",
+    ),
+    (lambda key: expect(lambda: 1.0)(key), TypeError, r"cannot be called with \(key\): .* the key comes first"),
+    (lambda key: expect(program)(key, 0.3, jnp.ones(2)), TypeError, r"called with \(key, .*\): too many"),
+    (lambda key: expect(program)(key, {1, 2}), TypeError, "hashable objects, got an object of type set"),
+    (lambda key: expect(lambda key: None)(key), TypeError, "must return real numbers to average, got None"),
+    (lambda key: expect(lambda key: {"a": "yes"})(key), TypeError, r"got 'yes' at result\['a'\]"),
+    (lambda key: expect(lambda key: key)(key), TypeError, r"must return real numbers to average, got key<fry>\[\]"),
+    (
+        lambda key: expect(lambda key: (1.0, 1j))(key),
+        TypeError,
+        r"got 1j at result\[1\]: return the real and the imaginary",
+    ),
+    (lambda key: expect(lambda key: jnp.ones(2, complex))(key), TypeError, r"got complex128\[2\]: return the real"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "complaint"), REFUSED, ids=[complaint for *_, complaint in REFUSED])
+def test_bad_input_is_refused_in_the_users_words(key: jax.Array, call: Callable, error: type, complaint: str) -> None:
+    with pytest.raises(error, match=complaint):
+        call(key)
+
+
+def test_what_a_program_raises_comes_through(key: jax.Array) -> None:
+    def broken(key: jax.Array) -> float:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        expect(broken)(key)

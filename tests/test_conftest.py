@@ -1,0 +1,93 @@
+"""What conftest.py switches on is on, and the key checker neither sleeps nor cries wolf."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import pytest
+from jax import Array, lax, random
+
+from variate.checks import check_positive_int
+
+
+def test_floats_are_64_bits_wide_and_nothing_is_promoted_in_silence() -> None:
+    assert jnp.ones(()).dtype == jnp.float64
+    with pytest.raises(ValueError, match="rank_promotion"):
+        jnp.ones((2, 3)) + jnp.ones(3)
+    with pytest.raises(jax.dtypes.TypePromotionError):
+        jnp.ones(3) + jnp.ones(3, jnp.float32)
+
+
+def test_types_are_checked_when_the_package_runs() -> None:
+    assert check_positive_int("n", 3) == 3
+    with pytest.raises(jaxtyping.TypeCheckError):
+        check_positive_int(3, 3)
+
+
+def total(key: Array) -> Array:
+    return lax.scan(lambda s, k: (s + random.normal(k), None), 0.0, random.split(key, 3))[0]
+
+
+def backwards(key: Array) -> Array:
+    return lax.scan(lambda s, k: (s + random.normal(k), None), 0.0, random.split(key, 3), reverse=True)[0]
+
+
+def branches(key: Array) -> Array:
+    k1, k2 = random.split(key)
+    return lax.cond(random.normal(k1) > 0, random.normal, random.uniform, k2)
+
+
+def until_large(key: Array) -> Array:
+    def body(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        key, k = random.split(state[0])
+        return key, state[1] + jnp.abs(random.normal(k))
+
+    return lax.while_loop(lambda state: state[1] < 2, body, (key, jnp.zeros(())))[1]
+
+
+def folded(key: Array) -> Array:
+    return lax.fori_loop(0, 3, lambda i, s: s + random.normal(random.fold_in(key, i)), 0.0)
+
+
+def lanes(key: Array) -> Array:
+    return jnp.sum(jax.vmap(total)(random.split(key, 3)))
+
+
+def cloned(key: Array) -> Array:
+    return random.normal(random.clone(key)) - random.normal(key)
+
+
+def twice(key: Array) -> Array:
+    return random.normal(key) + random.uniform(key)
+
+
+def two_scans(key: Array) -> Array:
+    keys = random.split(key, 3)
+    return sum(lax.scan(lambda s, k: (s + random.normal(k), None), 0.0, keys)[0] for _ in range(2))
+
+
+def closed_over(key: Array) -> Array:
+    return lax.scan(lambda s, _: (s + random.normal(key), None), 0.0, length=3)[0]
+
+
+MODES = {
+    "eager": lambda f: lambda key: f(random.fold_in(key, 0)),
+    "jit": lambda f: lambda key: jax.jit(f)(random.fold_in(key, 0)),
+    "vmap": lambda f: lambda key: jax.vmap(f)(random.split(key, 2)),
+    "jit of vmap of vmap": lambda f: lambda key: jax.jit(jax.vmap(jax.vmap(f)))(random.split(key, (2, 2))),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("program", [total, backwards, branches, until_large, folded, lanes, cloned])
+def test_the_key_checker_lets_right_programs_pass(program: Callable[[Array], Array], mode: str, key: Array) -> None:
+    assert jnp.all(jnp.isfinite(MODES[mode](program)(key)))
+
+
+# Not under an eager vmap, which moves copies of the keys out of the checker's sight; the tests' programs are staged.
+@pytest.mark.parametrize("mode", ["eager", "jit", "jit of vmap of vmap"])
+@pytest.mark.parametrize("program", [twice, two_scans, closed_over])
+def test_the_key_checker_catches_a_key_used_twice(program: Callable[[Array], Array], mode: str, key: Array) -> None:
+    with pytest.raises(jax.errors.KeyReuseError):
+        MODES[mode](program)(key)

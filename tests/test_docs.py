@@ -1,0 +1,100 @@
+"""Every example of the documentation runs and prints what the page says, and every export has its entry."""
+
+import ast
+import re
+from pathlib import Path
+
+import layout
+import pages
+import pytest
+
+PAGES = sorted(path for path in [layout.ROOT / "README.md", *(layout.ROOT / "docs").rglob("*.md")] if path.exists())
+ROOMS = sorted(path.parent.name for path in (layout.ROOT / "src" / "variate").glob("*/__init__.py"))
+
+
+def name(path: Path) -> str:
+    return path.relative_to(layout.ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
+    assert pages.disagreements(name(page), page.read_text(), tmp_path) == []
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room != "demo"])
+def test_every_export_has_a_line_on_the_page_of_its_room(room: str) -> None:
+    tree = ast.parse((layout.ROOT / "src" / "variate" / room / "__init__.py").read_text())
+    exports = {
+        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    page = (layout.ROOT / "docs" / "api" / f"{room}.md").read_text()
+    assert set(re.findall(rf"^::: variate\.{room}\.(\w+)$", page, re.MULTILINE)) == exports
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    init, citation, changes = (
+        layout.ROOT / path for path in ("src/variate/__init__.py", "CITATION.cff", "CHANGELOG.md")
+    )
+    version = re.findall(r'^__version__ = "(.+)"$', init.read_text(), re.MULTILINE)
+    assert re.findall(r"^version: (.+)$", citation.read_text(), re.MULTILINE) == version
+    assert re.findall(r"^## (\S+)", changes.read_text(), re.MULTILINE)[:1] == version
+
+
+GOOD = """
+```python
+x = 1
+print("a ")
+```
+
+It prints
+
+```text
+a
+```
+
+- and in a list, where `x` is still known:
+
+  ```python
+  print(x)
+  print(__import__("jax").numpy.ones(()).dtype)
+  ```
+
+  ```text
+  1
+  float32
+  ```
+
+```sh
+not python
+```
+"""
+
+
+def test_a_page_that_is_right_passes(tmp_path: Path) -> None:
+    assert pages.disagreements("page.md", GOOD, tmp_path) == []
+
+
+@pytest.mark.parametrize("said", ["b", "a\na", "", " a", "A"])
+def test_another_output_is_found(said: str, tmp_path: Path) -> None:
+    (wrong,) = pages.disagreements("page.md", f'```python\nprint("a")\n```\n```text\n{said}\n```\n', tmp_path)
+    assert "page.md:2" in wrong
+
+
+def test_an_error_is_found_with_its_line(tmp_path: Path) -> None:
+    (wrong,) = pages.disagreements("page.md", "```python\nx = 1\n```\n\n```python\nx = 2\nx / 0\n```\n", tmp_path)
+    assert 'File "page.md", line 7' in wrong
+    assert "    x / 0" in wrong
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "```text\na\n```\n",
+        "```python\nprint(1)\n```\n```text\n1\n```\n```text\n1\n```\n",
+        "!!! note\n\n    ```python\n    print(1)\n    ```\n",
+        "```python title='x'\nprint(1)\n```\n",
+    ],
+)
+def test_what_would_not_be_run_or_compared_is_refused(page: str) -> None:
+    with pytest.raises(ValueError, match="python block"):
+        pages.blocks(page)
