@@ -3,15 +3,17 @@
 import gc
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+Measurement = Callable[[], Sequence[float]]  # seconds of one thing, or of several at once
+
 
 class Pair(NamedTuple):
-    """Seconds of ours and of the peer, and the ratio with the ends of its 95% interval."""
+    """Median seconds of ours and of the peer, and the median ratio with the ends of its 95% interval."""
 
     ours: float
     peer: float
@@ -20,14 +22,14 @@ class Pair(NamedTuple):
     high: float
 
 
-def compare(ours: Callable[[], float], peer: Callable[[], float], budget: float, width: float = 0.01) -> Pair:
-    """Median times of two measurements made in turn, and the median of the ratios of neighbours.
+def compare(ours: Measurement, peer: Measurement, budget: float, width: float = 0.01) -> list[Pair]:
+    """Two measurements made in turn, and the median of the ratios of neighbours, for each thing that they measure.
 
     Neighbours share the load of the moment, so their ratio is steady where neither time is. Measuring ends when the
-    median's interval (of order statistics, so whatever the noise) is narrower than `width` on each side, or
+    interval of every median (of order statistics, so whatever the noise) is narrower than `width` on each side, or
     after `budget` seconds.
     """
-    times: list[tuple[float, float]] = []
+    times: list[tuple[Sequence[float], Sequence[float]]] = []
     end = time.perf_counter() + budget
     while True:
         # Who goes second finds the caches of the other: take turns.
@@ -37,23 +39,20 @@ def compare(ours: Callable[[], float], peer: Callable[[], float], budget: float,
         else:
             first = ours()
             times.append((first, peer()))
-        ratios = np.sort([a / b for a, b in times])
-        low, high = _interval(ratios)
-        narrow = len(ratios) >= 15 and (high - low) < 2 * width * np.median(ratios)
-        if narrow or (time.perf_counter() > end and len(ratios) >= 3):
-            break
-    first, second = np.median(np.array(times), axis=0)
-    return Pair(float(first), float(second), float(np.median(ratios)), float(low), float(high))
+        pairs = [_pair(a, b) for a, b in np.moveaxis(np.array(times), 0, 2).swapaxes(0, 1)]
+        narrow = len(times) >= 15 and all(p.high - p.low < 2 * width * p.ratio for p in pairs)
+        if narrow or time.perf_counter() > end:
+            return pairs
 
 
-def _interval(ordered: np.ndarray) -> tuple[float, float]:
-    """Order statistics around the median, between which it lies with probability 95%."""
-    n = len(ordered)
-    reach = 0.98 * math.sqrt(n)
-    return ordered[max(0, math.floor(n / 2 - reach))], ordered[min(n - 1, math.ceil(n / 2 + reach))]
+def _pair(ours: np.ndarray, peer: np.ndarray) -> Pair:
+    ratios = np.sort(ours / peer)
+    n, reach = len(ratios), 0.98 * math.sqrt(len(ratios))
+    low, high = ratios[max(0, math.floor(n / 2 - reach))], ratios[min(n - 1, math.ceil(n / 2 + reach))]
+    return Pair(*(float(x) for x in (np.median(ours), np.median(peer), np.median(ratios), low, high)))
 
 
-def repeated(step: Callable[..., Any], params: Any, *args: Any, least: float = 0.004) -> Callable[[], float]:
+def repeated(step: Callable[..., Any], params: Any, *args: Any, least: float = 0.01) -> Measurement:
     """Seconds a step of `params, ... = step(params, *args)`, over enough steps in a row to last `least` seconds."""
 
     def run(times: int) -> float:
@@ -65,27 +64,19 @@ def repeated(step: Callable[..., Any], params: Any, *args: Any, least: float = 0
 
     run(1)
     times = max(1, math.ceil(least / min(run(3) for _ in range(3))))
-    return lambda: run(times)
+    return lambda: (run(times),)
 
 
-class Stages(NamedTuple):
-    """What a jitted function takes before it runs: seconds to trace it, to lower it and to compile it."""
-
-    trace: float
-    lower: float
-    compile: float
-
-
-def stages(make: Callable[[], Callable], args: tuple, compiling: bool = True) -> Stages:
-    """The stages of a function that JAX has not seen before."""
+def stages(make: Callable[[], Callable], args: tuple, compiling: bool = True) -> tuple[float, ...]:
+    """Seconds that a function which JAX has not seen takes before it runs: to trace, also to lower, also to compile."""
     function = jax.jit(make())
     gc.collect()
-    times = [time.perf_counter()]
+    start = time.perf_counter()
     traced = function.trace(*args)
-    times.append(time.perf_counter())
+    tracing = time.perf_counter() - start
     lowered = traced.lower()
-    times.append(time.perf_counter())
-    if compiling:
-        lowered.compile()
-    times.append(time.perf_counter())
-    return Stages(*np.diff(times))
+    staging = time.perf_counter() - start
+    if not compiling:
+        return tracing, staging
+    lowered.compile()
+    return tracing, staging, time.perf_counter() - start

@@ -16,7 +16,7 @@ NUMBERS = [1, 2.5, 1j, np.float32(3), np.bool_(True), np.arange(3), jnp.ones(2),
 OTHERS = [True, False, "text", jnp.tanh, (), frozenset({1})]
 
 
-@pytest.mark.parametrize("leaf", NUMBERS, ids=str)
+@pytest.mark.parametrize("leaf", NUMBERS, ids=lambda leaf: type(leaf).__name__)
 def test_numbers_are_traced(leaf: Any) -> None:
     numbers, static = trees.split({"a": leaf})
     assert len(numbers) == 1
@@ -24,7 +24,7 @@ def test_numbers_are_traced(leaf: Any) -> None:
     assert trees.join(numbers, static)["a"] is leaf
 
 
-@pytest.mark.parametrize("leaf", OTHERS, ids=str)
+@pytest.mark.parametrize("leaf", OTHERS, ids=lambda leaf: type(leaf).__name__)
 def test_flags_and_other_objects_are_not(leaf: Any) -> None:
     numbers, static = trees.split([leaf])
     assert numbers == []

@@ -36,7 +36,7 @@ def test_a_level_is_a_probability(level: float) -> None:
 
 
 def test_without_standard_errors_there_is_no_interval() -> None:
-    with pytest.raises(ValueError, match="no standard errors"):
+    with pytest.raises(ValueError, match="has no interval"):
         Estimate(jnp.ones(2), None, 10).interval()
 
 

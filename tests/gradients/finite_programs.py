@@ -7,10 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-import variate as vt
 from jax import Array, lax
 from jax.nn import sigmoid, softmax
 from jax.random import split
+
+import variate as vt
 
 
 class Finite(NamedTuple):

@@ -1,5 +1,6 @@
 """All outcomes of a finite program, so that an expectation over what the library does with it is a sum."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -11,55 +12,59 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
 from variate import trees
 from variate.programs import distributions, interpretation, staging
 from variate.programs.primitive import over_lanes, sample_leaves
 
+# Room for the elements of one draw, and for the values of one element.
+ELEMENTS, VALUES = 3, 4
+# Outcomes that are run at once while the cells are looked for, so that this compiles once.
+BATCH = 64
 
-class Outcomes(NamedTuple):
-    """Every way in which one run can come out.
 
-    A draw, at one step of its loops and in one lane, is a slot; it has a key for each run that is looked at.
+class Noise(NamedTuple):
+    """The uniform numbers behind the draws, cut into cells within which no draw changes, whatever came before it.
+
+    A replay gives a draw another distribution and the same noise, so it is the noise that is to be summed over.
     """
 
-    keys: np.ndarray  # [runs, slots, 2]
-    values: np.ndarray  # [outcomes, slots, elements], as places in the support
-    probabilities: np.ndarray  # [outcomes]
+    keys: np.ndarray  # [keys, 2]
+    numbers: np.ndarray  # [outcomes, keys, ELEMENTS], one of each cell
+    weights: np.ndarray  # [outcomes], the volumes of the cells
 
 
-def support(distribution: Any) -> Array:
-    return jnp.ravel(jnp.asarray(distribution.enumerate_support(expand=False)))
+def cdf(distribution: Any) -> tuple[Array, Array]:
+    """The support of one element, and each element's cumulative probabilities, padded to [ELEMENTS, VALUES]."""
+    support = distribution.enumerate_support(expand=False)
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        below = jnp.cumsum(jnp.exp(distribution.log_prob(support)), axis=0).reshape(len(support), -1).T
+    shape = ELEMENTS - below.shape[0], VALUES - below.shape[1]
+    return jnp.ravel(jnp.asarray(support)), jnp.pad(below, [(0, shape[0]), (0, shape[1])], constant_values=1)
 
 
 @contextmanager
-def forced(keys: Any, values: Array) -> Iterator[None]:
-    """Sampling with the key `keys[i]` gives the elements `values[i]` of the support, with another key the first."""
+def forced(keys: Any, numbers: Array) -> Iterator[None]:
+    """Sampling with the key `keys[i]` inverts the distribution function at `numbers[i]`, with another key at 1/2."""
 
     def sample(distribution: Any, key: Array) -> Array:
         here = jnp.all(jax.random.key_data(jax.random.clone(key))[None] == jnp.asarray(keys), axis=1)
-        row = jnp.where(jnp.any(here), values[jnp.argmax(here)], 0)
+        row = jnp.where(jnp.any(here), numbers[jnp.argmax(here)], 0.5)
+        support, below = cdf(distribution)
+        places = jnp.sum(row[:, None] >= below[:, : len(support) - 1], axis=1)
         shape = distribution.batch_shape
-        return support(distribution)[row[: math.prod(shape)].reshape(shape)]
+        return support[places[: math.prod(shape)].reshape(shape)]
 
     with mock.patch.object(distributions, "sample", sample):
         yield
 
 
 class Recording:
-    """A handler of draws that keeps the key and the log probability of each slot."""
-
-    def __init__(self) -> None:
-        # By the index of the draw: the size of its support and its elements, and in how many slots it is.
-        self.sizes: dict[int, tuple[int, int]] = {}
-        self.slots: dict[int, int] = {}
+    """A handler of draws that keeps the key and the distribution function of each."""
 
     def draw(self, site: Any, index: tuple[Array, ...], operands: Sequence[Array]) -> tuple[list[Array], Any]:
         def one(key: Array, *arrays: Array) -> tuple[Array, Array]:
-            distribution = site.structure.build(arrays)
-            self.sizes[site.index] = support(distribution).size, math.prod(distribution.batch_shape)
-            with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-                log_prob = jnp.sum(distribution.log_prob(distributions.sample(distribution, key)))
-            return jax.random.key_data(jax.random.clone(key)), log_prob
+            return jax.random.key_data(jax.random.clone(key)), cdf(site.structure.build(arrays))[1]
 
         return sample_leaves(site.structure, site.lanes)(*operands), over_lanes(one, site.lanes)(*operands)
 
@@ -67,53 +72,52 @@ class Recording:
         raise AssertionError("a while loop has no finite number of outcomes")
 
 
-def outcomes(f: Callable[..., Any], args: tuple, runs: Array) -> Outcomes:
-    """Of `f(key, *args)` for every key of `runs`; which keys it uses may not depend on what it draws."""
-    runs = jax.random.key_data(runs)
+def noise(f: Callable[..., Any], args: tuple, runs: Array) -> Noise:
+    """Of the runs of `f(key, *args)` with these keys; which keys `f` uses may not depend on what it draws."""
     numbers, static = trees.split(args)
     program, _ = staging.stage(
         lambda key, *numbers: f(key, *trees.join(list(numbers), static)), jax.random.key(0), *numbers
     )
-    handler = Recording()
 
     @jax.jit
+    @functools.partial(jax.vmap, in_axes=(None, None, 0))
     def record(run: Array, keys: Array, values: Array) -> tuple[Array, Array]:
-        def one(values: Array) -> tuple[Array, Array]:
-            with forced(keys, values):
-                _, records = interpretation.run(program, [jax.random.wrap_key_data(run), *numbers], handler)
-            found = [records[site] for site in sorted(records)]
-            for site, (_, log_prob) in records.items():
-                handler.slots[site] = log_prob.size
-            return (
-                jnp.concatenate([key.reshape(-1, 2) for key, _ in found]),
-                jnp.concatenate([log_prob.reshape(-1) for _, log_prob in found]),
-            )
+        with forced(keys, values):
+            inputs = [jax.random.wrap_key_data(run), *numbers]
+            found = interpretation.run(program, inputs, Recording())[1].values()
+        keys = jnp.concatenate([key.reshape(-1, 2) for key, _ in found])
+        return keys, jnp.concatenate([below.reshape(-1, ELEMENTS, VALUES) for _, below in found])
 
-        return jax.vmap(one)(values)
-
-    jax.eval_shape(record, runs[0], jnp.zeros((1, 2), jnp.uint32), jnp.zeros((1, 1, 64), int))
-    values = every_value([handler.sizes[site] for site in sorted(handler.slots) for _ in range(handler.slots[site])])
-    keys = np.zeros((len(runs), values.shape[1], 2), np.uint32)
-    while True:  # a slot in a branch shows its key only once the branch is taken
-        found, log_probs = zip(*(record(run, known, values) for run, known in zip(runs, keys, strict=True)), strict=True)
-        keys, known = np.max(found, axis=1), keys
-        if np.array_equal(known, keys):
-            break
-    # Slots in different branches may share a key; the first of them speaks for all.
-    same = np.all(keys[0][:, None] == keys[0][None], axis=2)
-    speaks = np.argmax(same, axis=1) == np.arange(len(same))
-    used = np.any(np.asarray(found[0]) != 0, axis=2) @ same & speaks
-    kept = np.all(used[:, :, None] | (values == 0), axis=(1, 2))
-    probabilities = np.exp(np.sum(np.asarray(log_probs[0]), axis=1))[kept]
-    np.testing.assert_allclose(np.sum(probabilities), 1, rtol=1e-12)
-    return Outcomes(keys, values[kept], probabilities)
+    cells = [cells_of(functools.partial(record, run)) for run in np.asarray(jax.random.key_data(runs))]
+    return Noise(
+        np.concatenate([one.keys for one in cells]),
+        np.stack([np.concatenate(x) for x in itertools.product(*(one.numbers for one in cells))]),
+        np.array([math.prod(x) for x in itertools.product(*(one.weights for one in cells))]),
+    )
 
 
-def every_value(slots: Sequence[tuple[int, int]]) -> np.ndarray:
-    """[outcomes, slots, elements]"""
-    width = max(elements for _, elements in slots)
-    ranges = [range(size if e < elements else 1) for size, elements in slots for e in range(width)]
-    return np.array(list(itertools.product(*ranges))).reshape(-1, len(slots), width)
+def cells_of(record: Callable[[np.ndarray, np.ndarray], tuple[Array, Array]]) -> Noise:
+    """Of one run. Other outcomes show other distributions and, in branches, other keys: repeat until all are known."""
+    positions = record(np.zeros((1, 2), np.uint32), np.full((BATCH, 1, ELEMENTS), 0.5))[0].shape[1]
+    cuts: dict[tuple[int, ...], list[set[float]]] = {}
+    while True:
+        known = np.zeros((positions, 2), np.uint32)
+        known[: len(cuts)] = np.array(list(cuts), np.uint32).reshape(-1, 2)
+        edges = [[0.0, *sorted(inner), 1.0] for of_key in cuts.values() for inner in of_key]
+        middles = list(itertools.product(*([(a + b) / 2 for a, b in itertools.pairwise(x)] for x in edges)))
+        volumes = itertools.product(*([b - a for a, b in itertools.pairwise(x)] for x in edges))
+        numbers = np.array(middles).reshape(len(middles), len(cuts), ELEMENTS)
+        before = sum(map(len, edges))
+        for start in range(0, len(numbers), BATCH):
+            rows = np.full((BATCH, positions, ELEMENTS), 0.5)
+            rows[: len(part), : len(cuts)] = (part := numbers[start : start + BATCH])
+            for key, below in zip(*(np.concatenate(np.asarray(x)) for x in record(known, rows)), strict=True):
+                if np.any(key):
+                    of_key = cuts.setdefault(tuple(key), [set() for _ in range(ELEMENTS)])
+                    for inner, new in zip(of_key, below, strict=True):
+                        inner |= {float(x) for x in np.round(new, 13) if x < 1 - 1e-9}
+        if sum(len(inner) + 2 for of_key in cuts.values() for inner in of_key) == before:
+            return Noise(np.array(list(cuts)), numbers, np.array([math.prod(x) for x in volumes]))
 
 
 class Sum(NamedTuple):
@@ -127,21 +131,15 @@ class Sum(NamedTuple):
         return jax.tree.map(lambda second, mean: second - mean**2, self.second, self.mean)
 
 
-def over_all(estimator: Callable[[], Any], found: Outcomes) -> Sum:
-    """The exact expectation of `estimator()`, a function that makes the runs of `found` and returns arrays."""
-    runs, slots = found.keys.shape[:2]
-    joint = np.array(list(itertools.product(range(len(found.probabilities)), repeat=runs)))
-    weights = np.prod(found.probabilities[joint], axis=1)
-    values = found.values[joint].reshape(len(joint), runs * slots, -1)
+def over_all(estimator: Callable[[], Any], noise: Noise) -> Sum:
+    """The exact expectation of `estimator()`, a function that makes the runs of `noise` and returns arrays."""
 
     @jax.jit
-    def results(values: Array) -> Any:
-        def one(values: Array) -> Any:
-            with forced(found.keys.reshape(-1, 2), values):
-                return estimator()
+    @jax.vmap
+    def results(numbers: Array) -> Any:
+        with forced(noise.keys, numbers):
+            return estimator()
 
-        return jax.vmap(one)(values)
-
-    rows = results(jnp.asarray(values))
-    mean = jax.tree.map(lambda x: np.tensordot(weights, x, 1), rows)
-    return Sum(mean, jax.tree.map(lambda x: np.tensordot(weights, np.square(x), 1), rows))
+    rows = results(jnp.asarray(noise.numbers))
+    mean = jax.tree.map(lambda x: np.tensordot(noise.weights, x, 1), rows)
+    return Sum(mean, jax.tree.map(lambda x: np.tensordot(noise.weights, np.square(x), 1), rows))

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import variate as vt
 from gradients.finite_programs import PROGRAMS, Finite
-from gradients.outcomes import Outcomes, Sum, outcomes, over_all
+from gradients.outcomes import Noise, Sum, noise, over_all
+
+import variate as vt
 from variate.gradients import Enumerate, LeaveOneOut, NoBaseline, Rule, Score
 from variate.programs.staging import stage
 
@@ -24,7 +25,9 @@ def constant(*args: Any) -> jax.Array:
 
 def names(case: Finite) -> list[str]:
     numbers, static = vt.trees.split(case.args)
-    program, _ = stage(lambda key, *numbers: case.program(key, *vt.trees.join(list(numbers), static)), jax.random.key(0), *numbers)
+    program, _ = stage(
+        lambda key, *numbers: case.program(key, *vt.trees.join(list(numbers), static)), jax.random.key(0), *numbers
+    )
     return sorted({site.name for site in program.sites if site.name is not None})
 
 
@@ -45,9 +48,11 @@ def rules(case: Finite, assignment: str) -> Mapping[str, Rule]:
 
 
 @functools.cache
-def outcomes_of(name: str, runs: int) -> Outcomes:
+def noise_of(name: str, runs: int) -> Noise:
     case = PROGRAMS[name]
-    return outcomes(case.program, case.args, jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(SEED), jnp.arange(runs)))
+    return noise(
+        case.program, case.args, jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(SEED), jnp.arange(runs))
+    )
 
 
 def arrays(tree: Any) -> list[np.ndarray]:
@@ -81,7 +86,7 @@ def estimated(name: str, assignment: str) -> Sum:
         errors = (value.stderr, gradient.stderr) if samples > 1 else ()
         return value.value, gradient.value, jax.tree.map(jnp.square, errors)
 
-    return over_all(estimator, outcomes_of(name, samples))
+    return over_all(estimator, noise_of(name, samples))
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS)

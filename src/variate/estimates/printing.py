@@ -61,8 +61,6 @@ def _array(value: Any, error: Any) -> str:
     def show(pair: np.complexfloating) -> str:
         return f"{pair.real:.6g}" if error is None else _number(float(pair.real), float(pair.imag))
 
-    if pairs.ndim == 0:
-        return show(pairs[()])
     long = pairs.size > _SHOWN
     lines = np.array2string(
         pairs.ravel() if long else pairs,

@@ -101,7 +101,7 @@ def explain(
     f: Callable[..., Any],
     argnums: int | Sequence[int] = 1,
     *,
-    num_samples: int = 64,
+    num_samples: int = 256,
     rules: Mapping[str, Rule] | None = None,
 ) -> Callable[..., Explanation]:
     """Explain the gradient that `vt.grad` would take of `f` with these `argnums` and `rules`.
@@ -168,11 +168,13 @@ def _shares(request: Request, static: trees.Static, key: Any, numbers: list[Any]
         return sampled(derivation, numbers, args, keys, redrawn)[1]
 
     first = gradients(None)
-    total = sum(jnp.sum(jnp.var(rows, axis=0, ddof=1)) for rows in first)
 
     def share(site: int) -> Any:
-        changes = sum(jnp.sum((a - b) ** 2) for a, b in zip(first, gradients(site), strict=True))
-        part = 0.5 * changes / request.num_samples
-        return jnp.where(total > 0, part / jnp.where(total > 0, total, jnp.ones_like(total)), jnp.zeros_like(total))
+        second = gradients(site)
+        pairs = [jnp.stack(pair) for pair in zip(first, second, strict=True)]
+        changes = sum(jnp.mean((pair[0] - pair[1]) ** 2, axis=0).sum() for pair in pairs) / 2
+        total = sum(jnp.var(pair, axis=(0, 1)).sum() for pair in pairs)
+        # Both are estimates: what is all of the variance may come out as a little more.
+        return jnp.where(total > 0, jnp.minimum(changes / jnp.where(total > 0, total, 1), 1), jnp.zeros_like(total))
 
     return {site: share(site) for site in sites}

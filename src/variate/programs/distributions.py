@@ -1,49 +1,153 @@
-"""temporary"""
+"""What a program asks of a distribution, whoever wrote it: draws, densities, supports, elements, valid parameters."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, Bool, Float, Key, PyTree
+
+from variate.programs import parameters
+from variate.programs.corrections import corrected
 
 
-def std(f):
-    def g(*a):
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            return f(*a)
-
-    return g
-
-
-@std
-def sample(d, key):
-    return d.sample(key)
+@contextmanager
+def _numpyro_promotion() -> Iterator[None]:
+    """NumPyro mixes dtypes and ranks, which a user's strict configuration would refuse."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
-@std
-def log_prob(d, x):
-    return d.log_prob(x)
+def is_distribution(d: Any) -> bool:
+    """Whether `d` is a pytree with `sample(key)` and `log_prob(x)`: NumPyro's, FlowJAX's, or one's own."""
+    methods = callable(getattr(d, "sample", None)) and callable(getattr(d, "log_prob", None))
+    return methods and not isinstance(d, type) and not jax.tree_util.all_leaves([d])
 
 
-def is_discrete(d, v):
-    return not all(jnp.issubdtype(l.dtype, jnp.inexact) for l in jax.tree.leaves(v))
+def sample(d: PyTree, key: Key[Array, ""]) -> PyTree[Array]:
+    """One draw: `d.sample(key)`, by a right sampler where NumPyro's is wrong (`corrections`)."""
+    with _numpyro_promotion():
+        return corrected(d).sample(key)
 
 
-@std
-def support(d):
-    return d.enumerate_support(expand=False).reshape(-1) if getattr(d, "has_enumerate_support", False) else None
+def log_prob(d: PyTree, x: PyTree) -> Float[Array, "..."]:
+    """Log density or log mass of `x`: `d.log_prob(x)`, with the right derivatives where NumPyro's are wrong."""
+    with _numpyro_promotion():
+        return jnp.asarray(corrected(d).log_prob(jax.tree.map(jnp.asarray, x)))
 
 
-def elementwise(d):
+def is_discrete(d: PyTree, value: PyTree) -> bool:
+    """Whether a draw `value` (arrays or their `ShapeDtypeStruct`s) of `d` moves in jumps.
+
+    Some of NumPyro's count in floating point (`Geometric`), so its supports are asked too. The ones with an atom,
+    `HurdleGamma` and `HurdleLogNormal`, are not discrete.
+    """
+    if not all(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(value)):
+        return True
+    try:
+        return isinstance(d, dist.Distribution) and bool(d.is_discrete)
+    except (AssertionError, NotImplementedError):  # how NumPyro says that it has no support, or does not know
+        return False
+
+
+def unmasked(d: PyTree) -> PyTree:
+    """The distribution that `d` draws from: a mask changes a density, never a draw."""
+    return jax.tree.map(lambda node: unmasked(node.base_dist) if _is_masked(node) else node, d, is_leaf=_is_masked)
+
+
+def _is_masked(node: Any) -> bool:
+    return isinstance(node, dist.MaskedDistribution)
+
+
+@functools.singledispatch
+def elementwise(d: Any) -> Any:
+    """`d` with one log probability per smallest joint element: `to_event` undone.
+
+    Summed over the axes that this adds at the end, `log_prob(elementwise(d), x)` is `log_prob(d, x)`.
+    """
     return d
 
 
-@std
-def element_log_probs(d):
-    s = d.enumerate_support(expand=False)
-    return d.log_prob(s)
+@elementwise.register
+def _(d: dist.Independent) -> Any:
+    return elementwise(d.base_dist)
 
 
-def check_parameters(d, name):
-    pass
+@elementwise.register
+def _(d: dist.ExpandedDistribution) -> Any:
+    inner = elementwise(d.base_dist)
+    return d if inner is d.base_dist else dist.ExpandedDistribution(inner, d.batch_shape + _added(inner, d.base_dist))
 
 
-def parameters_valid(d):
-    return jnp.asarray(True)
+@elementwise.register
+def _(d: dist.MaskedDistribution) -> Any:
+    inner, mask = elementwise(d.base_dist), vars(d)["_mask"]
+    if isinstance(mask, bool) or inner is d.base_dist:
+        return d if inner is d.base_dist else inner.mask(mask)
+    spread = jnp.broadcast_to(jnp.reshape(mask, mask.shape + (1,) * len(_added(inner, d.base_dist))), inner.batch_shape)
+    return dist.MaskedDistribution(inner, spread)
+
+
+def _added(inner: dist.Distribution, outer: dist.Distribution) -> tuple[int, ...]:
+    return inner.batch_shape[len(outer.batch_shape) :]
+
+
+def support(d: PyTree) -> Array | None:
+    """The values [values, *event] that an element of `d` can take.
+
+    None where there are infinitely many or NumPyro cannot list them: continuous and unbounded ones, mixtures,
+    multinomials, and those whose size is traced or differs in the batch (`total_count`, `low`, `high`).
+    """
+    element = elementwise(unmasked(d))
+    if not (isinstance(element, dist.Distribution) and element.has_enumerate_support):
+        return None
+    try:
+        with _numpyro_promotion(), jax.ensure_compile_time_eval():
+            values = element.enumerate_support(expand=False)
+    except (NotImplementedError, jax.errors.ConcretizationTypeError):
+        return None
+    if isinstance(element, dist.ZeroInflatedProbs) and not np.any(np.asarray(values) == 0):
+        return None  # NumPyro lists the values of the base alone
+    return values.reshape(-1, *element.event_shape)
+
+
+def element_log_probs(d: PyTree) -> Float[Array, "values *batch"]:
+    """Log probability of each value of `support(d)` for each element of `d`; a mask is seen through.
+
+    Raises:
+        ValueError: `support(d)` is None.
+    """
+    values = support(d)
+    if values is None:
+        raise ValueError(f"{type(d).__name__} has no finite support that could be listed")
+    element = elementwise(unmasked(d))
+    each = values.reshape(-1, *(1,) * len(element.batch_shape), *element.event_shape)
+    return jnp.broadcast_to(log_prob(element, each), (len(values), *element.batch_shape))
+
+
+def check_parameters(d: PyTree, name: str) -> None:
+    """Raise if a parameter of `d` that has a value is out of range or not finite; others and `d` of one's own pass.
+
+    Args:
+        name: what the error calls the draw.
+
+    Raises:
+        ValueError: names the draw, the class, the parameter, the constraint and the first offending value.
+    """
+    with _numpyro_promotion(), jax.ensure_compile_time_eval():
+        for condition in parameters.conditions(d):
+            problem = condition.problem()
+            if problem:
+                raise ValueError(f"the draw {name!r}: {problem}")
+
+
+def parameters_valid(d: PyTree) -> Bool[Array, ""]:
+    """What `check_parameters` checks as one boolean, for parameters that have no value yet."""
+    with _numpyro_promotion():
+        return functools.reduce(
+            jnp.logical_and, (jnp.all(condition.holds()) for condition in parameters.conditions(d)), jnp.asarray(True)
+        )

@@ -1,7 +1,7 @@
 """Running a program with a handler of draws, loops rolled."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from variate.programs.staging import Constant, Operand, Operation, Program, Site
 Records = dict[int, Any]  # by the index of the site; one more leading axis for each scan around the draw
 
 
+@runtime_checkable
 class Handler(Protocol):
     """What a run does at a draw."""
 
@@ -54,6 +55,8 @@ def evaluate(
         environment[place] = value
     for operation in program.operations:
         operands = [read(environment, operand) for operand in operation.inputs]
+        if operation.sites:
+            operands = [jnp.asarray(operand) for operand in operands]
         if operation.site is not None:
             outputs, record = handler.draw(operation.site, index, operands)
             if record is not None:

@@ -18,7 +18,7 @@ draw_p = Primitive("draw")
 draw_p.multiple_results = True
 
 
-def draw(key: Key[Array, ""], distribution: Any, *, rule: Any = None, name: str | None = None) -> Any:
+def draw(key: Any, distribution: Any, *, rule: Any = None, name: Any = None) -> Any:
     r"""Draw $x \sim p$: in a program that just runs, `distribution.sample(key)`.
 
     The draw stays visible to the transformations of this library (`vt.grad`, `vt.expect`, `vt.explain`), inside

@@ -1,0 +1,99 @@
+"""Rows of a benchmark: on the screen, and in files that name the machine and the versions."""
+
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich import box
+from rich.table import Table
+from timing import Pair
+
+import variate
+
+COLUMNS = ("program", "what", "ours", "peer", "ratio", "95%", "bound", "ok")
+PACKAGES = ("jax", "jaxlib", "numpyro", "torch")
+
+
+class Row(NamedTuple):
+    """One comparison; its bound is on the ratio, or on ours where there is no peer."""
+
+    program: str
+    what: str
+    ours: float
+    peer: float | None
+    unit: str
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    bound: float | None = None
+
+    @classmethod
+    def of(cls, program: str, what: str, pair: Pair, bound: float | None) -> "Row":
+        return cls(program, what, 1e3 * pair.ours, 1e3 * pair.peer, "ms", pair.ratio, pair.low, pair.high, bound)
+
+    @property
+    def ok(self) -> bool | None:
+        if self.bound is None:
+            return None
+        return (self.ours if self.ratio is None else self.ratio) <= self.bound
+
+    def cells(self) -> list[str]:
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        interval = "" if self.low is None or self.high is None else f"{self.low:.2f}–{self.high:.2f}"
+        unit = f" {self.unit}" if self.ratio is None else ""
+        bound = "" if self.bound is None else f"≤ {self.bound:g}{unit}"
+        ok = {True: "yes", False: "NO", None: ""}[self.ok]
+        return [self.program, self.what, self._amount(self.ours), self._amount(self.peer), ratio, interval, bound, ok]
+
+    def _amount(self, value: float | None) -> str:
+        if value is None:
+            return ""
+        return f"{value:,.0f} {self.unit}" if value >= 1000 else f"{value:.3g} {self.unit}"
+
+
+def table(rows: list[Row]) -> Table:
+    shown = Table(*COLUMNS, box=box.SIMPLE)
+    for column in shown.columns[2:]:
+        column.justify, column.no_wrap = "right", True
+    for row, before in zip(rows, [None, *rows], strict=False):
+        name, *cells = row.cells()
+        same = before is not None and before.program == row.program
+        shown.add_row("" if same else name, *cells, style="red" if row.ok is False else None)
+    return shown
+
+
+def machine() -> dict[str, Any]:
+    """What was measured on; no names of hosts."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "variate": variate.__version__,
+        **{name: found for name in PACKAGES if (found := _version(name))},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def write(rows: list[Row], path: Path, title: str) -> None:
+    """`path` with .json and with .md."""
+    path.parent.mkdir(exist_ok=True)
+    about = machine()
+    found = {"machine": about, "rows": [{**row._asdict(), "ok": row.ok} for row in rows]}
+    path.with_suffix(".json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    lines = [f"# {title}", "", ", ".join(f"{name}: {value}" for name, value in about.items()) + ".", ""]
+    lines += [f"| {' | '.join(COLUMNS)} |", "|---|---|--:|--:|--:|--:|--:|--:|"]
+    lines += [f"| {' | '.join(row.cells())} |" for row in rows]
+    path.with_suffix(".md").write_text("\n".join(lines) + "\n")

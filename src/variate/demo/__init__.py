@@ -1,0 +1,1 @@
+"""The main job: what `variate demo` shows on real data."""

@@ -1,0 +1,163 @@
+"""The pictures of the demo, each drawn into a figure or a part of one; matplotlib is loaded when one is drawn."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from variate.demo.autoencoder import Album, Training
+from variate.demo.comparison import Comparison
+from variate.demo.discontinuity import Discontinuity, exact
+
+BLUE, RED, GREEN, PURPLE, GREY, INK = "#2f6db3", "#d1495b", "#2a9d6f", "#7d5ba6", "#b9bec5", "#22262b"
+COLOURS = (GREY, BLUE, GREEN, PURPLE)
+STYLE = {
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#8a9099",
+    "axes.titlesize": 12.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "savefig.facecolor": "white",
+}
+
+Draw = Callable[[Any], None]  # what draws into a figure or a part of one
+
+
+def png(draw: Draw, width: float, height: float) -> bytes:
+    """A picture of that many hundreds of pixels."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+        draw(figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def training(found: Training) -> Draw:
+    """The bound of the training images in every pass, and that of the held-out ones with error bars."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.plot(range(1, len(found.train_bounds) + 1), found.train_bounds, color=GREY, label="training images, each pass")
+        epochs = [epoch for epoch, _ in found.held_out]
+        values = np.array([float(bound.value) for _, bound in found.held_out])
+        errors = np.array([float(bound.stderr) for _, bound in found.held_out])
+        axes.errorbar(epochs, values, 1.96 * errors, fmt="o-", color=BLUE, ms=4, capsize=3, label="held-out images, 95%")
+        axes.axhline(found.independent, color=RED, ls=":", lw=1.5)
+        axes.text(epochs[-1], found.independent - 0.6, "independent pixels", color=RED, ha="right", va="top")
+        for i, (x, y, align) in {0: (12, 4, "left"), -1: (0, 10, "right")}.items():
+            text = f"{values[i]:.2f} ± {errors[i]:.2f}"
+            axes.annotate(
+                text, (epochs[i], values[i]), (x, y), textcoords="offset points", ha=align, color=BLUE, weight="bold"
+            )
+        axes.set(xlabel="passes over the training images", ylabel="bound, nats per image", title="64 Bernoulli latents learn")
+        axes.set_ylim(min(values.min(), found.independent) - 3, values.max() + 4)
+        axes.legend(loc="center right")
+
+    return draw
+
+
+def digits(album: Album) -> Draw:
+    """Held-out digits, what the autoencoder gives back of them, and what it makes up."""
+
+    def draw(figure: Any) -> None:
+        names = ("held out", "given back", "", "made up", "")
+        rows = (album.images, album.reconstructions, None, *np.split(album.samples, 2))
+        figure.suptitle("Held-out digits and invented ones", x=0.012, ha="left", weight="bold", size=12.5)
+        grid = figure.subplots(5, len(album.images), gridspec_kw={"height_ratios": [1, 1, 0.15, 1, 1]})
+        for name, row, line in zip(names, rows, grid, strict=True):
+            for column, axes in enumerate(line):
+                axes.set(xticks=[], yticks=[])
+                for spine in axes.spines.values():
+                    spine.set_visible(False)
+                if row is not None:
+                    axes.imshow(np.asarray(row[column]).reshape(8, 8), cmap="gray", vmin=0, vmax=1)
+            line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=8)
+
+    return draw
+
+
+def rules(found: Comparison) -> Draw:
+    """The gradient by every rule around the exact one, and what each costs."""
+
+    def draw(figure: Any) -> None:
+        left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
+        places = np.arange(len(found.exact))
+        left.hlines(found.exact, places - 0.45, places + 0.45, color=INK, lw=1.3, label="exact, 1,024 outcomes summed")
+        for i, (entry, colour) in enumerate(zip(found.entries, COLOURS, strict=True)):
+            left.errorbar(
+                places + 0.2 * (i - 1.5), entry.value, 1.96 * entry.stderr, fmt="o", ms=3.5, color=colour, capsize=2, lw=1.6,
+                label=entry.rule,
+            )  # fmt: skip
+        left.set(xlabel="bias of the encoder", ylabel="derivative of the bound, 95%", xticks=places)
+        left.set_title(f"One gradient by every legal rule, {found.num_samples:,} runs each")
+        left.legend(fontsize=9, loc="upper left", bbox_to_anchor=(0.1, 1.0))
+        left.set_ylim(top=1.25 * left.get_ylim()[1])
+        costs = np.array([entry.variance_times_time for entry in found.entries])
+        relative = costs / costs.min()
+        names = [entry.rule.replace("(", "\n(", 1) if len(entry.rule) > 12 else entry.rule for entry in found.entries]
+        bars = right.barh(names, relative, color=COLOURS, log=True)
+        right.bar_label(bars, [f"{x:,.1f}" if x < 10 else f"{x:,.0f}" for x in relative], padding=4)
+        right.set(xlim=(0.5, 8 * relative.max()), title="Variance × time", xlabel="over the best, log scale")
+        right.invert_yaxis()
+
+    return draw
+
+
+def discontinuity(found: Discontinuity) -> Draw:
+    """The derivative over speeds, and the way down that it shows."""
+
+    def draw(figure: Any) -> None:
+        left, right = figure.subplots(1, 2)
+        fine = np.linspace(found.speeds[0], found.speeds[-1], 300)
+        left.axhline(0, color=GREY, lw=1)
+        left.plot(fine, exact(fine)[1], color=INK, lw=1.3, label="exact")
+        left.plot(found.speeds, found.plain_range.value, "s", ms=4, color=RED, label="jax.grad: no error bar shows it")
+        left.errorbar(
+            found.speeds, found.gradient_range.value, 1.96 * found.gradient_range.stderr, fmt="o", ms=4, color=BLUE, capsize=2,
+            label="vt.grad, 95%",
+        )  # fmt: skip
+        left.set(xlabel="speed", ylabel="derivative of the expected cost", title="A fine for lateness")
+        left.legend(fontsize=9)
+        wide = np.linspace(0.45, 3.6, 300)
+        right.plot(wide, exact(wide)[0], color=INK, lw=1.3)
+        for path, colour, name in ((found.plain_descent, RED, "jax.grad"), (found.descent, BLUE, "vt.grad")):
+            ends = path[[0, -1]].astype(float)
+            heights = exact(path.astype(float))[0]
+            right.plot(path, heights, color=colour, lw=5, alpha=0.35, solid_capstyle="round")
+            right.plot(ends[-1], heights[-1], "o", color=colour, ms=8)
+            right.annotate(
+                f"{name}\nends at {heights[-1]:.1f}", (ends[-1], heights[-1]), (8, -30 if colour == RED else 12),
+                textcoords="offset points", color=colour, weight="bold",
+            )  # fmt: skip
+        right.plot(found.speed, exact(np.asarray(found.speed))[0], "o", color=INK, ms=6)
+        right.annotate("start", (found.speed, exact(np.asarray(found.speed))[0]), (8, 4), textcoords="offset points")
+        right.set(xlabel="speed", ylabel="expected cost", title="Descending each", ylim=(0, None))
+
+    return draw
+
+
+def summary(parts: list[Draw]) -> Draw:
+    """Four pictures in one."""
+
+    def draw(figure: Any) -> None:
+        top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.06], hspace=0.04)
+        upper = top.subfigures(1, 2, width_ratios=[1, 1], wspace=0.03)
+        lower = bottom.subfigures(1, 2, width_ratios=[1.12, 1], wspace=0.03)
+        for part, place in zip(parts, (*upper, *lower), strict=True):
+            part(place)
+
+    return draw

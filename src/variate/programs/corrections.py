@@ -1,0 +1,252 @@
+"""What NumPyro 0.22 has wrong in densities and samplers, put right.
+
+| class | where | NumPyro 0.22 | right |
+|---|---|---|---|
+| `BernoulliLogits` | gradient at a logit of 0 | $0$ or $1$ | $x - 1/2$ |
+| `BinomialLogits` | gradient at a logit of 0 | $0$, or $x$ if $x > 0$ | $x - n/2$ |
+| both | a logit of NaN | some number, for Bernoulli | NaN |
+| `BernoulliProbs`, `BinomialProbs` | gradient at a probability of 0 or 1 | 0 | $-n$, $n$ |
+| `GeometricProbs` | $p = 1$, $x = 0$ | $-\\infty$ | 0 |
+| `Poisson`, `MultinomialProbs` | gradient at $x = 0$ with rate or probability 0 | NaN | $-1$, 0 |
+| `ZeroInflatedProbs` | gradient at a gate of 1, $x = 0$ | NaN | $1 - p(0)$ |
+| `HurdleProbs` | gradient at a gate of 0 or 1 | NaN | $-1$, 1 |
+| mixtures | gradient in a weight that is 0 | 0 | $(p_k - p) / p$ |
+| `GammaPoisson`, `NegativeBinomial{Probs,2}`, | beta functions of 8 and more | $10^{-6}$ off | double precision |
+| `BetaBinomial`, `BetaNegativeBinomial` | second derivative at beta functions of equals | $\\pi^2/12$ off | no kink |
+| `DoublyTruncatedPowerLaw` | gradient in `low` and `high`, everywhere | the density's | the log density's |
+| `ProjectedNormal` | opposite a concentration of 6 and more | cancelled away | tail kept |
+| `Hurdle*` on counts | sampler | uses a key twice | does not |
+| `TruncatedPolyaGamma` | sampler | mean too small by 2.5% | exact mean and variance |
+"""
+
+import copy
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import lax
+from jax.nn import log1mexp, log_sigmoid, logsumexp
+from jax.scipy.special import erfc, gammaln, xlog1py, xlogy
+from jaxtyping import Array, Key, PyTree
+from numpyro.distributions.util import clamp_probs, validate_sample
+
+
+def corrected(d: PyTree) -> PyTree:
+    """`d` with whatever is wrong in it replaced by its right twin, wherever it is nested."""
+    nodes = jax.tree.leaves(d, is_leaf=_is_wrong)
+    return jax.tree.map(_put_right, d, is_leaf=_is_wrong) if any(map(_is_wrong, nodes)) else d
+
+
+def _is_wrong(node: Any) -> bool:
+    return isinstance(node, dist.Distribution) and bool(_wrong_methods(type(node)))
+
+
+def _put_right(node: Any) -> Any:
+    if not _is_wrong(node):
+        return node
+    twin = object.__new__(_twin(type(node)))
+    twin.__dict__.update(vars(node))
+    return corrected(twin)
+
+
+@functools.cache
+def _wrong_methods(cls: type) -> dict[str, Callable]:
+    """By the function itself, so that a class that inherits a wrong one is found and one that replaces it is not."""
+    methods = {name: getattr(cls, name) for name in ("sample", "log_prob")}
+    return {name: _RIGHT[method] for name, method in methods.items() if method in _RIGHT}
+
+
+@functools.cache
+def _twin(cls: type) -> type:
+    return type(cls)(cls.__name__, (cls,), _wrong_methods(cls))
+
+
+def _log_choose(n: Array, x: Array) -> Array:
+    return gammaln(n + 1) - gammaln(x + 1) - gammaln(n - x + 1)
+
+
+def _clamp(probs: Array) -> Array:
+    """Away from 0 and 1 in value, as NumPyro does, but with the derivative of the probability itself."""
+    return probs + lax.stop_gradient(clamp_probs(probs) - probs)
+
+
+def _betaln(a: Array, b: Array) -> Array:
+    """JAX's takes a short series from 8 on, and orders its arguments with `minimum`, which has a kink where they tie."""
+    plain = gammaln(a) + gammaln(b) - gammaln(a + b)
+    tie = a == b
+    series = jax.scipy.special.betaln(a, jnp.where(tie, b + 1, b))
+    tied = plain + lax.stop_gradient(jax.scipy.special.betaln(a, b) - plain)
+    # Where the series is as good as the difference of large numbers.
+    large = jnp.maximum(a, b) >= (300 if plain.dtype == jnp.float64 else 8)
+    return jnp.where(large, jnp.where(tie, tied, series), plain)
+
+
+def _bernoulli_logits(d: Any, x: Array) -> Array:
+    infinite = jnp.isinf(d.logits)
+    logits = jnp.where(infinite, 0, d.logits)
+    certain = jnp.where((x == 1) == (d.logits > 0), 0, -jnp.inf)
+    # Linear in x, because grey pixels are observed with it too.
+    return jnp.where(infinite, certain, x * log_sigmoid(logits) + (1 - x) * log_sigmoid(-logits))
+
+
+def _bernoulli_probs(d: Any, x: Array) -> Array:
+    probs = _clamp(d.probs)
+    return xlogy(x, probs) + xlog1py(1 - x, -probs)
+
+
+def _binomial_logits(d: Any, x: Array) -> Array:
+    n = jnp.asarray(d.total_count, float)
+    return _log_choose(n, x) + x * log_sigmoid(d.logits) + (n - x) * log_sigmoid(-d.logits)
+
+
+def _binomial_probs(d: Any, x: Array) -> Array:
+    n, probs = jnp.asarray(d.total_count, float), _clamp(d.probs)
+    return _log_choose(n, x) + xlogy(x, probs) + xlog1py(n - x, -probs)
+
+
+def _geometric_probs(d: Any, x: Array) -> Array:
+    return x * jnp.log1p(-jnp.where(x == 0, 0, d.probs)) + jnp.log(d.probs)
+
+
+def _poisson(d: Any, x: Array) -> Array:
+    rate = jnp.asarray(d.rate, float)
+    return x * jnp.log(jnp.where(x == 0, 1, rate)) - gammaln(x + 1.0) - rate
+
+
+def _multinomial_probs(d: Any, x: Array) -> Array:
+    terms = x * jnp.log(jnp.where(x == 0, 1, d.probs)) - gammaln(x + 1.0)
+    return gammaln(d.total_count + 1.0) + jnp.sum(terms, axis=-1)
+
+
+def _zero_inflated_probs(d: Any, x: Array) -> Array:
+    zero, base = x == 0, d.base_dist.log_prob(x)
+    either = jnp.stack([jnp.zeros_like(base), jnp.where(zero, base, 0)])
+    at_zero = logsumexp(either, axis=0, b=jnp.stack(jnp.broadcast_arrays(d.gate, 1 - d.gate, base)[:2]))
+    return jnp.where(zero, at_zero, jnp.log1p(-jnp.where(zero, 0, d.gate)) + base)
+
+
+def _hurdle_probs(d: Any, x: Array) -> Array:
+    zero = x == 0
+    positive = jnp.log1p(-jnp.where(zero, 0, d.gate)) + d.base_dist.log_prob(jnp.where(zero, jnp.ones_like(x), x))
+    if d.support.is_discrete:
+        positive -= log1mexp(-d.base_dist.log_prob(jnp.zeros((), int)))
+    return jnp.where(zero, jnp.log(jnp.where(zero, d.gate, 1)), positive)
+
+
+def _mixture(d: Any, x: Array) -> Array:
+    mixing = d.mixing_distribution
+    if not isinstance(mixing, dist.CategoricalProbs):
+        return _NUMPYRO_MIXTURE(d, x)
+    even = copy.copy(d)
+    even.__dict__["_mixing_distribution"] = dist.CategoricalLogits(jnp.zeros_like(mixing.probs))
+    terms = even.component_log_probs(x) + math.log(d.mixture_size)
+    # As in NumPyro: no derivative enters a component that cannot have produced x, and the weights are normalized.
+    terms = jnp.where(jnp.isneginf(terms), -jnp.inf, terms)
+    return logsumexp(terms, axis=-1, b=mixing.probs) - jnp.log(jnp.sum(mixing.probs, axis=-1))
+
+
+def _gamma_poisson(d: Any, x: Array) -> Array:
+    c, rate = jnp.asarray(d.concentration, float), jnp.asarray(d.rate, float)
+    return -_betaln(c, x + 1.0) - jnp.log(c + x) + xlogy(-c, 1 + 1 / rate) - xlog1py(x, rate)
+
+
+def _beta_binomial(d: Any, x: Array) -> Array:
+    a, b, n = d.concentration1, d.concentration0, jnp.asarray(d.total_count, float)
+    return _log_choose(n, x) + _betaln(x + a, n - x + b) - _betaln(a, b)
+
+
+def _beta_negative_binomial(d: Any, x: Array) -> Array:
+    a, b, n = d.concentration1, d.concentration0, d.n
+    return gammaln(n + x) - gammaln(n) - gammaln(x + 1.0) + _betaln(a + x, b + n) - _betaln(a, b)
+
+
+def _log_sinhc(u: Array) -> Array:
+    r"""$\log(\sinh(u)/u)$ with its derivatives, at 0 too."""
+    s = u * u
+    small = s < 0.04
+    t = jnp.where(small, s, 0)
+    series = t / 6 - t**2 / 180 + t**3 / 2835 - t**4 / 37800 + t**5 / 467775
+    r = jnp.sqrt(jnp.where(small, 1, s))
+    return jnp.where(small, series, r + jnp.log1p(-jnp.exp(-2 * r)) - jnp.log(2 * r))
+
+
+def _double_power_law(d: Any, x: Array) -> Array:
+    # The integral of x^alpha over [low, high], written so that alpha = -1 is a point like any other.
+    power, from_zero = d.alpha + 1, d.low == 0
+    low, high = jnp.log(jnp.where(from_zero, d.high / 2, d.low)), jnp.log(d.high)
+    inside = jnp.log(high - low) + power * (high + low) / 2 + _log_sinhc(power * (high - low) / 2)
+    all_of_it = power * high - jnp.log(jnp.where(from_zero, power, 1))
+    return d.alpha * jnp.log(x) - jnp.where(from_zero, all_of_it, inside)
+
+
+def _projected_normal(d: Any, x: Array) -> Array:
+    c = jnp.asarray(d.concentration)
+    if c.shape[-1] not in (2, 3):
+        return _NUMPYRO_PROJECTED(d, x)
+    t = jnp.sum(c * x, axis=-1)
+    across = 0.5 * (jnp.sum(c * c, axis=-1) - t * t)
+    bell, tail = jnp.exp(-0.5 * t * t) / math.sqrt(2 * math.pi), 0.5 * erfc(-t / math.sqrt(2))
+    if c.shape[-1] == 2:
+        return jnp.log(bell + t * tail) - across - 0.5 * math.log(2 * math.pi)
+    return jnp.log(t * bell + (1 + t * t) * tail) - across - math.log(2 * math.pi)
+
+
+def _hurdle_sample(d: Any, key: Key[Array, ""], sample_shape: tuple[int, ...] = ()) -> Array:
+    key_gate, key_base = jax.random.split(key)
+
+    def redraw(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        key, drawn = state
+        key, key_again = jax.random.split(key)
+        return key, jnp.where(drawn == 0, d.base_dist.sample(key_again, sample_shape), drawn)
+
+    if d.support.is_discrete:
+        nothing = jax.eval_shape(lambda k: d.base_dist.sample(k, sample_shape), key_base)
+        start = key_base, jnp.zeros(nothing.shape, nothing.dtype)
+        _, positive = lax.while_loop(lambda state: jnp.any(state[1] == 0), redraw, start)
+    else:
+        positive = d.base_dist.sample(key_base, sample_shape)
+    zero = jax.random.bernoulli(key_gate, d.gate, sample_shape + d.batch_shape)
+    return jnp.where(zero, jnp.zeros_like(positive), positive)
+
+
+def _polya_gamma_sample(d: Any, key: Key[Array, ""], sample_shape: tuple[int, ...] = ()) -> Array:
+    r"""The sum of $g_k / (k + 1/2)^2$, the terms past the eighth as one Gamma of their mean and variance."""
+    weights = 1 / jnp.square(jnp.arange(d.num_gamma_variates) + 0.5)
+    mean = math.pi**2 / 2 - jnp.sum(weights)
+    variance = math.pi**4 / 6 - jnp.sum(weights**2)
+    key_terms, key_rest = jax.random.split(key)
+    shape = (*sample_shape, *d.batch_shape)
+    terms = jax.random.exponential(key_terms, (*shape, weights.size)) @ weights
+    rest = jax.random.gamma(key_rest, mean**2 / variance, shape) * variance / mean
+    return jnp.clip((terms + rest) / (2 * math.pi**2), None, d.truncation_point)
+
+
+_NUMPYRO_MIXTURE: Callable = dist.MixtureSameFamily.log_prob
+_NUMPYRO_PROJECTED: Callable = dist.ProjectedNormal.log_prob
+_RIGHT: dict[Callable, Callable] = {
+    wrong.log_prob: validate_sample(right)
+    for wrong, right in {
+        dist.BernoulliLogits: _bernoulli_logits,
+        dist.BernoulliProbs: _bernoulli_probs,
+        dist.BinomialLogits: _binomial_logits,
+        dist.BinomialProbs: _binomial_probs,
+        dist.GeometricProbs: _geometric_probs,
+        dist.Poisson: _poisson,
+        dist.MultinomialProbs: _multinomial_probs,
+        dist.ZeroInflatedProbs: _zero_inflated_probs,
+        dist.HurdleProbs: _hurdle_probs,
+        dist.MixtureSameFamily: _mixture,
+        dist.GammaPoisson: _gamma_poisson,
+        dist.BetaBinomial: _beta_binomial,
+        dist.BetaNegativeBinomial: _beta_negative_binomial,
+        dist.DoublyTruncatedPowerLaw: _double_power_law,
+    }.items()
+} | {
+    dist.ProjectedNormal.log_prob: _projected_normal,
+    dist.HurdleProbs.sample: _hurdle_sample,
+    dist.TruncatedPolyaGamma.sample: _polya_gamma_sample,
+}

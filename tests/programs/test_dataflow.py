@@ -1,0 +1,215 @@
+"""Dataflow: what a draw reaches, and where a derivative is lost, on programs whose answers are plain."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+import pytest
+
+from variate.programs import continuity, draw
+from variate.programs.dataflow import ARGUMENT, Analysis, Flow, bit
+from variate.programs.interpretation import evaluate
+from variate.programs.keys import shared_keys
+from variate.programs.staging import stage
+from variate.programs.terms import Terms
+from variate.programs.validity import Counting
+
+
+def normal(key: jax.Array, mean: Any = 0.0) -> jax.Array:
+    return draw(key, dist.Normal(mean, 1.0))
+
+
+def coin(key: jax.Array, logit: Any = 0.0) -> jax.Array:
+    return draw(key, dist.Bernoulli(logits=logit)).astype(float)
+
+
+def analysed(f: Callable, order: int = 1) -> Analysis:
+    program, _ = stage(f, jax.random.key(0), 0.3)
+    return Analysis(program, [Flow(), Flow(tangent=ARGUMENT)], order)
+
+
+SMOOTH: dict[str, Callable] = {
+    "square": lambda z: z**2,
+    "relu": jax.nn.relu,
+    "leaky_relu": jax.nn.leaky_relu,
+    "elu": jax.nn.elu,
+    "selu": jax.nn.selu,
+    "celu": jax.nn.celu,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "softplus": jax.nn.softplus,
+    "log_sigmoid": jax.nn.log_sigmoid,
+    "hard_tanh": jax.nn.hard_tanh,
+    "logsumexp": lambda z: jax.nn.logsumexp(jnp.stack([z, 2 * z])),
+    "softmax": lambda z: jax.nn.softmax(jnp.stack([z, 2 * z]))[0],
+    "clip": lambda z: jnp.clip(z, -1.0, 1.0),
+    "abs": jnp.abs,
+    "sort": lambda z: jnp.sort(jnp.stack([z, -z]))[0],
+    "two pieces that meet": lambda z: jnp.where(z > 1.0, 2 * z - 1, z**2),
+    "in a scan": lambda z: jax.lax.scan(lambda c, _: (jnp.tanh(c), None), z, None, length=3)[0],
+    "in a cond on a constant": lambda z: jax.lax.cond(jnp.asarray(True), jnp.sin, jnp.cos, z),
+    "solve": lambda z: jnp.linalg.solve(jnp.eye(2) * (2 + z), jnp.ones(2))[0],
+    "checkpointed": jax.checkpoint(jnp.sin),
+}
+BROKEN: dict[str, Callable] = {
+    "comparison": lambda z: jnp.where(z > 0, 1.0, 0.0),
+    "two pieces apart": lambda z: jnp.where(z > 1.0, 2 * z, z**2),
+    "floor": jnp.floor,
+    "round": jnp.round,
+    "sign": jnp.sign,
+    "integer cast": lambda z: z.astype(int).astype(float),
+    "argmax": lambda z: jnp.argmax(jnp.stack([z, -z])).astype(float),
+    "branch": lambda z: jax.lax.cond(z > 0, lambda: 1.0, lambda: 0.0),
+    "switch": lambda z: jax.lax.switch(jnp.clip(z.astype(int), 0, 1), [lambda: 1.0, lambda: 2.0]),
+    "while": lambda z: jax.lax.while_loop(lambda c: c < 3, lambda c: c + 1, z),
+    "carried by a scan": lambda z: jax.lax.scan(lambda c, _: (jnp.floor(c), None), z, None, length=3)[0],
+    "on the second round": lambda z: jax.lax.fori_loop(0, 3, lambda i, c: (c[1], jnp.sign(c[0])), (z, z))[0],
+    "mod": lambda z: jnp.mod(z, 1.0),
+    "straight-through": lambda z: _straight(z),
+}
+
+
+@jax.custom_jvp
+def _straight(z: jax.Array) -> jax.Array:
+    return jnp.round(z)
+
+
+@_straight.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple:
+    return _straight(*primals), tangents[0]
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_smooth_path_is_not_refused(name: str) -> None:
+    (flow,) = analysed(lambda key, t: SMOOTH[name](normal(key, t))).outputs
+    assert not flow.broken
+    assert flow.tangent & bit(0)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_break_is_seen(name: str) -> None:
+    analysis = analysed(lambda key, t: BROKEN[name](normal(key, t)))
+    assert analysis.outputs[0].broken & bit(0)
+    assert "test_dataflow.py:" in str(analysis.breaks[bit(0)][0])
+
+
+@pytest.mark.parametrize("name", ["relu", "abs", "clip", "leaky_relu"])
+def test_a_kink_breaks_the_second_derivative(name: str) -> None:
+    assert analysed(lambda key, t: SMOOTH[name](normal(key, t)), order=2).outputs[0].broken & bit(0)
+
+
+def test_a_test_of_continuity_that_always_says_yes_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(continuity, "agrees_at_switch", lambda *_: True)
+    assert not analysed(lambda key, t: BROKEN["comparison"](normal(key, t))).outputs[0].broken
+
+
+def test_an_argument_is_broken_only_where_random_values_shift_it() -> None:
+    assert not analysed(lambda key, t: jnp.where(t > 0, t, 2.0) + normal(key)).outputs[0].broken & ARGUMENT
+    assert analysed(lambda key, t: jnp.where(normal(key) > t, 1.0, 0.0)).outputs[0].broken & ARGUMENT
+    assert analysed(lambda key, t: (jax.random.uniform(key) < t).astype(float)).outputs[0].broken & ARGUMENT
+    assert not analysed(lambda key, t: jnp.where(coin(key) > t, 1.0, 0.0)).outputs[0].broken & ARGUMENT
+
+
+def reaches(f: Callable) -> list[set[int]]:
+    """The draws that each term of a program reaches."""
+    analysis = analysed(f)
+    terms = Terms(analysis.program, analysis.program.outputs[0], analysis.environment, -1)
+    return sorted(({i for i in range(9) if mask & bit(i)} for mask in terms.masks()), key=sorted)
+
+
+def test_terms_are_told_apart_by_what_reaches_them() -> None:
+    def linear(key: jax.Array, t: jax.Array) -> jax.Array:
+        a, b, c = (coin(k, t) for k in jax.random.split(key, 3))
+        return (2 * (a - b) + jnp.sum(jnp.stack([b * c, b])) / t).reshape(())
+
+    assert reaches(linear) == [{0}, {1}, {1, 2}]
+    assert reaches(lambda key, t: sum(map(coin, jax.random.split(key, 2))) ** 2) == [{0, 1}]
+
+    def chained(key: jax.Array, t: jax.Array) -> jax.Array:
+        k1, k2 = jax.random.split(key)
+        a = coin(k1, t)
+        return a + coin(k2, a)
+
+    assert reaches(chained) == [{0}, {0, 1}]
+
+
+def test_terms_add_up_to_the_result() -> None:
+    def f(key: jax.Array, t: jax.Array) -> jax.Array:
+        k1, k2 = jax.random.split(key)
+        a, b = normal(k1, jnp.ones((2, 3)) * t), normal(k2, jnp.zeros(3))
+        return jnp.mean((a.sum(axis=0) - 3 * b[::-1]).T / 4 - t * b)
+
+    program, _ = stage(f, jax.random.key(0), 0.3)
+    analysis = Analysis(program, [Flow(), Flow()])
+    environment, _ = evaluate(program, [jax.random.key(3), jnp.asarray(0.3)], Counting())
+    values = Terms(program, program.outputs[0], analysis.environment, -1).values(environment)
+    assert len(values) == 2
+    assert jnp.allclose(sum(values.values()), environment[program.outputs[0]], rtol=1e-12)
+
+
+def test_staging_is_linear_in_the_size_of_a_program() -> None:
+    def chain(n: int) -> Callable:
+        def f(key: jax.Array, t: jax.Array) -> jax.Array:
+            for k in jax.random.split(key, n):
+                t = t + normal(k, t)
+            return t
+
+        return f
+
+    counts = [len(stage(chain(n), jax.random.key(0), 0.3)[0].operations) for n in (20, 40)]
+    assert counts[1] <= 2 * counts[0]
+
+
+def key_cases() -> dict[str, tuple[Callable, int]]:
+    """Programs, and how many of their draws share a key."""
+
+    def loop(split: bool) -> Callable:
+        def f(key: jax.Array, t: jax.Array) -> jax.Array:
+            def step(i: int, total: jax.Array) -> jax.Array:
+                return total + coin(jax.random.fold_in(key, i) if split else key, t)
+
+            return jax.lax.fori_loop(0, 3, step, 0.0)
+
+        return f
+
+    def carried(split: bool) -> Callable:
+        def f(key: jax.Array, t: jax.Array) -> jax.Array:
+            def step(carry: tuple, _: None) -> tuple:
+                key, total = carry
+                key, own = jax.random.split(key) if split else (key, key)
+                return (key, total + coin(own, t)), None
+
+            return jax.lax.scan(step, (key, 0.0), None, length=3)[0][1]
+
+        return f
+
+    def twice(first: Callable, second: Callable) -> Callable:
+        return lambda key, t: coin(first(key), t) + coin(second(key), t)
+
+    def branches(key: jax.Array, t: jax.Array) -> jax.Array:
+        return jax.lax.cond(t > 0, lambda: coin(key, t), lambda: 2 * coin(key, t))
+
+    split = jax.random.split
+    return {
+        "one key": (twice(lambda k: k, lambda k: k), 2),
+        "split twice alike": (twice(lambda k: split(k)[0], lambda k: split(k)[0]), 2),
+        "split": (twice(lambda k: split(k)[0], lambda k: split(k)[1]), 0),
+        "folded": (twice(lambda k: jax.random.fold_in(k, 1), lambda k: jax.random.fold_in(k, 2)), 0),
+        "folded alike": (twice(lambda k: jax.random.fold_in(k, 1), lambda k: jax.random.fold_in(k, 1)), 2),
+        "branches": (branches, 0),
+        "loop": (loop(False), 1),
+        "loop that splits": (loop(True), 0),
+        "carried": (carried(False), 1),
+        "carried and split": (carried(True), 0),
+        "lanes": (lambda key, t: jnp.sum(jax.vmap(lambda q: coin(key, q))(t * jnp.ones(3))), 1),
+    }
+
+
+@pytest.mark.parametrize("name", key_cases())
+def test_shared_keys_are_found(name: str) -> None:
+    f, expected = key_cases()[name]
+    with jax.debug_key_reuse(False):
+        program, _ = stage(f, jax.random.key(0), 0.3)
+        assert len(shared_keys(program)) == expected
