@@ -1,4 +1,4 @@
-"""Pytrees: what is traced apart from what is not, and the few sums over leaves that estimates need."""
+"""Pytrees: numbers apart from the rest, and the little arithmetic over leaves that estimates need."""
 
 import functools
 from collections.abc import Hashable
@@ -43,6 +43,14 @@ def join(numbers: list[Any], static: Static) -> PyTree:
     remaining = iter(numbers)
     leaves = [next(remaining) if leaf is _Traced else leaf for leaf in static.leaves]
     return jax.tree.unflatten(static.structure, leaves)
+
+
+def as_float(x: Any) -> Array:
+    """The array as floats of 32 bits or more: a mean of many needs more than the 8 or 11 of the half precisions."""
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x.astype(float)
+    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
 def all_of(tree: PyTree[Array]) -> Bool[Array, ""]:

@@ -200,6 +200,14 @@ def test_draws_that_are_not_finite_are_counted_and_kept(law: Law, values: list, 
         np.testing.assert_allclose(estimate.value["good"], 7 / 3, rtol=1e-15)
 
 
+@each_fold
+@pytest.mark.parametrize("values", [[True, False], [1, 0], [1.0, 0.0], [np.float16(1), np.float16(0)]], ids=str)
+def test_draws_are_averaged_as_floats(law: Law, values: list) -> None:
+    estimate = law.kind.empty(values[0]).add(values[0]).add(values[1]).read()
+    assert estimate.value == 0.5
+    assert estimate.value.dtype == (np.float32 if isinstance(values[0], np.float16) else np.float64)
+
+
 def test_a_mean_that_overflows_has_not_converged() -> None:
     estimate = Moments.of_rows(jnp.asarray([3e38, 3e38], jnp.float32)).read()
     assert estimate.nonfinite == 0

@@ -116,13 +116,13 @@ bound = vt.expect(mean_elbo, num_samples=64, block_size=16)
 
 
 def reconstruct(key: Key[Array, ""], model: Autoencoder, x: Float[Array, " pixels"]) -> Float[Array, " pixels"]:
-    """One draw of the probabilities of white that the decoder gives back for an image."""
+    """One draw of the probabilities of ink that the decoder gives back for an image."""
     b1 = vt.draw(key, dist.Bernoulli(logits=model.encode_1(x))).astype(x.dtype)
     return jax.nn.sigmoid(model.decode_1(b1))
 
 
 def imagine(key: Key[Array, ""], model: Autoencoder) -> Float[Array, " pixels"]:
-    """An image that the decoder makes up, as probabilities of white."""
+    """An image that the decoder makes up, as probabilities of ink."""
     key_1, key_2 = jax.random.split(key)
     b2 = vt.draw(key_2, dist.Bernoulli(logits=model.prior)).astype(model.prior.dtype)
     b1 = vt.draw(key_1, dist.Bernoulli(logits=model.decode_2(b2))).astype(model.prior.dtype)

@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from scipy import special
 
 import variate as vt
 from variate.demo.autoencoder import Autoencoder, initial, log_densities, negative_elbo
-from variate.gradients import Enumerate, LeaveOneOut, NoBaseline, Rule, Score
+from variate.gradients import Enumerate, LeaveOneOut, NoBaseline, Pathwise, Rule, Score
 
 BITS = 5  # in each layer, so that there are 2¹⁰ outcomes to sum for the exact gradient
 
@@ -84,24 +84,25 @@ def exact_gradient(model: Autoencoder, x: Float[Array, " pixels"]) -> Autoencode
         return jax.jit(jax.grad(expectation))(model)
 
 
-def compare(key: Key[Array, ""], image: Float[Array, " pixels"], num_samples: int) -> Comparison:
-    """Every rule's gradient of one image's bound under a small untrained autoencoder."""
+def compare(key: Key[Array, ""], image: Float[Array, " pixels"], num_samples: int) -> Iterator[Comparison]:
+    """Every rule's gradient of one image's bound under a small untrained autoencoder, one rule more each time."""
     key_model, key_runs = jax.random.split(key)
     model = initial(key_model, BITS, BITS)
-    keys = jax.random.split(key_runs, len(RULES))
-    exact = encoder_biases(exact_gradient(model, image))
-    entries = [measure(name, k, model, image, num_samples) for name, k in zip(RULES, keys, strict=True)]
     try:
-        vt.grad(negative_elbo, rules={"layer 1": vt.gradients.Pathwise()})(key, model, image)
-        refusal = "nothing: it should have been refused"
+        vt.grad(negative_elbo, rules={"layer 1": Pathwise()})(key, model, image)
+        refusal = "nothing, which is a bug: it should have been refused"
     except ValueError as error:
         refusal = str(error)
-    return Comparison(model, image, exact, num_samples, entries, refusal)
+    found = Comparison(model, image, encoder_biases(exact_gradient(model, image)), num_samples, [], refusal)
+    yield found
+    for rule, key_run in zip(RULES, jax.random.split(key_runs, len(RULES)), strict=True):
+        entry = measure(rule, key_run, model, image, num_samples)
+        yield (found := found._replace(entries=[*found.entries, entry]))
 
 
 def measure(rule: str, key: Key[Array, ""], model: Autoencoder, image: Float[Array, " pixels"], num_samples: int) -> Entry:
     """One rule's gradient, and the median time of a run once compiled."""
-    gradient = jax.jit(vt.grad(negative_elbo, num_samples=num_samples, rules=RULES[rule]))
+    gradient = jax.jit(vt.grad(negative_elbo, num_samples=num_samples, block_size=num_samples, rules=RULES[rule]))
     found = jax.block_until_ready(gradient(key, model, image))
     seconds = []
     for _ in range(7):

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from variate.demo.autoencoder import Album, Training
 from variate.demo.comparison import Comparison
-from variate.demo.discontinuity import Discontinuity, exact
+from variate.demo.discontinuity import SPEED, Discontinuity, exact
+from variate.demo.training import Album, Training
 
 BLUE, RED, GREEN, PURPLE, GREY, INK = "#2f6db3", "#d1495b", "#2a9d6f", "#7d5ba6", "#b9bec5", "#22262b"
 COLOURS = (GREY, BLUE, GREEN, PURPLE)
@@ -40,6 +40,7 @@ def png(draw: Draw, width: float, height: float) -> bytes:
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
         draw(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
@@ -51,20 +52,20 @@ def training(found: Training) -> Draw:
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
-        axes.plot(range(1, len(found.train_bounds) + 1), found.train_bounds, color=GREY, label="training images, each pass")
+        axes.plot(range(1, len(found.train_bounds) + 1), found.train_bounds, color=GREY, lw=2, label="training images")
         epochs = [epoch for epoch, _ in found.held_out]
         values = np.array([float(bound.value) for _, bound in found.held_out])
         errors = np.array([float(bound.stderr) for _, bound in found.held_out])
-        axes.errorbar(epochs, values, 1.96 * errors, fmt="o-", color=BLUE, ms=4, capsize=3, label="held-out images, 95%")
+        axes.errorbar(epochs, values, 1.96 * errors, fmt="o-", color=BLUE, ms=5, capsize=3, label="held-out images, 95%")
         axes.axhline(found.independent, color=RED, ls=":", lw=1.5)
-        axes.text(epochs[-1], found.independent - 0.6, "independent pixels", color=RED, ha="right", va="top")
-        for i, (x, y, align) in {0: (12, 4, "left"), -1: (0, 10, "right")}.items():
-            text = f"{values[i]:.2f} ± {errors[i]:.2f}"
-            axes.annotate(
-                text, (epochs[i], values[i]), (x, y), textcoords="offset points", ha=align, color=BLUE, weight="bold"
-            )
+        axes.text(0, found.independent + 0.6, "independent pixels", color=RED)
+        for i, (x, y, align) in {0: (12, -4, "left"), -1: (0, 10, "right")}.items():
+            text, at = f"{values[i]:.2f} ± {errors[i]:.2f}".replace("-", "−"), (epochs[i], values[i])
+            axes.annotate(text, at, (x, y), textcoords="offset points", ha=align, color=BLUE, weight="bold")
         axes.set(xlabel="passes over the training images", ylabel="bound, nats per image", title="64 Bernoulli latents learn")
-        axes.set_ylim(min(values.min(), found.independent) - 3, values.max() + 4)
+        axes.set_xscale("symlog", base=2, linthresh=1)
+        axes.set(xticks=epochs, xticklabels=epochs, xlim=(-0.2, 1.3 * max(epochs[-1], 1)))
+        axes.set_ylim(min(values.min(), found.independent) - 3, values.max() + 5)
         axes.legend(loc="center right")
 
     return draw
@@ -73,19 +74,18 @@ def training(found: Training) -> Draw:
 def digits(album: Album) -> Draw:
     """Held-out digits, what the autoencoder gives back of them, and what it makes up."""
 
+    def row(images: Any) -> np.ndarray:
+        return np.concatenate([np.pad(np.asarray(image).reshape(8, 8), 1) for image in images], axis=1)
+
     def draw(figure: Any) -> None:
-        names = ("held out", "given back", "", "made up", "")
-        rows = (album.images, album.reconstructions, None, *np.split(album.samples, 2))
-        figure.suptitle("Held-out digits and invented ones", x=0.012, ha="left", weight="bold", size=12.5)
-        grid = figure.subplots(5, len(album.images), gridspec_kw={"height_ratios": [1, 1, 0.15, 1, 1]})
-        for name, row, line in zip(names, rows, grid, strict=True):
-            for column, axes in enumerate(line):
-                axes.set(xticks=[], yticks=[])
-                for spine in axes.spines.values():
-                    spine.set_visible(False)
-                if row is not None:
-                    axes.imshow(np.asarray(row[column]).reshape(8, 8), cmap="gray", vmin=0, vmax=1)
-            line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=8)
+        axes = figure.subplots()
+        rows = [row(images) for images in (album.images, album.reconstructions, *np.split(np.asarray(album.samples), 3))]
+        gap = np.zeros((4, rows[0].shape[1]))
+        axes.imshow(np.concatenate([*rows[:2], gap, *rows[2:]]), cmap="gray_r", vmin=0, vmax=1)
+        axes.set(xticks=[], yticks=[5, 15, 39], yticklabels=["held out", "given back", "made up"])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_title("Digits never seen, and digits that never were")
 
     return draw
 
@@ -104,14 +104,14 @@ def rules(found: Comparison) -> Draw:
             )  # fmt: skip
         left.set(xlabel="bias of the encoder", ylabel="derivative of the bound, 95%", xticks=places)
         left.set_title(f"One gradient by every legal rule, {found.num_samples:,} runs each")
-        left.legend(fontsize=9, loc="upper left", bbox_to_anchor=(0.1, 1.0))
+        left.legend(fontsize=9, loc="upper right")
         left.set_ylim(top=1.25 * left.get_ylim()[1])
         costs = np.array([entry.variance_times_time for entry in found.entries])
         relative = costs / costs.min()
         names = [entry.rule.replace("(", "\n(", 1) if len(entry.rule) > 12 else entry.rule for entry in found.entries]
         bars = right.barh(names, relative, color=COLOURS, log=True)
         right.bar_label(bars, [f"{x:,.1f}" if x < 10 else f"{x:,.0f}" for x in relative], padding=4)
-        right.set(xlim=(0.5, 8 * relative.max()), title="Variance × time", xlabel="over the best, log scale")
+        right.set(xlim=(0.5, 8 * relative.max()), title="Variance × time", xlabel="over the best; less is better")
         right.invert_yaxis()
 
     return draw
@@ -125,13 +125,13 @@ def discontinuity(found: Discontinuity) -> Draw:
         fine = np.linspace(found.speeds[0], found.speeds[-1], 300)
         left.axhline(0, color=GREY, lw=1)
         left.plot(fine, exact(fine)[1], color=INK, lw=1.3, label="exact")
-        left.plot(found.speeds, found.plain_range.value, "s", ms=4, color=RED, label="jax.grad: no error bar shows it")
+        left.plot(found.speeds, found.plain.value, "s", ms=4, color=RED, label="jax.grad, ± 0")
         left.errorbar(
-            found.speeds, found.gradient_range.value, 1.96 * found.gradient_range.stderr, fmt="o", ms=4, color=BLUE, capsize=2,
+            found.speeds, found.gradient.value, 1.96 * found.gradient.stderr, fmt="o", ms=4, color=BLUE, capsize=2,
             label="vt.grad, 95%",
         )  # fmt: skip
         left.set(xlabel="speed", ylabel="derivative of the expected cost", title="A fine for lateness")
-        left.legend(fontsize=9)
+        left.legend(fontsize=9, loc="lower right")
         wide = np.linspace(0.45, 3.6, 300)
         right.plot(wide, exact(wide)[0], color=INK, lw=1.3)
         for path, colour, name in ((found.plain_descent, RED, "jax.grad"), (found.descent, BLUE, "vt.grad")):
@@ -140,11 +140,12 @@ def discontinuity(found: Discontinuity) -> Draw:
             right.plot(path, heights, color=colour, lw=5, alpha=0.35, solid_capstyle="round")
             right.plot(ends[-1], heights[-1], "o", color=colour, ms=8)
             right.annotate(
-                f"{name}\nends at {heights[-1]:.1f}", (ends[-1], heights[-1]), (8, -30 if colour == RED else 12),
-                textcoords="offset points", color=colour, weight="bold",
+                f"{name} ends\nat {heights[-1]:.1f}", (ends[-1], heights[-1]), (0, -12), va="top",
+                textcoords="offset points", color=colour, weight="bold", ha="left" if colour == RED else "center",
             )  # fmt: skip
-        right.plot(found.speed, exact(np.asarray(found.speed))[0], "o", color=INK, ms=6)
-        right.annotate("start", (found.speed, exact(np.asarray(found.speed))[0]), (8, 4), textcoords="offset points")
+        at = SPEED, exact(np.asarray(SPEED))[0]
+        right.plot(*at, "o", color=INK, ms=6)
+        right.annotate("start", at, (8, 4), textcoords="offset points")
         right.set(xlabel="speed", ylabel="expected cost", title="Descending each", ylim=(0, None))
 
     return draw

@@ -18,7 +18,7 @@ from variate.checks import (
     check_result,
     describe,
 )
-from variate.trees import Static, join, split
+from variate.trees import Static, as_float, join, split
 
 from .estimate import Estimate
 from .moments import Moments
@@ -87,7 +87,7 @@ def sample_block(f: Callable[..., PyTree], keys: Key[Array, " n"], args: tuple[A
     def one(key: Key[Array, ""]) -> PyTree[Array]:
         result = f(key, *args)
         check_result(f, result)
-        return jax.tree.map(_as_float, result)
+        return jax.tree.map(as_float, result)
 
     return jax.vmap(one)(keys)
 
@@ -148,11 +148,3 @@ def _fold(plan: _Plan, add: Callable[[Int[Array, ""], Moments], Moments], empty:
         return index + 1, add(index, moments)
 
     return jax.lax.while_loop(unfinished, go_on, (jnp.zeros((), int), empty))[1]
-
-
-def _as_float(x: Any) -> Array:
-    x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return x.astype(float)
-    # A mean of many needs more than the 8 or 11 bits of the half precisions.
-    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x

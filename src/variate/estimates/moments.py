@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from variate.checks import describe
-from variate.trees import all_of, finite_rows
+from variate.trees import all_of, as_float, finite_rows
 
 from .estimate import Estimate
 
@@ -68,7 +68,7 @@ class Moments(eqx.Module):
     @classmethod
     def empty(cls, example: PyTree) -> "Moments":
         def nothing(leaf: Any) -> Spread:
-            zero = jnp.zeros(leaf.shape, leaf.dtype)
+            zero = as_float(jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)))
             return Spread(zero, zero, zero)
 
         return cls(jnp.zeros((), int), jnp.zeros((), int), jax.tree.map(nothing, example))
@@ -76,6 +76,7 @@ class Moments(eqx.Module):
     @classmethod
     def of_rows(cls, rows: PyTree[Array], count: Int[Array, ""] | int | None = None) -> "Moments":
         """Of a block of draws along the leading axis of each leaf; with `count`, of its first `count` rows."""
+        rows = jax.tree.map(as_float, rows)
         size = jax.tree.leaves(rows)[0].shape[0]
         used = jnp.arange(size) < (size if count is None else count)
         return cls(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from variate.trees import all_of, finite_rows
+from variate.trees import all_of, as_float, finite_rows
 
 from .estimate import Estimate
 from .moments import Moments, Spread, is_spread, merged, spread_of
@@ -44,7 +44,7 @@ class WeightedMoments(eqx.Module):
     @classmethod
     def of_rows(cls, rows: PyTree[Array], log_weights: Float[Array, " n"]) -> "WeightedMoments":
         """Of a block of draws along the leading axis of each leaf, one log-weight each."""
-        log_weights = log_weights.astype(float)
+        rows, log_weights = jax.tree.map(as_float, rows), log_weights.astype(float)
         log_scale = jnp.max(log_weights)
         weights = _rescaled(log_weights, log_scale)
         invalid = jnp.isnan(log_weights) | jnp.isposinf(log_weights)

@@ -10,4 +10,5 @@ from variate.gradients.score import LeaveOneOut as LeaveOneOut
 from variate.gradients.score import NoBaseline as NoBaseline
 from variate.gradients.score import Score as Score
 from variate.gradients.transform import grad as grad
+from variate.gradients.transform import surrogate_loss as surrogate_loss
 from variate.gradients.transform import value_and_grad as value_and_grad

@@ -114,6 +114,16 @@ def sampled(
     return values, _for_each_component(pull, cotangents, derivation), auxiliary, pull, cotangents
 
 
+def mean_surrogate(request: Request, static: trees.Static, key: Any, numbers: list[Any]) -> Any:
+    """The mean over samples of what a program returns, with the derivatives of its expectation."""
+    derivation = derive(request, static, key, numbers)
+    plan, args = derivation.plan, trees.join(numbers, static)[1]
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(request.num_samples))
+    runs, _ = jax.vmap(lambda key: run(plan, [key, *numbers]))(keys)
+    totals = jax.vmap(functools.partial(surrogate, plan))(runs, baselines(plan, runs, args, request.num_samples))
+    return jax.tree.unflatten(jax.tree.structure(derivation.result), [jnp.mean(total, axis=0) for total in totals])
+
+
 def _cotangents(plan: Any, one: Run, fixed: Any) -> tuple[list[Array], Run]:
     """Outputs of one run, and the cotangents of all that it left, with a leading axis over the outputs' entries."""
     totals, pull = jax.vjp(lambda run: surrogate(plan, run, fixed), one)
@@ -176,7 +186,7 @@ def _correlation(
 
 def _invalid(derivation: Derivation, keys: Array, numbers: list[Any]) -> dict[int, Array]:
     program = derivation.plan.program
-    _, counts = jax.vmap(lambda key: validity.invalid_draws(program, [key, *numbers]))(keys)
+    _, counts = jax.vmap(lambda key: validity.invalid_draws(program, [key, *numbers]))(jax.random.clone(keys))
     return jax.tree.map(jnp.sum, counts)
 
 

@@ -19,6 +19,7 @@ from variate.gradients.staged import Derivation, Request, derive
 from variate.gradients.transform import value_and_grad
 from variate.programs.dataflow import bit
 from variate.programs.source import short
+from variate.programs.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,12 @@ def explain(
 
 
 def _rows(derivation: Derivation, shares: Mapping[int, Any]) -> list[Row]:
-    masks = sorted(set().union(*(each.masks() for each in derivation.plan.terms)))
+    program, flows = derivation.plan.program, derivation.flows
+    every = sum(bit(i) for i, rule in derivation.plan.rules.items() if rule is not None)
+    terms = [Terms(program, output, flows, every) for output in program.outputs[: derivation.plan.outputs]]
+    masks = sorted(set().union(*(each.masks() for each in terms)))
     rows = []
-    for site in derivation.plan.program.sites:
+    for site in program.sites:
         rule, choice = derivation.plan.rules[site.index], derivation.choice
         reached = [i + 1 for i, mask in enumerate(masks) if mask & bit(site.index)]
         place = short(site.source)
@@ -165,7 +169,7 @@ def _shares(request: Request, static: trees.Static, key: Any, numbers: list[Any]
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(request.num_samples))
 
     def gradients(redrawn: int | None) -> list[Any]:
-        return sampled(derivation, numbers, args, keys, redrawn)[1]
+        return sampled(derivation, numbers, args, jax.random.clone(keys), redrawn)[1]
 
     first = gradients(None)
 

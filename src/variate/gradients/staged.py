@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from variate import checks, trees
 from variate.estimates import Estimate
 from variate.gradients.base import Rule
 from variate.gradients.choice import Choice, Chooser
+from variate.gradients.enumerate import Enumerate
+from variate.gradients.pathwise import Pathwise
 from variate.gradients.score import LeaveOneOut, Score
 from variate.gradients.surrogate import Plan, group
-from variate.programs.dataflow import ARGUMENT, bit
+from variate.programs.dataflow import ARGUMENT, Flow, bit
 from variate.programs.staging import Program, stage
 from variate.programs.terms import Terms
 
@@ -20,7 +23,7 @@ from variate.programs.terms import Terms
 class Request(NamedTuple):
     """What `value_and_grad` was asked for."""
 
-    positions: tuple[int, ...]  # of the differentiated arguments, the key being 0
+    positions: tuple[int, ...]  # of the differentiated arguments, the key being 0; none for all that is real
     single: bool  # one position, not a sequence of one
     num_samples: int
     rules: tuple[tuple[str, Rule], ...]
@@ -68,6 +71,7 @@ class Derivation:
     moved: tuple[int, ...]  # the places of the numbers that are differentiated
     result: Any  # the tree of what is differentiated, as shapes
     auxiliary: Any
+    flows: list[Flow]
     direct: bool  # whether the result also depends on the arguments by a path that is not a score
 
 
@@ -77,19 +81,22 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     f, arguments = trees.join(list(range(len(numbers))), static)
     result, auxiliary = checks.check_pair(f, shape) if request.has_aux else (shape, ())
     checks.check_differentiable_result(f, result)
-    moved = tuple(i for p in request.positions for i in jax.tree.leaves(arguments[p - 1]) if is_place(i))
-    inputs = [False, *(i in moved for i in range(len(numbers)))]
+    places = (i for p in request.positions for i in jax.tree.leaves(arguments[p - 1]) if is_place(i))
+    moved = tuple(places) if request.positions else tuple(range(len(numbers)))
+    real = [jnp.issubdtype(jnp.result_type(number), jnp.floating) for number in numbers]
+    inputs = [False, *(i in moved and real[i] for i in range(len(numbers)))]
     chooser = Chooser(program, inputs, dict(request.rules), request.allow_bias, request.order)
     choice = chooser.choose(request.certified)
     choice.inherited = biased
     outputs = len(jax.tree.leaves(result))
-    credited = sum(bit(i) for i, rule in choice.rules.items() if rule is not None)
     flows = chooser.analysis.environment
-    terms = [Terms(program, output, flows, credited) for output in program.outputs[:outputs]]
+    scored = sum(bit(i) for i, rule in choice.rules.items() if isinstance(rule, Score | Enumerate))
+    pathwise = sum(bit(i) for i, rule in choice.rules.items() if isinstance(rule, Pathwise))
+    terms = [Terms(program, output, flows, scored) for output in program.outputs[:outputs]]
     rules = _with_baselines(choice.rules, min(request.block_size, request.num_samples))
-    direct = any(flow.tangent & (ARGUMENT | credited) for flow in chooser.analysis.outputs[:outputs])
+    direct = any(flow.tangent & (ARGUMENT | pathwise) for flow in chooser.analysis.outputs[:outputs])
     plan = Plan(program, outputs, rules, terms, group(rules, terms), request.order)
-    return Derivation(request, plan, choice, arguments, moved, result, auxiliary, direct)
+    return Derivation(request, plan, choice, arguments, moved, result, auxiliary, flows, direct)
 
 
 def is_place(leaf: Any) -> bool:

@@ -108,13 +108,14 @@ def run(plan: Plan, inputs: Sequence[Any], redrawn: int | None = None) -> tuple[
 def replay(plan: Plan, inputs: Sequence[Any], site: int, record: Table, redrawn: int | None) -> list[Array]:
     """What each element of an enumerated draw contributes, to each output: [elements, *output]."""
     shape = record.log_prob.shape
+    again = [jax.random.clone(inputs[0]), *inputs[1:]]  # a replay uses the run's key once more, on purpose
     elements, size = record.log_prob.size, record.log_probs.shape[-1]
     places = [place.reshape(-1) for place in jnp.indices(shape)]
     support = record.support.reshape(elements, size, *record.support.shape[len(shape) + 1 :])
 
     def one(place: list[Array], value: Array) -> list[Array]:
         handler = Estimating(plan.rules, (site, place, value), redrawn)
-        environment, _ = evaluate(plan.program, inputs, handler)
+        environment, _ = evaluate(plan.program, again, handler)
         return [jnp.asarray(read(environment, output)) for output in plan.program.outputs[: plan.outputs]]
 
     results = jax.vmap(jax.vmap(one, (None, 0)), (0, 0))(places, support)

@@ -11,7 +11,7 @@ from jax.core import Tracer
 
 from variate import checks, trees
 from variate.gradients.base import Rule
-from variate.gradients.blocks import differentiate
+from variate.gradients.blocks import differentiate, mean_surrogate
 from variate.gradients.staged import Request, staged
 from variate.programs import validity
 
@@ -103,7 +103,7 @@ class Gradient(eqx.Module):
         eager = not any(isinstance(leaf, Tracer) for leaf in (key, *numbers))
         result, invalid = _run(self.request, static, eager, key, numbers)
         if eager and any(invalid.values()):
-            validity.raise_invalid(staged(static, key, numbers).program, [key, *numbers], invalid)
+            validity.raise_invalid(staged(static, key, numbers).program, [jax.random.clone(key), *numbers], invalid)
         if self.with_value:
             return result
         value, gradient = result
@@ -121,3 +121,27 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 1, **options: Any
     With `has_aux` the result is `(gradient, auxiliary)`.
     """
     return replace(value_and_grad(f, argnums, **options), with_value=False)
+
+
+def surrogate_loss(
+    f: Callable[..., Any], *, num_samples: int = 16, rules: Mapping[str, Rule] | None = None, order: int = 2
+) -> Callable[..., Any]:
+    r"""A function whose value is an estimate of $E f$ and whose derivatives by JAX, to `order`, are unbiased.
+
+    For `jax.grad`, `jax.hessian`, `jax.jvp` and whatever else differentiates: returns a function of `(key, *args)`
+    with the result of `f`, a mean over `num_samples` runs. It has no error bars: `vt.grad` has them. Derivatives of a
+    higher order than `order` are wrong; draws that have no rule for it are refused. Raises what `vt.grad` raises.
+
+    Source: Foerster et al. (2018), DiCE.
+    """
+    gradient = value_and_grad(f, num_samples=num_samples, rules=rules, order=order, block_size=num_samples)
+    request = gradient.request._replace(positions=())
+
+    def loss(key: Any, *args: Any) -> Any:
+        checks.check_key(key)
+        checks.check_arguments(f, args)
+        numbers, static = trees.split((gradient.f, args))
+        checks.check_hashable(static.leaves)
+        return mean_surrogate(request, static, key, numbers)
+
+    return loss

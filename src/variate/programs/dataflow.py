@@ -1,13 +1,18 @@
 """Dataflow: what each value of a program depends on, and where a derivative is lost, before anything runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from variate.programs import continuity, smoothness
+from variate.programs.interpretation import bind
 from variate.programs.source import position
-from variate.programs.staging import Constant, Operand, Operation, Program
+from variate.programs.staging import Constant, Operand, Operation, Program, stage
 
 # Sets of draws and of the sources of derivatives are bit masks: a union is one operation however many draws there are.
 ARGUMENT = 1  # the arguments, as a source of derivatives
@@ -132,20 +137,31 @@ class Analysis:
             flow = replace(flow, random=True)
         if name == "select_n":
             return self.choice(operation, flows, producers)
+        if _answer(operation) is not None:
+            return replace(flow, tangent=0, broken=0)
         if not flow.tangent:
             return flow
         if name in smoothness.SMOOTH or (name in smoothness.KINKED and self.order == 1):
             return flow
-        if name in smoothness.CUTS or (name == "ne" and operation.inputs[0] == operation.inputs[1]):  # isnan
+        if name in smoothness.CUTS:
             return replace(flow, tangent=0)
         return self.lose(flow, operation)
 
     def choice(self, operation: Operation, flows: list[Flow], producers: Mapping[int, Operation]) -> Flow:
         """`select_n`: the break is in its predicate, the derivative in its cases."""
         predicate, *cases = flows
-        if predicate.broken and self.order == 1 and continuity.agrees_at_switch(operation, producers):
+        which = operation.inputs[0]
+        answer = _answer(producers.get(which)) if isinstance(which, int) else None
+        if answer is not None:
+            return cases[answer]
+        if (
+            predicate.broken
+            and isinstance(which, int)
+            and self.order == 1
+            and continuity.agrees_at_switch(operation, producers)
+        ):
             predicate = replace(predicate, broken=0)
-            self.forgive(producers[operation.inputs[0]])  # pyright: ignore[reportArgumentType]
+            self.forgive(producers[which])
         return join([predicate, *cases])
 
     def lose(self, flow: Flow, operation: Operation) -> Flow:
@@ -166,6 +182,17 @@ class Analysis:
         for known in self.breaks.values():
             if where in known:
                 known.remove(where)
+
+    def _custom_jvp_call(self, operation: Operation, flows: list[Flow]) -> list[Flow]:
+        """A function with a derivative of its own: from the second order on that one has to be smooth, not its body."""
+        if self.order == 1:
+            return self.body(operation.bodies[0], flows)
+        shapes = (operation.operands, operation.operands)
+        program, _ = stage(lambda primals, tangents: jax.jvp(_function(operation), primals, tangents)[1], *shapes)
+        derivative = Analysis(program, [*flows, *flows], self.order - 1)
+        for source, where in derivative.breaks.items():
+            self.breaks.setdefault(source, []).extend(where)
+        return derivative.outputs
 
     def _scan(self, operation: Operation, flows: list[Flow]) -> list[Flow]:
         consts = operation.params["num_consts"]
@@ -197,3 +224,32 @@ class Analysis:
         which, *rest = flows
         cases = [self.body(body, rest) for body in operation.bodies]
         return [join([which, *case]) for case in zip(*cases, strict=True)]
+
+
+def _function(operation: Operation) -> Callable[..., list[Any]]:
+    return lambda *inputs: list(bind(operation, inputs))
+
+
+_COMPARISONS = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+}
+
+
+def _answer(operation: Operation | None) -> bool | None:
+    """The answer of a test that finite numbers cannot change: whether it is finite, equal to itself, or infinite."""
+    if operation is not None and operation.name == "is_finite":
+        return True
+    if operation is None or operation.name not in _COMPARISONS:
+        return None
+    compare, (left, right) = _COMPARISONS[operation.name], operation.inputs
+    if left == right:
+        return compare(0, 0)
+    sides = [
+        float(np.max(o.value)) if isinstance(o, Constant) and np.all(np.isinf(o.value)) else 0.0 for o in (left, right)
+    ]
+    return compare(*sides) if any(sides) else None

@@ -55,6 +55,7 @@ def _nature(structure: Structure, operands: tuple, event: Event, order: int) -> 
 
     def look(*arrays: Any) -> None:
         distribution = structure.build(arrays)
+        found["numpyro"] = isinstance(distribution, numpyro.distributions.Distribution)
         shapes = jax.tree.unflatten(event.tree, [jax.ShapeDtypeStruct(*leaf) for leaf in event.leaves])
         found["discrete"] = distributions.is_discrete(distribution, shapes)
         support = distributions.support(distribution)
@@ -66,7 +67,7 @@ def _nature(structure: Structure, operands: tuple, event: Event, order: int) -> 
     edges = _edges(structure, arrays)
     rough = {} if found["discrete"] else _breaks(sample_leaves(structure, ()), [key, *arrays], order)
     kinks = _breaks(_density(structure, event), [key, *arrays], order)
-    if isinstance(structure.build(arrays), numpyro.distributions.Distribution):
+    if found["numpyro"]:
         # How NumPyro writes its densities is no sign of a kink (clipping, choices between equals), except for the one
         # that they have: |x - loc|, which matters from the second order on.
         kinks = {i: where for i, where in kinks.items() if order > 1 and where.operation == "abs"}

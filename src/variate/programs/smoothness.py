@@ -23,8 +23,8 @@ KINKED = frozenset(
 )
 
 
-# They cut a derivative, by the user's own word or at a point that has probability zero.
-CUTS = frozenset({"stop_gradient", "is_finite"})
+# They cut a derivative by the user's own word.
+CUTS = frozenset({"stop_gradient"})
 
 # New randomness that did not come from a draw.
 SOURCES = frozenset({"random_bits", "random_gamma", "rng_bit_generator", "rng_uniform", "threefry2x32"})

@@ -8,7 +8,10 @@ from jax.extend.core import JaxprEqn
 
 _SITE = os.path.dirname(os.path.dirname(inspect.getfile(jax)))
 _LIBRARIES = (
-    *(os.path.join(os.path.dirname(os.path.dirname(__file__)), room) for room in ("programs", "estimates", "gradients")),
+    *(
+        os.path.join(os.path.dirname(os.path.dirname(__file__)), room)
+        for room in ("programs", "estimates", "gradients")
+    ),
     *(os.path.join(_SITE, name) for name in ("jax", "numpyro", "equinox", "flowjax", "jaxtyping", "beartype")),
     "<",  # code that was made, not written
 )

@@ -218,7 +218,7 @@ def _needed(operations: Sequence[Operation], outputs: Sequence[Operand]) -> list
 def stage(function: Callable, *args: Any) -> tuple[Program, Any]:
     """The program that `function` runs on arguments like these, and the shapes of its result.
 
-    `args` may hold arrays, tracers or `jax.ShapeDtypeStruct`s; only their shapes and types matter.
+    `args` may hold arrays, tracers, avals or `jax.ShapeDtypeStruct`s; only their shapes and types matter.
     """
     jaxpr, shape = jax.make_jaxpr(function, return_shape=True)(*args)
     return _Builder(iter(range(2**31)), ()).program(jaxpr), shape

@@ -1,0 +1,145 @@
+"""Each way to get a gradient wrong fails the check that is there for it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from gradients.exactness import discrepancy, second_discrepancy
+from gradients.sampled_checks import estimated, exact_gradient, far
+from gradients.sampled_programs import PROGRAMS
+from jax import Array, lax
+
+import variate as vt
+from variate.gradients import LeaveOneOut, Pathwise, Score, blocks, enumerate, score, surrogate
+from variate.programs import distributions
+from variate.programs.dataflow import bit
+from variate.programs.primitive import sample_leaves
+from variate.programs.terms import Terms
+
+LOG_PROB, TABLE, REACH, SURROGATE, SAMPLE = (
+    score.log_prob,
+    enumerate.table,
+    Terms.reach,
+    surrogate.surrogate,
+    distributions.sample,
+)
+
+
+def own_sample_in_the_baseline(plan: Any, runs: Any, args: Any, samples: int) -> list:
+    """The mean cost of all samples, in place of the others'."""
+    charges = [jax.vmap(lambda run, g=group: surrogate.cost(run, g))(runs) for group in plan.groups]
+    return [[jnp.broadcast_to(jnp.mean(c, axis=0, keepdims=True), c.shape) for c in each] for each in charges]
+
+
+def reach_of_the_first_draw_lost(self: Terms, operand: Any) -> int:
+    return REACH(self, operand) & ~bit(0)
+
+
+def without_downstream(self: Terms, operand: Any) -> int:
+    """What depends on several draws is charged to the last of them alone."""
+    mask = REACH(self, operand)
+    return 1 << mask.bit_length() - 1 if mask else 0
+
+
+def wrong_sign(*operands: Any) -> Array:
+    return -LOG_PROB(*operands)
+
+
+def moving_log_prob(*operands: Any) -> Array:
+    return lax.stop_gradient(LOG_PROB(*operands))
+
+
+def moving_sample(site: Any, operands: Any) -> list[Array]:
+    """A scored value that moves with the parameters."""
+    return sample_leaves(site.structure, site.lanes)(*operands)
+
+
+def fixed_probabilities(*operands: Any) -> Any:
+    table = TABLE(*operands)
+    return table._replace(log_probs=lax.stop_gradient(table.log_probs))
+
+
+def without_the_draws_before(plan: Any, run: Any, baselines: Any) -> list[Array]:
+    """No product of the draws before a draw, which the first order does not miss."""
+    totals = surrogate.value(run)
+    for n in range(len(plan.groups)):
+        one = dataclasses.replace(plan, groups=plan.groups[n : n + 1])
+        own = SURROGATE(one, run, baselines[n : n + 1])
+        totals = [total + new - old for total, new, old in zip(totals, own, surrogate.value(run), strict=True)]
+    return totals
+
+
+def uncorrelated(derivation: Any, pull: Any, cotangents: Any, gradients: list[Array], size: int) -> list[Array]:
+    return [jnp.zeros_like(gradient[0]) for gradient in gradients]
+
+
+def wrong_gradient(name: str, assignment: str) -> Callable[[], bool]:
+    return lambda: discrepancy(name, assignment)[0] > 1e-3
+
+
+def short_error_bar(name: str, assignment: str) -> Callable[[], bool]:
+    return lambda: discrepancy(name, assignment)[1] > 1e-3
+
+
+MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], bool]]] = {
+    "own sample in the baseline": (
+        blocks, "baselines", own_sample_in_the_baseline, wrong_gradient("linked coins", "score, leave one out"),
+    ),
+    "reach too small": (Terms, "reach", reach_of_the_first_draw_lost, wrong_gradient("linked coins", "score")),
+    "downstream terms lost": (Terms, "reach", without_downstream, wrong_gradient("linked coins", "score")),
+    "downstream terms lost in leave-one-out": (
+        Terms, "reach", without_downstream, wrong_gradient("pytrees", "score, leave one out"),
+    ),
+    "score with the wrong sign": (score, "log_prob", wrong_sign, wrong_gradient("one coin", "score")),
+    "score not differentiated": (score, "log_prob", moving_log_prob, wrong_gradient("scan", "score")),
+    "probabilities not differentiated": (enumerate, "table", fixed_probabilities, wrong_gradient("switch", "enumerate")),
+    "the draws before left out": (
+        blocks, "surrogate", without_the_draws_before, lambda: second_discrepancy("linked coins", "score") > 1e-3,
+    ),
+    "leave-one-out taken for independent": (
+        blocks, "_correlation", uncorrelated, short_error_bar("one coin", "score, leave one out"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_caught_by_the_sum_over_outcomes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, attribute, mutant, caught = MUTANTS[name]
+    assert not caught()
+    monkeypatch.setattr(target, attribute, mutant)
+    assert caught()
+
+
+@pytest.mark.slow
+def test_a_scored_value_that_moves_is_caught_by_the_z_test(monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
+    monkeypatch.setattr(score, "fixed_sample", moving_sample)
+    case = PROGRAMS["smooth"]._replace(assignments=({"z": Score(LeaveOneOut())},))
+    assert far(estimated(case, 0, key)[1], exact_gradient(case))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["step", "ramp"])
+def test_pathwise_over_a_discontinuity_is_wrong_and_says_so(name: str, key: Array) -> None:
+    case = PROGRAMS[name]
+    insisting = vt.grad(case.program, num_samples=20_000, rules={"z": Pathwise()}, allow_bias=True)
+    gradient = insisting(key, *case.args)
+    assert gradient.biased
+    assert "biased" in str(gradient)
+    assert far(gradient, exact_gradient(case))
+
+
+@pytest.mark.slow
+def test_a_key_that_two_draws_share_is_caught_by_the_z_test(monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
+    case = PROGRAMS["two Gaussians of one distribution"]
+    shared = jax.random.key_data(jax.random.key(11))
+
+    def same_noise(distribution: Any, key: Array) -> Any:
+        # Any two keys of one run differ in their second word alone from here on; the mutant drops it.
+        data = jax.random.key_data(jax.random.clone(key))
+        return SAMPLE(distribution, jax.random.wrap_key_data(shared.at[0].set(data[0] * 0)))
+
+    monkeypatch.setattr(distributions, "sample", same_noise)
+    assert far(estimated(case, 0, key)[0], case.expectation(*case.args).reshape(1))

@@ -1,0 +1,248 @@
+"""The two laws of a distribution: its draws follow its density, and its density's derivatives are those of its values.
+
+Draws against density, false alarms at most 1e-6 a row: in one dimension, counts in cells against the density's integral
+(chi-square). In more, the identities of Fisher and Bartlett: the score has mean 0, and its square along a direction has
+the mean of minus the second derivative (z-tests, Bonferroni). Derivatives: central differences of fourth order in double
+precision, one-sided at the edge of the parameters; the tolerance is the difference between two step sizes, which bounds
+the truncation, and the rounding of the values.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
+from numpyro.distributions import constraints
+from scipy import stats
+from variate.programs import distributions
+
+ALPHA = 1e-6
+DRAWS = 16384
+PILOT = 2048
+FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # halves the compile time
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
+STEP = 2e-3
+ULPS = 100  # of the values of special functions
+# Offsets (the last is the place itself) and weights, for the step and for half of it: central, and one-sided.
+STENCILS = {
+    0: (
+        np.array([-2, -1, -0.5, 0.5, 1, 2, 0]),
+        np.array([1, -8, 0, 0, 8, -1, 0]) / 12,
+        np.array([0, 1, -8, 8, -1, 0, 0]) / 6,
+    ),
+    1: (
+        np.array([0.5, 1, 1.5, 2, 3, 4, 0]),
+        np.array([0, 48, 0, -36, 16, -3, -25]) / 12,
+        np.array([48, -36, 16, -3, 0, 0, -25]) / 6,
+    ),
+}
+BASE = -1
+
+
+class Point(NamedTuple):
+    """A special place: parameters that differ from the row's, a value, and what is differentiated from which side."""
+
+    value: Any
+    changed: dict[str, Any] = {}
+    wrt: tuple[str, ...] | None = None  # parameters, "value" too; all parameters if None
+    side: int = 0  # 1: only larger ones are allowed, -1: only smaller ones
+
+
+class Row(NamedTuple):
+    make: Callable[..., Any]
+    parameters: dict[str, Any]
+    law: Callable[..., float]
+    special: tuple[Point, ...] = ()
+    order: int = 2  # JAX has no second derivative of the incomplete gamma function in its shape
+    lanes: int | None = None  # evaluated at a time; a few where the density is expensive
+
+
+class Methods(NamedTuple):
+    """What is judged: ours, or a mutant's."""
+
+    log_prob: Callable[[Any, Any], Array] = distributions.log_prob
+    sample: Callable[[Any, Array], Any] = distributions.sample
+
+
+def loosely(function: Callable) -> Callable:
+    """NumPyro's constructors and supports mix dtypes and ranks."""
+
+    def loose(*args: Any, **kwargs: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return function(*args, **kwargs)
+
+    return loose
+
+
+@loosely
+def build(row: Row, **changed: Any) -> Any:
+    return row.make(**(row.parameters | changed))
+
+
+def draw(row: Row, key: Array, count: int, methods: Methods = Methods()) -> Any:
+    """`count` draws with keys of their own."""
+    many = jax.vmap(lambda key: methods.sample(build(row), key))
+    return jax.jit(many, compiler_options=FAST)(jax.random.split(key, count))
+
+
+def p_value(row: Row, key: Array, methods: Methods = Methods()) -> float:
+    """Of the first law; the pilot's draws only say where to put the cells."""
+    drawn = draw(row, key, PILOT + DRAWS, methods)
+    pilot, rest = (
+        jax.tree.map(lambda x, part=part: np.asarray(x)[part], drawn) for part in (slice(PILOT), slice(PILOT, None))
+    )
+    return row.law(row, pilot, rest, methods)
+
+
+def _density(row: Row, methods: Methods, values: Any) -> np.ndarray:
+    function = jax.jit(lambda x: methods.log_prob(build(row), x), compiler_options=FAST)
+    return np.exp(np.asarray(function(jnp.asarray(values))))
+
+
+def _chi_square(observed: np.ndarray, probability: np.ndarray) -> float:
+    """Of counts in cells that need not cover everything: the rest is one more cell, and small cells are part of it."""
+    expected = probability * DRAWS
+    kept = expected >= 40
+    observed = np.append(observed[kept], DRAWS - observed[kept].sum())
+    expected = np.append(expected[kept], DRAWS - expected[kept].sum())
+    if expected[-1] < 40:  # a rest too small to test by itself, and where it is far below 0 no density at all
+        observed[-2] += observed[-1]
+        expected[-2] += max(expected[-1], -40)
+        observed, expected = observed[:-1], expected[:-1]
+    return float(stats.chi2.sf(np.sum((observed - expected) ** 2 / expected), max(len(expected) - 1, 1)))
+
+
+def counts(row: Row, pilot: np.ndarray, drawn: np.ndarray, methods: Methods) -> float:
+    """For whole numbers."""
+    values = np.arange(min(pilot.min(), 0), pilot.max() + 1).astype(pilot.dtype)
+    return _chi_square(np.array([np.sum(drawn == value) for value in values]), _density(row, methods, values))
+
+
+def bins(row: Row, pilot: np.ndarray, drawn: np.ndarray, methods: Methods) -> float:
+    """For real numbers; 0 is a cell of its own where it is drawn more than once."""
+    atom = np.sum(pilot == 0) > 1
+    edges = np.quantile(pilot[pilot != 0] if atom else pilot, np.linspace(0.01, 0.99, 41))
+    middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
+    inside = _density(row, methods, middle[:, None] + half[:, None] * NODES) @ WEIGHTS * half
+    observed = np.histogram(drawn[drawn != 0] if atom else drawn, edges)[0]
+    if atom:
+        inside = np.append(inside, _density(row, methods, np.zeros(1)))
+        observed = np.append(observed, np.sum(drawn == 0))
+    return _chi_square(observed, inside)
+
+
+def torus(row: Row, pilot: np.ndarray, drawn: np.ndarray, methods: Methods) -> float:
+    """For two angles: 8 x 8 cells."""
+    edges = np.linspace(-np.pi, np.pi, 9)
+    axis = ((edges[1:] + edges[:-1])[:, None] / 2 + np.pi / 8 * NODES).ravel()
+    density = _density(row, methods, np.stack(np.meshgrid(axis, axis, indexing="ij"), -1))
+    inside = np.einsum("iajb,a,b->ij", density.reshape(8, 16, 8, 16), WEIGHTS, WEIGHTS) * (np.pi / 8) ** 2
+    return _chi_square(np.histogram2d(drawn[:, 0], drawn[:, 1], (edges, edges))[0].ravel(), inside.ravel())
+
+
+class Derivatives(NamedTuple):
+    value: np.ndarray  # [points]
+    gradient: np.ndarray  # [points, coordinates]
+    curvature: np.ndarray  # [points, coordinates]: second derivatives times the direction
+
+
+def _derive(row: Row, methods: Methods, unravel: Callable, flat: Any, fixed: Any, direction: Any) -> Derivatives:
+    """At each point, by reverse mode, and forward over it, as a gradient and its derivative are taken in use."""
+
+    def log_prob(coordinates: Array, value: Any) -> Array:
+        changed = unravel(coordinates)
+        value = changed.pop("value", value)
+        return jnp.sum(methods.log_prob(build(row, **changed), value))
+
+    def one(point: tuple[Array, Any, Array]) -> tuple[Array, Array, Array]:
+        coordinates, value, direction = point
+        both = jax.value_and_grad(lambda coordinates: log_prob(coordinates, value))
+        if row.order == 1:
+            return *both(coordinates), jnp.zeros_like(coordinates)
+        (value, gradient), (_, curvature) = jax.jvp(both, (coordinates,), (direction,))
+        return value, gradient, curvature
+
+    over = jax.vmap(one) if row.lanes is None else lambda points: lax.map(one, points, batch_size=row.lanes)
+    points = jax.tree.map(jnp.asarray, (flat, fixed, direction))
+    return Derivatives(*map(np.asarray, jax.jit(over, compiler_options=FAST)(points)))
+
+
+def scores(row: Row, pilot: Any, drawn: Any, methods: Methods) -> float:
+    """For everything else."""
+    flat, unravel = ravel_pytree(row.parameters)
+    direction = np.random.default_rng(0).uniform(0.5, 1, flat.size)
+    spread = lambda vector: np.broadcast_to(vector, (DRAWS, flat.size))  # noqa: E731
+    _, score, curvature = _derive(row, methods, unravel, spread(flat), drawn, spread(direction))
+    identities = np.column_stack([score, (score @ direction) ** 2 + curvature @ direction])
+    mean, error = identities.mean(0), identities.std(0) / np.sqrt(DRAWS)
+    z = np.abs(mean) / np.where(error > 0, error, 1)
+    return float(np.min(2 * stats.norm.sf(z), initial=1) * len(z))
+
+
+def worst_derivative(row: Row, key: Array, methods: Methods = Methods()) -> float:
+    """Of the second law: the largest error of a first or second derivative in tolerances, inf where not finite."""
+    drawn = draw(row, key, 101, methods)
+    ranks = np.argsort(np.sum(np.reshape(jax.tree.leaves(drawn)[0], (101, -1)), axis=1))
+    places = [Point(jax.tree.map(lambda x, i=i: x[i], drawn)) for i in ranks[[35, 60]]]
+    moves = _moves(row)
+    if moves:
+        scale = np.subtract(*np.quantile(np.asarray(drawn), [0.75, 0.25], axis=0))
+        places = [place._replace(wrt=(*row.parameters, "value")) for place in places]
+    flats, fixed, directions, stencils = [], [], [], []
+    random = np.random.default_rng(0)
+    for place in [*places, *row.special] * 2:
+        value = jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), place.value, places[0].value)
+        inputs = row.parameters | place.changed | ({"value": value} if moves else {})
+        sizes = {name: jax.tree.map(lambda x: jnp.where(x == 0, 1, jnp.abs(x)), x) for name, x in inputs.items()}
+        sizes |= {"value": jnp.broadcast_to(scale, value.shape)} if moves else {}
+        wrt = row.parameters.keys() if place.wrt is None else place.wrt
+        chosen = {name: jax.tree.map(lambda x, name=name: x * float(name in wrt), size) for name, size in sizes.items()}
+        (flat, unravel), (size, _) = ravel_pytree(inputs), ravel_pytree(chosen)
+        signs = place.side or random.choice([-1, 1], size.shape)
+        flats.append(flat)
+        fixed.append(value)
+        directions.append(signs * random.uniform(0.5, 1, size.shape) * size)
+        stencils.append(STENCILS[abs(place.side)])
+    if not flats[0].size:
+        return 0.0
+    direction = np.stack(directions)
+    offsets, whole, half = (np.stack(part) for part in zip(*stencils, strict=True))
+    points = np.stack(flats)[:, None] + STEP * offsets[:, :, None] * direction[:, None]
+    count = points.shape[1]
+    found = _derive(
+        row,
+        methods,
+        unravel,
+        points.reshape(-1, points.shape[-1]),
+        jax.tree.map(lambda *x: jnp.repeat(jnp.stack(x), count, axis=0), *fixed),
+        np.repeat(direction, count, axis=0),
+    )
+    value, gradient, curvature = (x.reshape(len(points), count, *x.shape[1:]) for x in found)
+    along = np.where(direction[:, None] != 0, gradient * direction[:, None], 0)
+    errors = [_error(along[:, BASE].sum(-1), value, whole, half)]
+    if row.order > 1:
+        spread = lambda weights: weights[..., None]  # noqa: E731
+        errors.append(
+            _error(np.where(direction != 0, curvature[:, BASE] * direction, 0), along, spread(whole), spread(half))
+        )
+    return max(float(np.max(np.where(np.isnan(error), np.inf, error))) for error in errors)
+
+
+def _error(got: np.ndarray, values: np.ndarray, whole: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """How far a derivative is from the differences of the values along axis 1, in tolerances."""
+    coarse, fine = np.sum(whole * values, axis=1) / STEP, np.sum(half * values, axis=1) / STEP
+    rounding = ULPS * np.finfo(float).eps * np.max(np.abs(values), axis=1) * np.sum(np.abs(half), axis=1) / STEP
+    tolerance = np.abs(coarse - fine) + rounding
+    assert not np.any(tolerance > 1e-4 * (1 + np.abs(fine))), "differences too coarse to judge a derivative"
+    return np.abs(got - fine) / np.where(tolerance > 0, tolerance, 1)
+
+
+def _moves(row: Row) -> bool:
+    """Whether the density can be differentiated in the value: where the support is a box in all of its coordinates."""
+    support = loosely(lambda: getattr(build(row), "support", None))()
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return isinstance(support, constraints.Constraint) and not (support.is_discrete or support.event_dim)
