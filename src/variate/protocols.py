@@ -40,7 +40,7 @@ class Fold(Protocol):
         """The fold of no draws. `example` is like a draw in structure, shapes and dtypes; its numbers do not matter."""
         ...
 
-    def add(self, x: PyTree[Array], log_weight: Any = 0.0, /) -> "Fold":
+    def add(self, x: PyTree, log_weight: Any = 0.0, /) -> "Fold":
         """This fold and the draw `x`, which counts exp(`log_weight`) times."""
         ...
 

@@ -74,6 +74,17 @@ def gate_mean(t: Array) -> Array:
     return over_normal(lambda z: sigmoid(z) * z**2, t, jnp.ones(()))
 
 
+def twice(key: Array, t: Array) -> Array:
+    k1, k2 = split(key)
+    law = dist.Normal(t, 1.0)
+    a, b = vt.draw(k1, law, name="a"), vt.draw(k2, law, name="b")
+    return (a - b) ** 2 + a * b
+
+
+def twice_mean(t: Array) -> Array:
+    return 2 + t**2
+
+
 def discontinuity_then_draws(key: Array, t: Array) -> Array:
     k1, k2 = split(key)
     z = vt.draw(k1, dist.Normal(t[0], 1.0), name="z")
@@ -413,6 +424,7 @@ PROGRAMS = {
     "step": Sampled(step, (jnp.array(0.0),), norm.cdf, ({}, Z["alone"])),
     "ramp": Sampled(ramp, (jnp.array(0.0),), ramp_mean, ({}, Z["alone"])),
     "gate": Sampled(gate, (jnp.array(0.3),), gate_mean, ({}, Z["score"], {"b": Score()}, {"b": Enumerate()})),
+    "one distribution drawn twice": Sampled(twice, (jnp.array(0.8),), twice_mean, ({}, {"a": Score()})),
     "a discontinuity, then draws": Sampled(
         discontinuity_then_draws,
         (PAIR,),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 import pytest
+
 import variate as vt
 
 

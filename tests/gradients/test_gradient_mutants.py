@@ -19,12 +19,13 @@ from variate.programs.dataflow import bit
 from variate.programs.primitive import sample_leaves
 from variate.programs.terms import Terms
 
-LOG_PROB, TABLE, REACH, SURROGATE, SAMPLE = (
+LOG_PROB, TABLE, REACH, SURROGATE, SAMPLE, RUN = (
     score.log_prob,
     enumerate.table,
     Terms.reach,
     surrogate.surrogate,
     distributions.sample,
+    blocks.run,
 )
 
 
@@ -133,13 +134,12 @@ def test_pathwise_over_a_discontinuity_is_wrong_and_says_so(name: str, key: Arra
 
 @pytest.mark.slow
 def test_a_key_that_two_draws_share_is_caught_by_the_z_test(monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
-    case = PROGRAMS["two Gaussians of one distribution"]
-    shared = jax.random.key_data(jax.random.key(11))
+    case = PROGRAMS["one distribution drawn twice"]
 
-    def same_noise(distribution: Any, key: Array) -> Any:
-        # Any two keys of one run differ in their second word alone from here on; the mutant drops it.
-        data = jax.random.key_data(jax.random.clone(key))
-        return SAMPLE(distribution, jax.random.wrap_key_data(shared.at[0].set(data[0] * 0)))
+    def run(plan: Any, inputs: Any, *rest: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(distributions, "sample", lambda d, _: SAMPLE(d, jax.random.clone(inputs[0])))
+            return RUN(plan, inputs, *rest)
 
-    monkeypatch.setattr(distributions, "sample", same_noise)
+    monkeypatch.setattr(blocks, "run", run)
     assert far(estimated(case, 0, key)[0], case.expectation(*case.args).reshape(1))

@@ -186,7 +186,7 @@ def worst_derivative(row: Row, key: Array, methods: Methods = Methods()) -> floa
     """Of the second law: the largest error of a first or second derivative in tolerances, inf where not finite."""
     drawn = draw(row, key, 101, methods)
     ranks = np.argsort(np.sum(np.reshape(jax.tree.leaves(drawn)[0], (101, -1)), axis=1))
-    places = [Point(jax.tree.map(lambda x, i=i: x[i], drawn)) for i in ranks[[35, 60]]]
+    places = [Point(jax.tree.map(lambda x, i=i: x[i], drawn)) for i in ranks[[55, 80]]]
     moves = _moves(row)
     if moves:
         scale = np.subtract(*np.quantile(np.asarray(drawn), [0.75, 0.25], axis=0))

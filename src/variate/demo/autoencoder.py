@@ -1,5 +1,6 @@
 """An autoencoder of handwritten digits with two layers of Bernoulli latents, trained through `vt.value_and_grad`."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ class Autoencoder(NamedTuple):
     decode_1: Linear
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))
 def initial(key: Key[Array, ""], bits_1: int = BITS_1, bits_2: int = BITS_2) -> Autoencoder:
     """An untrained autoencoder."""
 

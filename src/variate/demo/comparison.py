@@ -24,9 +24,9 @@ def both(rule: Rule) -> dict[str, Rule]:
 
 
 RULES: Mapping[str, dict[str, Rule]] = {
-    "Score(NoBaseline())": both(Score(NoBaseline())),
-    "Score(LeaveOneOut())": both(Score(LeaveOneOut())),
-    "Enumerate()": both(Enumerate()),
+    "Score(NoBaseline)": both(Score(NoBaseline())),
+    "Score(LeaveOneOut)": both(Score(LeaveOneOut())),
+    "Enumerate": both(Enumerate()),
     "automatic": {},
 }
 

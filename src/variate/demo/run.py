@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 from rich.console import Console
-from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import variate as vt
@@ -37,7 +36,8 @@ def run(out: Path, seed: int, quick: bool, console: Console) -> Findings:
         except KeyboardInterrupt:
             findings.status = f"interrupted while {part.name}"
         if chapter := part.chapter(findings):
-            console.print("", Padding(chapter, (0, 0, 0, 2)), sep="\n")
+            console.print()
+            console.print(chapter)
         if findings.status != "complete":
             console.print(f"\n{findings.status}: writing what there is", style="bold red")
             break

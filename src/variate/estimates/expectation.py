@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Int, Key, PyTree
 
 from variate.checks import (
@@ -18,6 +19,8 @@ from variate.checks import (
     check_result,
     describe,
 )
+from variate.programs import validity
+from variate.programs.staging import Program, stage
 from variate.trees import Static, as_float, join, split
 
 from .estimate import Estimate
@@ -66,7 +69,8 @@ def expect(
     ignores how the draws depend on the parameters.
 
     Raises `TypeError` for a key that is not typed, an `f` that does not take `(key, *args)` and results that are not
-    real numbers; `ValueError` for a batch of keys, counts that are not positive, and `num_samples` beside `until`.
+    real numbers; `ValueError` for a distribution's parameters out of range (under a caller's `jit` they show as
+    non-finite numbers, if at all), a batch of keys, counts that are not positive, and `num_samples` beside `until`.
     """
     check_callable("f", f)
     plan = _plan(num_samples, until, max_samples, block_size)
@@ -76,7 +80,11 @@ def expect(
         check_key(key)
         numbers, static = split((f, args))
         check_hashable(static.leaves)
-        return _run(plan, static, key, numbers)
+        known = not any(isinstance(leaf, Tracer) for leaf in (key, *numbers))
+        found, invalid = _run(plan, static, known, key, numbers)
+        if known and any(invalid.values()):
+            validity.raise_invalid(_staged(static, key, numbers), [jax.random.clone(key), *numbers], invalid)
+        return found
 
     return estimate
 
@@ -108,43 +116,66 @@ def _plan(num_samples: Any, until: Any, max_samples: Any, block_size: Any) -> _P
     return _Plan(until, limit, min(block, limit))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _run(plan: _Plan, static: Static, key: Key[Array, ""], numbers: list[Any]) -> Estimate:
+def _staged(static: Static, key: Key[Array, ""], numbers: list[Any]) -> Program:
+    def call(key: Key[Array, ""], *numbers: Any) -> PyTree:
+        f, args = join(list(numbers), static)
+        result = f(key, *args)
+        check_result(f, result)
+        return result
+
+    return stage(call, key, *numbers)[0]
+
+
+class _State(NamedTuple):
+    """What goes round the loop: the fold, and how often each draw met parameters out of range."""
+
+    moments: Moments
+    invalid: dict[int, Array]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _run(
+    plan: _Plan, static: Static, checked: bool, key: Key[Array, ""], numbers: list[Any]
+) -> tuple[Estimate, dict[int, Array]]:
     # Without the barriers a caller's own jit could fold its constants into the loop and round differently.
     key, numbers = jax.lax.optimization_barrier((key, numbers))
     f, args = join(numbers, static)
     check_arguments(f, args)
+    sample = validity.counted(f) if checked else lambda key, *args: (f(key, *args), {})
 
-    def block(index: Int[Array, ""]) -> PyTree[Array]:
+    def block(index: Int[Array, ""]) -> tuple[PyTree[Array], dict[int, Array]]:
         places = (index * plan.block_size + jnp.arange(plan.block_size)).astype(jnp.uint32)
-        return sample_block(f, jax.vmap(jax.random.fold_in, (None, 0))(key, places), args)
+        return sample_block(sample, jax.vmap(jax.random.fold_in, (None, 0))(key, places), args)
 
-    def add(index: Int[Array, ""], moments: Moments) -> Moments:
+    def add(index: Int[Array, ""], state: _State) -> _State:
         whole = plan.num_samples % plan.block_size == 0
         count = None if whole else jnp.minimum(plan.num_samples - index * plan.block_size, plan.block_size)
-        return moments.merge(Moments.of_rows(block(index), count))
+        rows, invalid = block(index)
+        used = jnp.arange(plan.block_size) < (plan.block_size if count is None else count)
+        met = {site: state.invalid[site] + jnp.sum(used * (times > 0)) for site, times in invalid.items()}
+        return _State(state.moments.merge(Moments.of_rows(rows, count)), met)
 
-    shapes = jax.eval_shape(block, jnp.zeros((), int))
+    shapes, draws = jax.eval_shape(block, jnp.zeros((), int))
     empty = Moments.empty(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), shapes))
-    moments = jax.lax.optimization_barrier(_fold(plan, add, empty))
-    estimate = moments.read()
-    if plan.until is not None:
-        return plan.until.assess(estimate)
-    return dataclasses.replace(estimate, degrees=float(max(plan.num_samples - 1, 1)))
+    state = _fold(plan, add, _State(empty, {site: jnp.zeros((), int) for site in draws}))
+    found = jax.lax.optimization_barrier(state.moments).read()
+    degrees = float(max(plan.num_samples - 1, 1))
+    found = dataclasses.replace(found, degrees=degrees) if plan.until is None else plan.until.assess(found)
+    return found, state.invalid
 
 
-def _fold(plan: _Plan, add: Callable[[Int[Array, ""], Moments], Moments], empty: Moments) -> Moments:
+def _fold(plan: _Plan, add: Callable[[Int[Array, ""], _State], _State], empty: _State) -> _State:
     until = plan.until
     if until is None:
         return jax.lax.fori_loop(0, plan.num_blocks, add, empty)
 
-    def unfinished(carry: tuple[Int[Array, ""], Moments]) -> Array:
-        index, moments = carry
+    def unfinished(carry: tuple[Int[Array, ""], _State]) -> Array:
+        index, (moments, _) = carry
         stop = until.assess(moments.read()).converged | (moments.nonfinite > 0)
         return (index == 0) | ((index < plan.num_blocks) & ~stop)
 
-    def go_on(carry: tuple[Int[Array, ""], Moments]) -> tuple[Int[Array, ""], Moments]:
-        index, moments = carry
-        return index + 1, add(index, moments)
+    def go_on(carry: tuple[Int[Array, ""], _State]) -> tuple[Int[Array, ""], _State]:
+        index, state = carry
+        return index + 1, add(index, state)
 
     return jax.lax.while_loop(unfinished, go_on, (jnp.zeros((), int), empty))[1]

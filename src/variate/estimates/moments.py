@@ -85,7 +85,7 @@ class Moments(eqx.Module):
             jax.tree.map(lambda leaf: spread_of(leaf, used.astype(leaf.dtype)), rows),
         )
 
-    def add(self, x: PyTree[Array], log_weight: Any = 0.0) -> "Moments":
+    def add(self, x: PyTree, log_weight: Any = 0.0) -> "Moments":
         if not (isinstance(log_weight, int | float) and log_weight == 0):
             raise ValueError(
                 f"Moments weighs all draws alike, got log_weight={describe(log_weight)}: WeightedMoments takes weights"

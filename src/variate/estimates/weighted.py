@@ -64,7 +64,7 @@ class WeightedMoments(eqx.Module):
         r"""$(\sum w)^2 / \sum w^2$: how many equally weighted draws would be as good (Kong 1992)."""
         return self.weight**2 / self.weight_squared
 
-    def add(self, x: PyTree[Array], log_weight: Any = 0.0) -> "WeightedMoments":
+    def add(self, x: PyTree, log_weight: Any = 0.0) -> "WeightedMoments":
         rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x)
         return self.merge(WeightedMoments.of_rows(rows, jnp.asarray(log_weight, float)[None]))
 

@@ -1,6 +1,7 @@
 """Whether the parameters of every draw of a run are in range, so that a wrong one is an error and not a number."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,10 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
+from variate import checks, trees
 from variate.programs import distributions
 from variate.programs.interpretation import Records, evaluate, read
 from variate.programs.primitive import over_lanes, sample_leaves
-from variate.programs.staging import Operation, Program, Site
+from variate.programs.staging import Operation, Program, Site, stage
 
 
 class Counting:
@@ -49,6 +51,25 @@ def invalid_draws(program: Program, inputs: Sequence[Any]) -> tuple[list[Any], d
     """Outputs of a run, and how many times each draw met parameters out of range."""
     environment, records = evaluate(program, inputs, Counting())
     return [read(environment, output) for output in program.outputs], jax.tree.map(jnp.sum, records)
+
+
+def counted(f: Callable[..., Any]) -> Callable[..., tuple[Any, dict[int, Int[Array, ""]]]]:
+    """`f(key, *args)`, with how many times each draw met parameters out of range."""
+
+    @functools.wraps(f, updated=())
+    def run(key: Any, *args: Any) -> tuple[Any, dict[int, Int[Array, ""]]]:
+        numbers, static = trees.split(args)
+
+        def flat(key: Any, *numbers: Any) -> Any:
+            result = f(key, *trees.join(list(numbers), static))
+            checks.check_result(f, result)
+            return result
+
+        program, shape = stage(flat, key, *numbers)
+        outputs, counts = invalid_draws(program, [key, *numbers])
+        return jax.tree.unflatten(jax.tree.structure(shape), [jnp.asarray(output) for output in outputs]), counts
+
+    return run
 
 
 class Raising:

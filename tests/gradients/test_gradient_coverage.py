@@ -1,0 +1,134 @@
+"""Error bars are outputs: over 4,000 keys the intervals of values and gradients cover the truth as often as they say."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from gradients import finite_programs, sampled_programs
+from gradients.sampled_checks import ALPHA
+from jax import Array
+from scipy import stats
+
+import variate as vt
+from variate.gradients import LeaveOneOut, Score, blocks
+
+pytestmark = pytest.mark.slow
+
+N_KEYS, AT_ONCE = 4_000, 500
+# A right interval leaves this band by chance with probability 1.4e-5.
+LOW, HIGH = 0.935, 0.965
+
+
+class Case(NamedTuple):
+    """A program, its argument and expectation, and how many samples make its means normal enough for Student."""
+
+    program: Callable[..., Any]
+    at: Array
+    expectation: Callable[..., Any]
+    num_samples: int
+    rules: dict[str, Any] | None = None
+
+
+def from_tables(name: str, num_samples: int, rules: dict[str, Any] | None = None) -> Case:
+    row = sampled_programs.PROGRAMS.get(name) or finite_programs.PROGRAMS[name]
+    return Case(row.program, row.args[0], row.expectation, num_samples, rules)
+
+
+def coins_at_zero(key: Array, t: Array) -> Array:
+    b = vt.draw(key, dist.Bernoulli(logits=t), name="b").astype(float)
+    return jnp.sum(b * jnp.array([1.0, -2.0, 3.0])) + b[0] * b[1]
+
+
+def coins_at_zero_mean(t: Array) -> Array:
+    p = jax.nn.sigmoid(t)
+    return jnp.sum(p * jnp.array([1.0, -2.0, 3.0])) + p[0] * p[1]
+
+
+LOO = Score(LeaveOneOut())
+CASES = {
+    "pathwise": from_tables("smooth", 128),
+    "linked coins, leave one out": from_tables("linked coins", 128, dict.fromkeys("abc", LOO)),
+    # Here the scores of all samples have one size, so that what leave-one-out correlates is much of the variance.
+    "coins at logits of zero": Case(coins_at_zero, jnp.zeros(3), coins_at_zero_mean, 64, {"b": LOO}),
+    "poisson": from_tables("poisson", 256),
+    "gamma": from_tables("gamma", 256),
+    "scan": from_tables("20 linked coins in a scan", 128),
+    "vector parameter": from_tables("a vector of coins", 128, dict.fromkeys("bc", LOO)),
+    "pathwise and score": from_tables("pathwise and score", 256),
+    "enumerated": from_tables("gate", 128),
+}
+
+
+class Bars(NamedTuple):
+    """For each number (the value first, then the gradient): how often it is covered, and a z-score of its variance."""
+
+    coverage: np.ndarray
+    variance: np.ndarray  # of stated less true, which is normal for a right error bar
+    ratio: np.ndarray  # stated to true
+
+
+def bars(case: Case, key: Array) -> Bars:
+    # A fresh function, so that nothing compiled before a mutant was put in is used again.
+    program = lambda key, t: case.program(key, t)  # noqa: E731
+    estimate = vt.value_and_grad(program, num_samples=case.num_samples, rules=case.rules)
+
+    def one(key: Array) -> tuple[Array, Array, Array]:
+        value, gradient = estimate(key, case.at)
+        ends = [(*each.interval(0.95), each.value, each.stderr) for each in (value, gradient)]
+        return tuple(jnp.concatenate([jnp.ravel(end[i]) for end in ends]) for i in range(4))
+
+    def block(keys: Array) -> tuple[Array, Array, Array]:
+        return jax.vmap(one)(keys)
+
+    keys = jax.random.split(jax.random.clone(key), (N_KEYS // AT_ONCE, AT_ONCE))
+    low, high, mean, error = (np.concatenate(x) for x in jax.jit(lambda keys: jax.lax.map(block, keys))(keys))
+    truth = np.concatenate([np.ravel(f(case.at)) for f in (case.expectation, jax.grad(case.expectation))])
+    spread = (mean - np.mean(mean, axis=0)) ** 2 * N_KEYS / (N_KEYS - 1)
+    excess = error**2 - spread
+    return Bars(
+        np.mean((low <= truth) & (truth <= high), axis=0),
+        np.mean(excess, axis=0) / np.std(excess, axis=0) * np.sqrt(N_KEYS),
+        np.mean(error**2, axis=0) / np.mean(spread, axis=0),
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_intervals_cover(name: str, key: Array) -> None:
+    found = bars(CASES[name], key)
+    assert np.all((found.coverage > LOW) & (found.coverage < HIGH)), found
+    assert np.all(np.abs(found.variance) < stats.norm.isf(ALPHA / 2 / found.variance.size)), found
+
+
+def uncorrelated(derivation: Any, pull: Any, cotangents: Any, gradients: list[Array], size: int) -> list[Array]:
+    return [jnp.zeros_like(gradient[0]) for gradient in gradients]
+
+
+def normal_quantiles(self: vt.Estimate, level: float = 0.95) -> tuple:
+    width = stats.norm.ppf((1 + level) / 2) / np.sqrt(2)
+    return (
+        jax.tree.map(lambda x, e: x - width * e, self.value, self.stderr),
+        jax.tree.map(lambda x, e: x + width * e, self.value, self.stderr),
+    )
+
+
+def same_sample_twice(key: Array, data: Array) -> Array:
+    return FOLD_IN(key, data // 2)
+
+
+FOLD_IN = jax.random.fold_in
+MUTANTS: dict[str, tuple[Any, str, Any, str]] = {
+    "leave-one-out taken for independent": (blocks, "_correlation", uncorrelated, "coins at logits of zero"),
+    "every sample twice": (jax.random, "fold_in", same_sample_twice, "pathwise"),
+    "an interval too short": (vt.Estimate, "interval", normal_quantiles, "pathwise"),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_does_not(name: str, monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
+    target, attribute, mutant, case = MUTANTS[name]
+    monkeypatch.setattr(target, attribute, mutant)
+    assert np.min(bars(CASES[case], key).coverage) < LOW
