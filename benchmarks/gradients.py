@@ -1,7 +1,7 @@
 """What `vt.value_and_grad` costs beside the same estimator written by hand, in JAX and in PyTorch.
 
-    python benchmarks/gradients.py            # some ten minutes; rewrites benchmarks/results/gradients.*
-    python benchmarks/gradients.py --quick    # under a minute: that everything runs and the estimates agree
+python benchmarks/gradients.py            # some ten minutes; rewrites benchmarks/results/gradients.*
+python benchmarks/gradients.py --quick    # under a minute: that everything runs and the estimates agree
 """
 
 import argparse

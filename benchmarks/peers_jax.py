@@ -8,22 +8,16 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.nn import sigmoid, softplus
-from programs import STEPS, apply, descend
-
-
-def bernoulli(logits: jax.Array, b: jax.Array) -> jax.Array:
-    """Summed log probability."""
-    return jnp.sum(b * logits - softplus(logits))
+from jax.nn import sigmoid
+from programs import STEPS, apply, bernoulli, descend, normal_divergence
 
 
 def autoencoder(key, params, x):
     logits = apply(params["encoder"], x)
     b = jax.random.bernoulli(key, sigmoid(logits)).astype(x.dtype)
     log_q = bernoulli(logits, b)
-    prior = bernoulli(params["prior"], b)
     likelihood = bernoulli(apply(params["decoder"], b), x)
-    return (log_q - prior - likelihood) / x.shape[0], log_q
+    return (log_q - bernoulli(params["prior"], b) - likelihood) / x.shape[0], log_q
 
 
 def gaussian(key, params, x):
@@ -31,8 +25,7 @@ def gaussian(key, params, x):
     mean, log_scale = apply(params["mean"], hidden), apply(params["log_scale"], hidden)
     z = mean + jnp.exp(log_scale) * jax.random.normal(key, mean.shape)
     logits = apply(params["output"], jnp.tanh(apply(params["decoder"], z)))
-    divergence = 0.5 * jnp.sum(jnp.exp(2 * log_scale) + mean**2 - 1 - 2 * log_scale)
-    return (divergence - bernoulli(logits, x)) / x.shape[0]
+    return (normal_divergence(mean, log_scale) - bernoulli(logits, x)) / x.shape[0]
 
 
 def walk(key, params):

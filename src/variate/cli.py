@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import jax
 import typer
@@ -53,7 +53,10 @@ def explain(
             "Left out, the function's own defaults.",
         ),
     ] = None,
-    argnums: Annotated[list[int], typer.Option(help="What to differentiate in, 1 being the first after the key.")] = [1],  # noqa: B006
+    argnums: Annotated[
+        list[int] | None,
+        typer.Option(help="Differentiate in these arguments; 1 is the first after the key."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the pilot.")] = 0,
     num_samples: Annotated[int, typer.Option(help="Runs in the pilot that measures variance; 1 for none.")] = 256,
 ) -> None:
@@ -67,7 +70,7 @@ def explain(
         _fail(f"{path} has no function {name!r}; it has {', '.join(_functions(module)) or 'none'}")
     arguments = _defaults(name, function) if args is None else _evaluate(args, module)
     try:
-        table = vt.explain(function, argnums, num_samples=num_samples)(jax.random.key(seed), *arguments)
+        table = vt.explain(function, argnums or [1], num_samples=num_samples)(jax.random.key(seed), *arguments)
     except (TypeError, ValueError) as error:
         _fail(str(error))
     Console().print(table)
@@ -91,7 +94,8 @@ def _load(path: Path) -> ModuleType:
 
 
 def _functions(module: ModuleType) -> list[str]:
-    return [name for name, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__]
+    functions = inspect.getmembers(module, inspect.isfunction)
+    return [name for name, function in functions if function.__module__ == module.__name__]
 
 
 def _defaults(name: str, function: Callable[..., Any]) -> tuple[Any, ...]:
@@ -111,6 +115,6 @@ def _evaluate(expression: str, module: ModuleType) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _fail(message: str) -> Any:
+def _fail(message: str) -> NoReturn:
     Console(stderr=True).print(Text(f"error: {message}"), soft_wrap=True)
     raise typer.Exit(2)

@@ -8,7 +8,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gradients.finite_programs import PROGRAMS, Finite
+from gradients.coins import Finite
+from gradients.finite_programs import PROGRAMS
 from gradients.outcomes import Noise, noise, over_all
 
 import variate as vt

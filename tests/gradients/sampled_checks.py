@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-from gradients.sampled_programs import Sampled
+from gradients.sampled import Sampled
 from scipy import stats
 
 import variate as vt
@@ -39,4 +39,4 @@ def estimated(case: Sampled, n: int, key: jax.Array) -> tuple[vt.Estimate, vt.Es
     """Value and gradient by the n-th assignment of rules."""
     fresh = lambda key, *args: case.program(key, *args)  # noqa: E731  (nothing that was compiled before is used)
     options = {"num_samples": case.samples, "block_size": 2_000, "rules": case.assignments[n]}
-    return jax.jit(vt.value_and_grad(fresh, **options))(key, *case.args)
+    return eqx.filter_jit(vt.value_and_grad(fresh, **options))(key, *case.args)

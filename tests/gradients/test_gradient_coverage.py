@@ -1,4 +1,4 @@
-"""Error bars are outputs: over 4,000 keys the intervals of values and gradients cover the truth as often as they say."""
+"""Over 4,000 keys the intervals of values and gradients cover the truth as often as they say."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -38,7 +38,7 @@ def two(key: Array, t: Array, n: Array) -> Array:
 
 def test_the_key(key: Array) -> None:
     gradient = vt.grad(coin)
-    with pytest.raises(TypeError, match="the first argument must be the key, got 0.3"):
+    with pytest.raises(TypeError, match=r"the first argument must be the key, got 0\.3"):
         gradient(0.3)
     with pytest.raises(TypeError, match="the first argument must be the key, got float64"):
         gradient(jnp.array(0.3), key)
@@ -60,7 +60,7 @@ def test_the_arguments(key: Array) -> None:
 RESULTS: dict[str, tuple[Callable[..., Any], str]] = {
     "an integer": (lambda key, t: vt.draw(key, dist.Bernoulli(logits=t)), r"int.*\.astype\(float\)"),
     "a boolean": (lambda key, t: vt.draw(key, dist.Bernoulli(logits=t)) == 1, r"bool.*\.astype\(float\)"),
-    "a complex number": (lambda key, t: coin(key, t) * 1j, "complex"),
+    "a complex number": (lambda key, t: coin(key, t).astype(complex), "complex"),
     "nothing": (lambda key, t: None, "must return a real number to differentiate, got None"),
     "a string": (lambda key, t: "gain", "gain|str"),
     "a tree with an integer": (lambda key, t: {"a": coin(key, t), "n": jnp.array(3)}, r"result\['n'\]"),
@@ -109,13 +109,13 @@ def test_rules_for_draws_that_are_not_there(key: Array) -> None:
 def test_rules_that_are_none(rule: Any) -> None:
     with pytest.raises(TypeError, match=r"rules\['b'\] must be a rule, vt\.gradients\.Score\(\) say"):
         vt.grad(coin, rules={"b": rule})
-    with pytest.raises(TypeError, match="rules must be a dictionary|rules must be keyed"):
+    with pytest.raises(TypeError, match=r"rules must be (a dictionary|keyed)"):
         vt.grad(coin, rules=[rule])
 
 
 def test_rules_that_the_distribution_cannot_serve(key: Array) -> None:
     with pytest.raises(
-        ValueError, match=r"Pathwise cannot serve the draw 'b'.*discrete.*Those that can: Enumerate, Score"
+        ValueError, match=r"Pathwise cannot serve the draw 'b'.*discrete.*Those that can: Enumerate, Sc"
     ):
         vt.grad(coin, rules={"b": Pathwise()})(key, 0.3)
     with pytest.raises(ValueError, match=r"Enumerate cannot serve the draw 'z'.*Those that can: Pathwise, Score"):
@@ -138,7 +138,7 @@ def test_leave_one_out_with_one_sample(key: Array) -> None:
 
 def test_parameters_out_of_range(key: Array) -> None:
     for at in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="'z'.*scale"):
+        with pytest.raises(ValueError, match=r"'z'.*scale"):
             vt.grad(normal)(key, at)
 
 

@@ -49,7 +49,7 @@ def wrong_sign(*operands: Any) -> Array:
     return -LOG_PROB(*operands)
 
 
-def moving_log_prob(*operands: Any) -> Array:
+def fixed_log_prob(*operands: Any) -> Array:
     return lax.stop_gradient(LOG_PROB(*operands))
 
 
@@ -95,8 +95,10 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], bool]]] = {
         Terms, "reach", without_downstream, wrong_gradient("pytrees", "score, leave one out"),
     ),
     "score with the wrong sign": (score, "log_prob", wrong_sign, wrong_gradient("one coin", "score")),
-    "score not differentiated": (score, "log_prob", moving_log_prob, wrong_gradient("scan", "score")),
-    "probabilities not differentiated": (enumerate, "table", fixed_probabilities, wrong_gradient("switch", "enumerate")),
+    "score not differentiated": (score, "log_prob", fixed_log_prob, wrong_gradient("scan", "score")),
+    "probabilities not differentiated": (
+        enumerate, "table", fixed_probabilities, wrong_gradient("switch", "enumerate"),
+    ),
     "the draws before left out": (
         blocks, "surrogate", without_the_draws_before, lambda: second_discrepancy("linked coins", "score") > 1e-3,
     ),

@@ -206,8 +206,6 @@ def worst_derivative(row: Row, key: Array, methods: Methods = Methods()) -> floa
         fixed.append(value)
         directions.append(signs * random.uniform(0.5, 1, size.shape) * size)
         stencils.append(STENCILS[abs(place.side)])
-    if not flats[0].size:
-        return 0.0
     direction = np.stack(directions)
     offsets, whole, half = (np.stack(part) for part in zip(*stencils, strict=True))
     points = np.stack(flats)[:, None] + STEP * offsets[:, :, None] * direction[:, None]

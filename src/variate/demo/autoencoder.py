@@ -46,9 +46,7 @@ def initial(key: Key[Array, ""], bits_1: int = BITS_1, bits_2: int = BITS_2) -> 
 
     k1, k2, k3, k4 = jax.random.split(key, 4)
     encoder = linear(k1, PIXELS, bits_1), linear(k2, bits_1, bits_2)
-    return Autoencoder(
-        *encoder, jnp.zeros(bits_2, jnp.float32), linear(k3, bits_2, bits_1), linear(k4, bits_1, PIXELS)
-    )
+    return Autoencoder(*encoder, jnp.zeros(bits_2, jnp.float32), linear(k3, bits_2, bits_1), linear(k4, bits_1, PIXELS))
 
 
 def log_prob(logits: Float[Array, " n"], bits: Float[Array, " n"]) -> Float[Array, ""]:

@@ -1,6 +1,6 @@
 """What the demo has to say of each part: for the terminal as rich prints it, for the report as HTML."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -17,6 +17,8 @@ from variate.demo.comparison import Comparison
 from variate.demo.discontinuity import DEADLINE, FINE, SPEED
 from variate.demo.findings import Findings
 from variate.gradients import Explanation
+
+EXPLAINED = ("draw", "distribution", "rule", "why", "biased", "reaches", "share")
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,26 @@ class Chapter:
         yield Text(self.note)
         if self.explanation is not None:
             cells = [(draw.partition(" (")[0], *rest) for draw, _, *rest in self.explanation.cells()]
-            yield _table(("draw", "rule", "why", "biased", "reaches", "share"), cells)
+            yield _table((EXPLAINED[0], *EXPLAINED[2:]), cells)
             yield Text(f"vt.explain: {self.explanation.caption}")
 
     def html(self, image: Callable[[str], str]) -> str:
         """As HTML; `image` makes an address of a picture's name."""
-
-        def line(cells: tuple[str, ...], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
         pictures = "".join(f'<img src="{image(name)}" alt="{escape(name)}">' for name in self.pictures)
-        explained = "" if self.explanation is None else self.explanation._repr_html_()
+        found = self.explanation
+        explained = _html_table(EXPLAINED, found.cells(), f"vt.explain: {found.caption}") if found else ""
         return (
             f"<section><h2>{escape(self.title)}</h2><p>{escape(self.text)}</p>"
-            f"<table>{line(self.header, 'th')}{''.join(line(row, 'td') for row in self.rows)}</table>"
-            f"<p>{escape(self.note)}</p>{pictures}{explained}</section>"
+            f"{_html_table(self.header, self.rows, self.note)}{pictures}{explained}</section>"
         )
+
+
+def _html_table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    return f'<table>{line(header, "th")}{body}</table><p class="note">{escape(caption)}</p>'
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
@@ -99,8 +105,8 @@ def rules(findings: Findings) -> Chapter | None:
         f"beside it, that of {found.num_samples:,} runs by each rule.",
         ("rule", "derivative", "max |z|", "variance", "µs", "product"),
         [("exact", f"{found.exact[_largest(found)]:.5f}", "", "", "", ""), *_entries(found)],
-        "Derivative: the largest in the encoder's 10 biases. Max |z|: the worst of the 10 against the exact gradient, in "
-        f"standard errors; unbiased, it exceeds {found.furthest_expected:.1f} once in 20. Variance: of one run, summed over "
+        "Derivative: the largest in the encoder's 10 biases. Max |z|: the worst of the 10 against the exact gradient, "
+        f"in standard errors; unbiased, it exceeds {found.furthest_expected:.1f} once in 20. Variance: of a run, over "
         f"the 10; beside it the time of a run, and the product of the two. Pathwise is refused: {found.refusal}",
         findings.explanations.get("rules"),
         {"rules": figures.rules(found)},
@@ -134,8 +140,8 @@ def discontinuity(findings: Findings) -> Chapter | None:
     costs = {name: figures.exact(path[-1:])[0][0] for name, path in found.paths.items()}
     return Chapter(
         "3. Where plain JAX is wrong, and sure of it",
-        f"A machine's cost is its speed squared, plus a fine of {FINE:g} when a job takes more than {DEADLINE:g} hours. The "
-        "derivative of one run does not know that a faster machine is fined less often.",
+        f"A machine's cost is its speed squared, plus a fine of {FINE:g} if a job takes more than {DEADLINE:g} hours. "
+        "The derivative of one run does not know that a faster machine is fined less often.",
         (f"at speed {SPEED}", "derivative of the expected cost"),
         [
             ("exact", f"{exact:.3f}"),

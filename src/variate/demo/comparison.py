@@ -100,7 +100,9 @@ def compare(key: Key[Array, ""], image: Float[Array, " pixels"], num_samples: in
         yield (found := found._replace(entries=[*found.entries, entry]))
 
 
-def measure(rule: str, key: Key[Array, ""], model: Autoencoder, image: Float[Array, " pixels"], num_samples: int) -> Entry:
+def measure(
+    rule: str, key: Key[Array, ""], model: Autoencoder, image: Float[Array, " pixels"], num_samples: int
+) -> Entry:
     """One rule's gradient, and the median time of a run once compiled."""
     gradient = jax.jit(vt.grad(negative_elbo, num_samples=num_samples, block_size=num_samples, rules=RULES[rule]))
     found = jax.block_until_ready(gradient(key, model, image))

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-import jax
 import numpy as np
 
 import variate as vt

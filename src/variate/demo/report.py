@@ -15,7 +15,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
 img { max-width: 100%; height: auto; display: block; margin: 1rem 0; border-radius: 6px; background: white; }
 table { border-collapse: collapse; margin: 1rem 0; font-size: 0.9rem; display: block; overflow-x: auto; }
-caption { caption-side: bottom; text-align: left; padding-top: 0.4rem; opacity: 0.75; }
+.note { opacity: 0.75; font-size: 0.9rem; }
 th, td { text-align: left; vertical-align: top; padding: 0.3rem 0.7rem; border-bottom: 1px solid #8885; }
 td { font-variant-numeric: tabular-nums; } th { font-weight: 600; }
 footer { margin-top: 3rem; opacity: 0.75; font-size: 0.9rem; } .status { color: #d1495b; font-weight: 600; }

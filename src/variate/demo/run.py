@@ -17,14 +17,22 @@ from variate.demo.autoencoder import negative_elbo
 from variate.demo.chapters import Chapter
 from variate.demo.findings import Findings
 
-FULL, QUICK = {"epochs": 256, "num_samples": 4096}, {"epochs": 16, "num_samples": 512}
+
+class Effort(NamedTuple):
+    """How much is done."""
+
+    epochs: int  # of training
+    num_samples: int  # of each rule's gradient
+
+
+FULL, QUICK = Effort(256, 4096), Effort(16, 512)
 
 
 def run(out: Path, seed: int, quick: bool, console: Console) -> Findings:
     """Run every part and write the report into `out`; after Ctrl-C, write what there is."""
     start = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
-    findings = Findings(seed, **(QUICK if quick else FULL))
+    findings = Findings(seed, *(QUICK if quick else FULL))
     console.print(f"Variate {vt.__version__} on scikit-learn's 1,797 handwritten digits, seed {seed}", style="bold")
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}")
     for part, key in zip(PARTS, jax.random.split(jax.random.key(seed), len(PARTS)), strict=True):

@@ -23,7 +23,7 @@ class Digits(NamedTuple):
 
 
 class Album(NamedTuple):
-    """Held-out images, what comes back of them, and three times as many that are made up; pixels as probabilities of ink."""
+    """Held-out images, what comes back of them, and three times as many made up; pixels are probabilities of ink."""
 
     images: Float[Array, "n pixels"]
     reconstructions: Float[Array, "n pixels"]
@@ -45,13 +45,13 @@ class Training:
 def digits(key: Key[Array, ""]) -> Digits:
     from sklearn.datasets import load_digits
 
-    images = jnp.asarray(load_digits().data >= 8, jnp.float32)
+    images = jnp.asarray(np.asarray(load_digits(return_X_y=True)[0]) >= 8, jnp.float32)
     order = jax.random.permutation(key, len(images))
     return Digits(images[order[HELD_OUT:]], images[order[:HELD_OUT]])
 
 
 def independent_pixels(data: Digits) -> float:
-    """The mean log probability of held-out images if every pixel were on its own, each with its own share of ink in training."""
+    """The mean log probability of held-out images if every pixel had, on its own, its share of ink in training."""
     ink = (np.sum(data.train, axis=0, dtype=float) + 1) / (len(data.train) + 2)
     held_out = np.asarray(data.held_out, float)
     return float(np.mean(np.sum(held_out * np.log(ink) + (1 - held_out) * np.log1p(-ink), axis=1)))
@@ -65,7 +65,8 @@ def advance(key: Key[Array, ""], training: Training, data: Digits) -> Iterator[v
     """Train, yielding the latest held-out bound after every pass. What is done is in `training` whenever this stops."""
     key_train, key_look = jax.random.split(key)
     training.held_out.append((0, look := bound(key_look, training.model, data.held_out)))
-    for training.model, train_bound in train(key_train, training.model, data.train, training.epochs):
+    for model, train_bound in train(key_train, training.model, data.train, training.epochs):
+        training.model = model
         training.train_bounds.append(train_bound)
         done = len(training.train_bounds)
         if done == training.epochs or done.bit_count() == 1:  # at powers of two

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import lax
-from jax.nn import log1mexp, log_sigmoid, logsumexp
+from jax.nn import log1mexp, log_sigmoid
 from jax.scipy.special import erfc, gammaln, xlog1py, xlogy
 from jaxtyping import Array, Key, PyTree
 from numpyro.distributions.util import clamp_probs, validate_sample
@@ -74,6 +74,17 @@ def _clamp(probs: Array) -> Array:
     return probs + lax.stop_gradient(clamp_probs(probs) - probs)
 
 
+def _hold(held: Array, p: Array, most: float = 1.0) -> Array:
+    """`p`, or where it is raised to the power 0 a constant near it, by which no derivative is divided."""
+    limits = jnp.finfo(jnp.result_type(p, float))
+    return jnp.where(held, lax.stop_gradient(jnp.clip(p, limits.tiny, most - limits.eps)), p)
+
+
+def _trials(n: Array, x: Array, probs: Array) -> Array:
+    probs = _clamp(probs)
+    return x * jnp.log(_hold(x == 0, probs)) + (n - x) * jnp.log1p(-_hold(x == n, probs))
+
+
 def _betaln(a: Array, b: Array) -> Array:
     """JAX's takes a short series from 8 on, and orders its arguments with `minimum`, which has a kink where they tie."""
     plain = gammaln(a) + gammaln(b) - gammaln(a + b)
@@ -85,6 +96,14 @@ def _betaln(a: Array, b: Array) -> Array:
     return jnp.where(large, jnp.where(tie, tied, series), plain)
 
 
+def _log_sum(terms: Array, weights: Array) -> Array:
+    r"""$\log\sum_k w_k e^{t_k}$ along the last axis; `logsumexp` has no derivative in a weight that is 0."""
+    top = lax.stop_gradient(jnp.max(jnp.where(weights > 0, terms, -jnp.inf), axis=-1, keepdims=True))
+    top = jnp.where(jnp.isneginf(top), 0, top)
+    most = math.log(float(jnp.finfo(terms.dtype).max)) / 2  # for a term that the weight 0 keeps out of the sum
+    return jnp.log(jnp.sum(weights * jnp.exp(jnp.minimum(terms - top, most)), axis=-1)) + top[..., 0]
+
+
 def _bernoulli_logits(d: Any, x: Array) -> Array:
     infinite = jnp.isinf(d.logits)
     logits = jnp.where(infinite, 0, d.logits)
@@ -94,8 +113,7 @@ def _bernoulli_logits(d: Any, x: Array) -> Array:
 
 
 def _bernoulli_probs(d: Any, x: Array) -> Array:
-    probs = _clamp(d.probs)
-    return xlogy(x, probs) + xlog1py(1 - x, -probs)
+    return _trials(jnp.asarray(1), x, d.probs)
 
 
 def _binomial_logits(d: Any, x: Array) -> Array:
@@ -104,29 +122,29 @@ def _binomial_logits(d: Any, x: Array) -> Array:
 
 
 def _binomial_probs(d: Any, x: Array) -> Array:
-    n, probs = jnp.asarray(d.total_count, float), _clamp(d.probs)
-    return _log_choose(n, x) + xlogy(x, probs) + xlog1py(n - x, -probs)
+    n = jnp.asarray(d.total_count, float)
+    return _log_choose(n, x) + _trials(n, x, d.probs)
 
 
 def _geometric_probs(d: Any, x: Array) -> Array:
-    return x * jnp.log1p(-jnp.where(x == 0, 0, d.probs)) + jnp.log(d.probs)
+    return x * jnp.log1p(-_hold(x == 0, d.probs)) + jnp.log(d.probs)
 
 
 def _poisson(d: Any, x: Array) -> Array:
     rate = jnp.asarray(d.rate, float)
-    return x * jnp.log(jnp.where(x == 0, 1, rate)) - gammaln(x + 1.0) - rate
+    return x * jnp.log(_hold(x == 0, rate, jnp.inf)) - gammaln(x + 1.0) - rate
 
 
 def _multinomial_probs(d: Any, x: Array) -> Array:
-    terms = x * jnp.log(jnp.where(x == 0, 1, d.probs)) - gammaln(x + 1.0)
+    terms = x * jnp.log(_hold(x == 0, d.probs)) - gammaln(x + 1.0)
     return gammaln(d.total_count + 1.0) + jnp.sum(terms, axis=-1)
 
 
 def _zero_inflated_probs(d: Any, x: Array) -> Array:
-    zero, base = x == 0, d.base_dist.log_prob(x)
-    either = jnp.stack([jnp.zeros_like(base), jnp.where(zero, base, 0)])
-    at_zero = logsumexp(either, axis=0, b=jnp.stack(jnp.broadcast_arrays(d.gate, 1 - d.gate, base)[:2]))
-    return jnp.where(zero, at_zero, jnp.log1p(-jnp.where(zero, 0, d.gate)) + base)
+    zero, base, gate = x == 0, *jnp.broadcast_arrays(d.base_dist.log_prob(x), d.gate)
+    terms = jnp.stack([jnp.zeros_like(base), jnp.where(zero, base, 0)], axis=-1)
+    at_zero = _log_sum(terms, jnp.stack([gate, 1 - gate], axis=-1))
+    return jnp.where(zero, at_zero, jnp.log1p(-jnp.where(zero, 0, gate)) + base)
 
 
 def _hurdle_probs(d: Any, x: Array) -> Array:
@@ -146,12 +164,12 @@ def _mixture(d: Any, x: Array) -> Array:
     terms = even.component_log_probs(x) + math.log(d.mixture_size)
     # As in NumPyro: no derivative enters a component that cannot have produced x, and the weights are normalized.
     terms = jnp.where(jnp.isneginf(terms), -jnp.inf, terms)
-    return logsumexp(terms, axis=-1, b=mixing.probs) - jnp.log(jnp.sum(mixing.probs, axis=-1))
+    return _log_sum(terms, mixing.probs) - jnp.log(jnp.sum(mixing.probs, axis=-1))
 
 
 def _gamma_poisson(d: Any, x: Array) -> Array:
-    c, rate = jnp.asarray(d.concentration, float), jnp.asarray(d.rate, float)
-    return -_betaln(c, x + 1.0) - jnp.log(c + x) + xlogy(-c, 1 + 1 / rate) - xlog1py(x, rate)
+    x, c, rate = (jnp.asarray(part, float) for part in (x, d.concentration, d.rate))
+    return -_betaln(c, x + 1) - jnp.log(c + x) + xlogy(-c, 1 + 1 / rate) - xlog1py(x, rate)
 
 
 def _beta_binomial(d: Any, x: Array) -> Array:

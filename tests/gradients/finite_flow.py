@@ -1,0 +1,139 @@
+"""Finite programs with loops, branches and lanes, with their exact expectations summed by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from gradients.coins import Finite, chance, flip, mean_over_flips
+from jax import Array, lax
+from jax.nn import sigmoid, softmax
+from jax.random import split
+
+import variate as vt
+
+
+def branches(key: Array, t: Array) -> Array:
+    k1, k2, k3 = split(key, 3)
+    a = flip(k1, t[0], "a")
+
+    def heads(keys: tuple) -> Array:
+        b = flip(keys[0], t[1], "b")
+        return lax.cond(b == 1, lambda k: 2 + flip(k, t[0] - t[1], "c"), lambda k: -t[1], keys[1])
+
+    return lax.cond(a == 1, heads, lambda keys: 3 * flip(keys[1], t[0] + t[1], "d"), (k2, k3))
+
+
+def branches_mean(t: Array) -> Array:
+    c, d = sigmoid(t[0] - t[1]), sigmoid(t[0] + t[1])
+    heads = sigmoid(t[1]) * (2 + c) - sigmoid(-t[1]) * t[1]
+    return sigmoid(t[0]) * heads + sigmoid(-t[0]) * 3 * d
+
+
+def walk(key: Array, t: Array) -> Array:
+    def step(s: Array, k: Array) -> tuple[Array, Array]:
+        b = flip(k, t[0] + t[1] * s, "b")
+        s = 0.5 * s + 2 * b - 1
+        return s, b * s
+
+    last, rewards = lax.scan(step, jnp.zeros(()), split(key, 3))
+    return jnp.sum(rewards) + jnp.cos(last)
+
+
+def walk_mean(t: Array) -> Array:
+    def weighted(*coins: Array) -> Array:
+        p, s, total = 1.0, 0.0, 0.0
+        for b in coins:
+            p, s = p * chance(b, t[0] + t[1] * s), 0.5 * s + 2 * b - 1
+            total = total + b * s
+        return p * (total + jnp.cos(s))
+
+    return mean_over_flips(3, weighted)
+
+
+def lanes(key: Array, t: Array) -> Array:
+    b = jax.vmap(lambda k, logit: flip(k, logit, "b"))(split(key, 3), t)
+    return jnp.sum(b) ** 2 + b[0] * b[2]
+
+
+def lanes_mean(t: Array) -> Array:
+    def weighted(*coins: Array) -> Array:
+        b = jnp.stack(coins)
+        return jnp.prod(chance(b, t)) * (jnp.sum(b) ** 2 + b[0] * b[2])
+
+    return mean_over_flips(3, weighted)
+
+
+def lanes_in_scan(key: Array, t: Array) -> Array:
+    def step(total: Array, k: Array) -> tuple[Array, Array]:
+        b = jax.vmap(lambda k, shift: flip(k, t[0] + t[1] * total + shift, "b"))(split(k), jnp.arange(2.0))
+        return total + jnp.sum(b), b[0] * b[1] * total
+
+    total, pairs = lax.scan(step, jnp.zeros(()), split(key))
+    return total**2 + 5 * jnp.sum(pairs)
+
+
+def lanes_in_scan_mean(t: Array) -> Array:
+    def weighted(a: Array, b: Array, c: Array, d: Array) -> Array:
+        p = chance(a, t[0]) * chance(b, t[0] + 1)
+        p = p * chance(c, t[0] + t[1] * (a + b)) * chance(d, t[0] + t[1] * (a + b) + 1)
+        return p * ((a + b + c + d) ** 2 + 5 * c * d * (a + b))
+
+    return mean_over_flips(4, weighted)
+
+
+def scan_in_lanes(key: Array, t: Array) -> Array:
+    def lane(key: Array, start: Array) -> Array:
+        def step(s: Array, k: Array) -> tuple[Array, None]:
+            return s + flip(k, t[0] + t[1] * s, "b"), None
+
+        return lax.scan(step, start, split(key))[0]
+
+    ends = jax.vmap(lane)(split(key), jnp.array([0.0, 1.0]))
+    return ends[0] * ends[1] - jnp.sum(ends**2)
+
+
+def scan_in_lanes_mean(t: Array) -> Array:
+    def weighted(a: Array, b: Array, c: Array, d: Array) -> Array:
+        p = chance(a, t[0]) * chance(b, t[0] + t[1] * a)
+        p = p * chance(c, t[0] + t[1]) * chance(d, t[0] + t[1] * (1 + c))
+        x, y = a + b, 1 + c + d
+        return p * (x * y - x**2 - y**2)
+
+    return mean_over_flips(4, weighted)
+
+
+def counted(key: Array, t: Array) -> Array:
+    keys = split(key, 3)
+    return lax.fori_loop(0, 3, lambda i, s: s * (1 + flip(keys[i], t * s, "b")), jnp.ones(()))
+
+
+def counted_mean(t: Array) -> Array:
+    def weighted(*coins: Array) -> Array:
+        p, s = 1.0, 1.0
+        for b in coins:
+            p, s = p * chance(b, t * s), s * (1 + b)
+        return p * s
+
+    return mean_over_flips(3, weighted)
+
+
+def switched(key: Array, t: Array) -> Array:
+    k1, k2 = split(key)
+    z = vt.draw(k1, dist.Categorical(probs=softmax(t)), name="z")
+    cases = [lambda k: flip(k, t[1], "b"), lambda k: -flip(k, 2 * t[0], "c"), lambda k: jnp.exp(t[2])]
+    return lax.switch(z, cases, k2)
+
+
+def switched_mean(t: Array) -> Array:
+    return jnp.sum(softmax(t) * jnp.stack([sigmoid(t[1]), -sigmoid(2 * t[0]), jnp.exp(t[2])]))
+
+
+PAIR = jnp.array([0.4, -0.7])
+FLOW = {
+    "nested conditionals": Finite(branches, (PAIR,), branches_mean),
+    "scan": Finite(walk, (PAIR,), walk_mean, looped=True),
+    "vmap": Finite(lanes, (jnp.array([0.2, -0.5, 1.0]),), lanes_mean),
+    "vmap in scan": Finite(lanes_in_scan, (PAIR,), lanes_in_scan_mean, looped=True),
+    "scan in vmap": Finite(scan_in_lanes, (PAIR,), scan_in_lanes_mean, looped=True),
+    "fori_loop": Finite(counted, (jnp.array(0.2),), counted_mean, looped=True),
+    "switch": Finite(switched, (jnp.array([0.3, -0.2, 0.5]),), switched_mean),
+}
