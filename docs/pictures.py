@@ -53,7 +53,10 @@ def estimates() -> None:
     widened = jax.vmap(lambda m, s, k: rule.assess(vt.Estimate(m, s, k)).stderr)
     sequence = np.asarray(widened(jnp.asarray(mean[0]), jnp.asarray(spread[0]), jnp.asarray(n))) / spread[0]
     one = axes("draws", "runs whose interval has missed so far")
-    for name, width, colour in (("95% interval, looked at again and again", 1.0, ORANGE), ("vt.StdErr", sequence, BLUE)):
+    for name, width, colour in (
+        ("95% interval, looked at again and again", 1.0, ORANGE),
+        ("vt.StdErr", sequence, BLUE),
+    ):
         missed = np.abs(mean - 0.2) > 1.96 * width * spread
         one.plot(n, np.maximum.accumulate(missed, axis=1).mean(axis=0), color=colour, lw=2, label=name)
     one.axhline(0.05, color=INK, lw=0.8, ls=":")

@@ -50,6 +50,11 @@ def folded(key: Array) -> Array:
     return lax.fori_loop(0, 3, lambda i, s: s + random.normal(random.fold_in(key, i)), 0.0)
 
 
+def indexed(key: Array) -> Array:
+    keys = random.split(key, 3)
+    return lax.fori_loop(0, 3, lambda i, s: s + random.normal(keys[i]), 0.0)
+
+
 def lanes(key: Array) -> Array:
     return jnp.sum(jax.vmap(total)(random.split(key, 3)))
 
@@ -67,6 +72,15 @@ def two_scans(key: Array) -> Array:
     return sum(lax.scan(lambda s, k: (s + random.normal(k), None), 0.0, keys)[0] for _ in range(2))
 
 
+def one_of_many_twice(key: Array) -> Array:
+    def body(i: Array, s: Array) -> Array:
+        key = keys[i]
+        return s + random.normal(key) + random.uniform(key)
+
+    keys = random.split(key, 3)
+    return lax.fori_loop(0, 3, body, 0.0)
+
+
 def closed_over(key: Array) -> Array:
     return lax.scan(lambda s, _: (s + random.normal(key), None), 0.0, length=3)[0]
 
@@ -80,14 +94,14 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("program", [total, backwards, branches, until_large, folded, lanes, cloned])
+@pytest.mark.parametrize("program", [total, backwards, branches, until_large, folded, indexed, lanes, cloned])
 def test_the_key_checker_lets_right_programs_pass(program: Callable[[Array], Array], mode: str, key: Array) -> None:
     assert jnp.all(jnp.isfinite(MODES[mode](program)(key)))
 
 
 # Not under an eager vmap, which moves copies of the keys out of the checker's sight; the tests' programs are staged.
 @pytest.mark.parametrize("mode", ["eager", "jit", "jit of vmap of vmap"])
-@pytest.mark.parametrize("program", [twice, two_scans, closed_over])
+@pytest.mark.parametrize("program", [twice, two_scans, one_of_many_twice, closed_over])
 def test_the_key_checker_catches_a_key_used_twice(program: Callable[[Array], Array], mode: str, key: Array) -> None:
     with pytest.raises(jax.errors.KeyReuseError):
         MODES[mode](program)(key)

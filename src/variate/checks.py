@@ -71,7 +71,9 @@ def check_result(f: Any, result: PyTree) -> None:
     if not leaves:
         raise TypeError(f"{name_of(f)} must return real numbers to average, got {describe(result)}")
     for path, leaf in leaves:
-        dtype = np.dtype(type(leaf)) if isinstance(leaf, bool | int | float | complex) else getattr(leaf, "dtype", None)
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None and isinstance(leaf, bool | int | float | complex):
+            dtype = np.dtype(type(leaf))
         kinds = (np.bool_, np.integer, np.floating)
         if dtype is None or not any(jnp.issubdtype(dtype, kind) for kind in kinds):
             where = f" at result{jax.tree_util.keystr(path)}" if path else ""

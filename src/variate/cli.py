@@ -33,13 +33,14 @@ def demo(
     missing = [name for name in DEMO_MODULES if importlib.util.find_spec(name) is None]
     if missing:
         _fail(f"the demo needs {', '.join(missing)}: pip install 'variate[demo]'")
-    from variate.demo import run
-
     try:
-        findings = run(out, seed, quick, Console())
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         _fail(f"--out: cannot write to {out}: {error.strerror}")
-    raise typer.Exit(0 if findings.status == "complete" else 130)
+    from variate.demo import run
+
+    findings = run(out, seed, quick, Console())
+    raise typer.Exit(130 if findings.interrupted else 0)
 
 
 @app.command()
@@ -88,8 +89,6 @@ def _load(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         _fail(f"{path} does not run: {type(error).__name__}: {error}")
-    finally:
-        sys.path.remove(str(path.parent))
     return module
 
 
@@ -99,7 +98,7 @@ def _functions(module: ModuleType) -> list[str]:
 
 
 def _defaults(name: str, function: Callable[..., Any]) -> tuple[Any, ...]:
-    _, *parameters = inspect.signature(function).parameters.values()
+    parameters = list(inspect.signature(function).parameters.values())[1:]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     without = [p.name for p in positional if p.default is p.empty]
     if without:

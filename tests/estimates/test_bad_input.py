@@ -73,3 +73,15 @@ def test_what_a_program_raises_comes_through(key: jax.Array) -> None:
 
     with pytest.raises(KeyError, match="mine"):
         expect(broken)(key)
+
+
+@pytest.mark.parametrize(
+    ("result", "complaint"), [(None, "^broken .* got None$"), ({"a": 1j}, r"^broken .* got 1j at result\['a'\]")]
+)
+def test_a_wrong_result_is_named_under_jit_too(key: jax.Array, result: Any, complaint: str) -> None:
+    def broken(key: jax.Array) -> Any:
+        return result
+
+    for run in (expect(broken), jax.jit(expect(broken))):
+        with pytest.raises(TypeError, match=complaint.replace("$", "(\n|$)")):
+            run(key)

@@ -102,8 +102,7 @@ def scan_in_lanes_mean(t: Array) -> Array:
 
 
 def counted(key: Array, t: Array) -> Array:
-    keys = split(key, 3)
-    return lax.fori_loop(0, 3, lambda i, s: s * (1 + flip(keys[i], t * s, "b")), jnp.ones(()))
+    return lax.fori_loop(0, 3, lambda i, s: s * (1 + flip(jax.random.fold_in(key, i), t * s, "b")), jnp.ones(()))
 
 
 def counted_mean(t: Array) -> Array:

@@ -32,10 +32,8 @@ def chain_mean(t: Array) -> Array:
 
 
 def flips(key: Array, t: Array) -> Array:
-    keys = split(key, 20)
-
     def body(i: Array, heads: Array) -> Array:
-        return heads + vt.draw(keys[i], dist.Bernoulli(logits=t), name="b").astype(float)
+        return heads + vt.draw(jax.random.fold_in(key, i), dist.Bernoulli(logits=t), name="b").astype(float)
 
     return lax.fori_loop(0, 20, body, jnp.zeros(())) ** 2
 

@@ -9,12 +9,13 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from gradients import finite_programs, sampled_programs
+from gradients.sampled import over_normal
 from gradients.sampled_checks import ALPHA
 from jax import Array
 from scipy import stats
 
 import variate as vt
-from variate.gradients import LeaveOneOut, Score, blocks
+from variate.gradients import Enumerate, LeaveOneOut, Score, blocks
 
 pytestmark = pytest.mark.slow
 
@@ -38,28 +39,60 @@ def from_tables(name: str, num_samples: int, rules: dict[str, Any] | None = None
     return Case(row.program, row.args[0], row.expectation, num_samples, rules)
 
 
-def coins_at_zero(key: Array, t: Array) -> Array:
-    b = vt.draw(key, dist.Bernoulli(logits=t), name="b").astype(float)
-    return jnp.sum(b * jnp.array([1.0, -2.0, 3.0])) + b[0] * b[1]
+def wave(key: Array, t: Array) -> Array:
+    z = vt.draw(key, dist.Normal(t[0], jnp.exp(t[1])))
+    return jnp.sin(2 * z) + z
 
 
-def coins_at_zero_mean(t: Array) -> Array:
-    p = jax.nn.sigmoid(t)
-    return jnp.sum(p * jnp.array([1.0, -2.0, 3.0])) + p[0] * p[1]
+def wave_mean(t: Array) -> Array:
+    return jnp.exp(-2 * jnp.exp(2 * t[1])) * jnp.sin(2 * t[0]) + t[0]
+
+
+def coin_at_zero(key: Array, t: Array) -> Array:
+    """All samples' scores are of one size here, so that what leave-one-out correlates is much of the variance."""
+    k1, k2 = jax.random.split(key)
+    b = vt.draw(k1, dist.Bernoulli(logits=t), name="b").astype(float)
+    return b + 0.2 * vt.draw(k2, dist.Normal(0.0, 1.0))
+
+
+def counted(key: Array, t: Array) -> Array:
+    return jnp.cos(vt.draw(key, dist.Poisson(jnp.exp(t))).astype(float))
+
+
+def counted_mean(t: Array) -> Array:
+    return jnp.exp(jnp.exp(t) * (jnp.cos(1.0) - 1)) * jnp.cos(jnp.exp(t) * jnp.sin(1.0))
+
+
+def gamma(key: Array, t: Array) -> Array:
+    return jnp.log(vt.draw(key, dist.Gamma(t[0], t[1])))
+
+
+def gamma_mean(t: Array) -> Array:
+    return jax.scipy.special.digamma(t[0]) - jnp.log(t[1])
+
+
+def gated(key: Array, t: Array) -> Array:
+    k1, k2 = jax.random.split(key)
+    z = vt.draw(k1, dist.Normal(t, 1.0))
+    return jnp.cos(z) * vt.draw(k2, dist.Bernoulli(logits=z), name="b").astype(float)
+
+
+def gated_mean(t: Array) -> Array:
+    return over_normal(lambda z: jnp.cos(z) * jax.nn.sigmoid(z), t, jnp.ones(()))
 
 
 LOO = Score(LeaveOneOut())
+PAIR = jnp.array([0.4, -0.7])
 CASES = {
-    "pathwise": from_tables("smooth", 128),
+    "pathwise": Case(wave, PAIR, wave_mean, 128),
     "linked coins, leave one out": from_tables("linked coins", 128, dict.fromkeys("abc", LOO)),
-    # Here the scores of all samples have one size, so that what leave-one-out correlates is much of the variance.
-    "coins at logits of zero": Case(coins_at_zero, jnp.zeros(3), coins_at_zero_mean, 64, {"b": LOO}),
-    "poisson": from_tables("poisson", 256),
-    "gamma": from_tables("gamma", 256),
+    "a coin at a logit of zero": Case(coin_at_zero, jnp.zeros(()), jax.nn.sigmoid, 16, {"b": LOO}),
+    "poisson": Case(counted, jnp.array(0.7), counted_mean, 256),
+    "gamma": Case(gamma, jnp.array([1.7, 2.0]), gamma_mean, 256),
     "scan": from_tables("20 linked coins in a scan", 128),
     "vector parameter": from_tables("a vector of coins", 128, dict.fromkeys("bc", LOO)),
     "pathwise and score": from_tables("pathwise and score", 256),
-    "enumerated": from_tables("gate", 128),
+    "enumerated": Case(gated, jnp.array(0.3), gated_mean, 128, {"b": Enumerate()}),
 }
 
 
@@ -99,6 +132,7 @@ def bars(case: Case, key: Array) -> Bars:
 @pytest.mark.parametrize("name", CASES)
 def test_intervals_cover(name: str, key: Array) -> None:
     found = bars(CASES[name], key)
+    print(name, found)
     assert np.all((found.coverage > LOW) & (found.coverage < HIGH)), found
     assert np.all(np.abs(found.variance) < stats.norm.isf(ALPHA / 2 / found.variance.size)), found
 
@@ -121,7 +155,7 @@ def same_sample_twice(key: Array, data: Array) -> Array:
 
 FOLD_IN = jax.random.fold_in
 MUTANTS: dict[str, tuple[Any, str, Any, str]] = {
-    "leave-one-out taken for independent": (blocks, "_correlation", uncorrelated, "coins at logits of zero"),
+    "leave-one-out taken for independent": (blocks, "_correlation", uncorrelated, "a coin at a logit of zero"),
     "every sample twice": (jax.random, "fold_in", same_sample_twice, "pathwise"),
     "an interval too short": (vt.Estimate, "interval", normal_quantiles, "pathwise"),
 }

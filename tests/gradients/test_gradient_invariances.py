@@ -12,7 +12,7 @@ from jax import Array
 import variate as vt
 from variate.gradients import NoBaseline, Score
 
-NAMES = ["gate", "pathwise and score", "gamma", "scan in a vmap", "mixture by indexing"]
+NAMES = ["gate", "pathwise and score", "scan in a vmap"]
 
 
 def program(name: str) -> Any:
@@ -80,7 +80,7 @@ def test_grad_is_the_gradient_of_value_and_grad_with_and_without_an_auxiliary(ke
 
     def auxiliary(key: Array, t: Array) -> tuple[Array, dict]:
         result = case.program(key, t)
-        return result, {"result": result, "flag": result > 0}
+        return result, {"result": result, "count": jnp.array(2)}
 
     def at(transformed: Any) -> Any:
         return transformed(jax.random.wrap_key_data(seed), *case.args)
@@ -89,11 +89,11 @@ def test_grad_is_the_gradient_of_value_and_grad_with_and_without_an_auxiliary(ke
     assert_near(gradient, at(vt.grad(case.program, num_samples=5)))
     (same, extra), again = at(vt.value_and_grad(auxiliary, num_samples=5, has_aux=True))
     assert_near((value, gradient), (same, again))
-    assert extra["result"].shape == extra["flag"].shape == (5,)
+    assert extra["result"].shape == extra["count"].shape == (5,)
     np.testing.assert_allclose(np.mean(extra["result"]), value.value)
     third, extra = at(vt.grad(auxiliary, num_samples=5, has_aux=True))
     assert_near(gradient, third)
-    assert extra["flag"].dtype == bool
+    assert extra["count"].dtype == int
 
 
 def test_a_tuple_of_argnums_gives_a_tuple_of_gradients(key: Array) -> None:

@@ -13,7 +13,7 @@ from gradients.sampled_programs import PROGRAMS
 from jax import Array, lax
 
 import variate as vt
-from variate.gradients import LeaveOneOut, Pathwise, Score, blocks, enumerate, score, surrogate
+from variate.gradients import NoBaseline, Pathwise, Score, blocks, enumerate, score, surrogate
 from variate.programs import distributions
 from variate.programs.dataflow import bit
 from variate.programs.primitive import sample_leaves
@@ -103,7 +103,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], bool]]] = {
         blocks, "surrogate", without_the_draws_before, lambda: second_discrepancy("linked coins", "score") > 1e-3,
     ),
     "leave-one-out taken for independent": (
-        blocks, "_correlation", uncorrelated, short_error_bar("one coin", "score, leave one out"),
+        blocks, "_correlation", uncorrelated, short_error_bar("linked coins", "score, leave one out"),
     ),
 }  # fmt: skip
 
@@ -119,7 +119,7 @@ def test_a_mutant_is_caught_by_the_sum_over_outcomes(name: str, monkeypatch: pyt
 @pytest.mark.slow
 def test_a_scored_value_that_moves_is_caught_by_the_z_test(monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
     monkeypatch.setattr(score, "fixed_sample", moving_sample)
-    case = PROGRAMS["smooth"]._replace(assignments=({"z": Score(LeaveOneOut())},))
+    case = PROGRAMS["smooth"]._replace(assignments=({"z": Score(NoBaseline())},))
     assert far(estimated(case, 0, key)[1], exact_gradient(case))
 
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-import variate as vt
 from scipy import stats
+
+import variate as vt
 
 SCORED = {"a": vt.gradients.Score(), "b": vt.gradients.Score()}
 

@@ -1,13 +1,14 @@
-"""The two laws of a distribution: its draws follow its density, and its density's derivatives are those of its values.
+"""The two laws of a distribution: its draws follow its density, whose derivatives are those of its values.
 
-Draws against density, false alarms at most 1e-6 a row: in one dimension, counts in cells against the density's integral
-(chi-square). In more, the identities of Fisher and Bartlett: the score has mean 0, and its square along a direction has
-the mean of minus the second derivative (z-tests, Bonferroni). Derivatives: central differences of fourth order in double
-precision, one-sided at the edge of the parameters; the tolerance is the difference between two step sizes, which bounds
-the truncation, and the rounding of the values.
+Draws against density, at most 1e-6 false alarms a row: in one dimension counts in cells against the integral of the
+density (chi-square); in more the identities of Fisher and Bartlett: the score has the mean 0, its square along a
+direction that of minus the second derivative (z-tests, Bonferroni). Derivatives: differences of fourth order in double
+precision, one-sided at the edge of the parameters, to a tolerance of the difference between two step sizes, which
+bounds the truncation, and of the rounding of the values.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import constraints
 from scipy import stats
+
 from variate.programs import distributions
 
 ALPHA = 1e-6
@@ -46,7 +48,7 @@ class Point(NamedTuple):
     """A special place: parameters that differ from the row's, a value, and what is differentiated from which side."""
 
     value: Any
-    changed: dict[str, Any] = {}
+    changed: Mapping[str, Any] = MappingProxyType({})
     wrt: tuple[str, ...] | None = None  # parameters, "value" too; all parameters if None
     side: int = 0  # 1: only larger ones are allowed, -1: only smaller ones
 
@@ -174,68 +176,83 @@ def scores(row: Row, pilot: Any, drawn: Any, methods: Methods) -> float:
     """For everything else."""
     flat, unravel = ravel_pytree(row.parameters)
     direction = np.random.default_rng(0).uniform(0.5, 1, flat.size)
-    spread = lambda vector: np.broadcast_to(vector, (DRAWS, flat.size))  # noqa: E731
-    _, score, curvature = _derive(row, methods, unravel, spread(flat), drawn, spread(direction))
+    everywhere = [np.broadcast_to(vector, (DRAWS, flat.size)) for vector in (flat, direction)]
+    _, score, curvature = _derive(row, methods, unravel, everywhere[0], drawn, everywhere[1])
     identities = np.column_stack([score, (score @ direction) ** 2 + curvature @ direction])
     mean, error = identities.mean(0), identities.std(0) / np.sqrt(DRAWS)
     z = np.abs(mean) / np.where(error > 0, error, 1)
     return float(np.min(2 * stats.norm.sf(z), initial=1) * len(z))
 
 
+class Line(NamedTuple):
+    """A place in the coordinates of a row, a direction there, and how differences along it are taken."""
+
+    start: Array
+    direction: np.ndarray
+    value: Any  # where the density cannot be differentiated in it
+    stencil: tuple[np.ndarray, np.ndarray, np.ndarray]
+    unravel: Callable
+
+
+def _line(row: Row, place: Point, like: Any, scale: Any, random: np.random.Generator) -> Line:
+    """`scale` is that of the draws, None if the value is no coordinate."""
+    value = jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), place.value, like)
+    inputs = {**row.parameters, **place.changed, **({} if scale is None else {"value": value})}
+    wrt = row.parameters.keys() if place.wrt is None else place.wrt
+
+    def size(name: str, x: Array) -> Array:
+        natural = jnp.where(x == 0, 1, jnp.abs(x)) if name != "value" else jnp.broadcast_to(scale, x.shape)
+        return natural if name in wrt else jnp.zeros_like(x)
+
+    sizes, _ = ravel_pytree({name: jax.tree.map(lambda x, name=name: size(name, x), x) for name, x in inputs.items()})
+    start, unravel = ravel_pytree(inputs)
+    signs = place.side or random.choice([-1, 1], sizes.shape)
+    direction = signs * random.uniform(0.5, 1, sizes.shape) * np.asarray(sizes)
+    return Line(start, direction, value, STENCILS[abs(place.side)], unravel)
+
+
 def worst_derivative(row: Row, key: Array, methods: Methods = Methods()) -> float:
     """Of the second law: the largest error of a first or second derivative in tolerances, inf where not finite."""
-    drawn = draw(row, key, 101, methods)
-    ranks = np.argsort(np.sum(np.reshape(jax.tree.leaves(drawn)[0], (101, -1)), axis=1))
-    places = [Point(jax.tree.map(lambda x, i=i: x[i], drawn)) for i in ranks[[55, 80]]]
-    moves = _moves(row)
-    if moves:
+    drawn = draw(row, key, PILOT + DRAWS, methods)
+    ranks = np.argsort(np.sum(np.reshape(jax.tree.leaves(drawn)[0], (PILOT + DRAWS, -1)), axis=1))
+    places = [Point(jax.tree.map(lambda x, i=i: x[i], drawn)) for i in ranks[[DRAWS // 2, DRAWS * 3 // 4]]]
+    scale = None
+    if _moves(row):
         scale = np.subtract(*np.quantile(np.asarray(drawn), [0.75, 0.25], axis=0))
         places = [place._replace(wrt=(*row.parameters, "value")) for place in places]
-    flats, fixed, directions, stencils = [], [], [], []
     random = np.random.default_rng(0)
-    for place in [*places, *row.special] * 2:
-        value = jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), place.value, places[0].value)
-        inputs = row.parameters | place.changed | ({"value": value} if moves else {})
-        sizes = {name: jax.tree.map(lambda x: jnp.where(x == 0, 1, jnp.abs(x)), x) for name, x in inputs.items()}
-        sizes |= {"value": jnp.broadcast_to(scale, value.shape)} if moves else {}
-        wrt = row.parameters.keys() if place.wrt is None else place.wrt
-        chosen = {name: jax.tree.map(lambda x, name=name: x * float(name in wrt), size) for name, size in sizes.items()}
-        (flat, unravel), (size, _) = ravel_pytree(inputs), ravel_pytree(chosen)
-        signs = place.side or random.choice([-1, 1], size.shape)
-        flats.append(flat)
-        fixed.append(value)
-        directions.append(signs * random.uniform(0.5, 1, size.shape) * size)
-        stencils.append(STENCILS[abs(place.side)])
-    direction = np.stack(directions)
-    offsets, whole, half = (np.stack(part) for part in zip(*stencils, strict=True))
-    points = np.stack(flats)[:, None] + STEP * offsets[:, :, None] * direction[:, None]
+    lines = [_line(row, place, places[0].value, scale, random) for place in [*places, *row.special] * 2]
+    unravel = lines[0].unravel
+    direction = np.stack([line.direction for line in lines])
+    offsets, whole, half = (np.stack(part) for part in zip(*(line.stencil for line in lines), strict=True))
+    points = np.stack([line.start for line in lines])[:, None] + STEP * offsets[:, :, None] * direction[:, None]
     count = points.shape[1]
     found = _derive(
         row,
         methods,
         unravel,
         points.reshape(-1, points.shape[-1]),
-        jax.tree.map(lambda *x: jnp.repeat(jnp.stack(x), count, axis=0), *fixed),
+        jax.tree.map(lambda *x: jnp.repeat(jnp.stack(x), count, axis=0), *(line.value for line in lines)),
         np.repeat(direction, count, axis=0),
     )
     value, gradient, curvature = (x.reshape(len(points), count, *x.shape[1:]) for x in found)
     along = np.where(direction[:, None] != 0, gradient * direction[:, None], 0)
     errors = [_error(along[:, BASE].sum(-1), value, whole, half)]
     if row.order > 1:
-        spread = lambda weights: weights[..., None]  # noqa: E731
-        errors.append(
-            _error(np.where(direction != 0, curvature[:, BASE] * direction, 0), along, spread(whole), spread(half))
-        )
-    return max(float(np.max(np.where(np.isnan(error), np.inf, error))) for error in errors)
+        got = np.where(direction != 0, curvature[:, BASE] * direction, 0)
+        errors.append(_error(got, along, whole[..., None], half[..., None]))
+    return max(float(np.max(error)) for error in errors)
 
 
 def _error(got: np.ndarray, values: np.ndarray, whole: np.ndarray, half: np.ndarray) -> np.ndarray:
     """How far a derivative is from the differences of the values along axis 1, in tolerances."""
-    coarse, fine = np.sum(whole * values, axis=1) / STEP, np.sum(half * values, axis=1) / STEP
-    rounding = ULPS * np.finfo(float).eps * np.max(np.abs(values), axis=1) * np.sum(np.abs(half), axis=1) / STEP
-    tolerance = np.abs(coarse - fine) + rounding
+    with np.errstate(invalid="ignore"):
+        coarse, fine = np.sum(whole * values, axis=1) / STEP, np.sum(half * values, axis=1) / STEP
+        rounding = ULPS * np.finfo(float).eps * np.max(np.abs(values), axis=1) * np.sum(np.abs(half), axis=1) / STEP
+        tolerance = np.abs(coarse - fine) + rounding
+        error = np.abs(got - fine) / np.where(tolerance > 0, tolerance, 1)
     assert not np.any(tolerance > 1e-4 * (1 + np.abs(fine))), "differences too coarse to judge a derivative"
-    return np.abs(got - fine) / np.where(tolerance > 0, tolerance, 1)
+    return np.where(np.isfinite(error), error, np.inf)
 
 
 def _moves(row: Row) -> bool:

@@ -1,10 +1,8 @@
 """Every distribution draws from its density and differentiates it, and ours are right where NumPyro's are wrong."""
 
-import jax
-import numpyro.distributions as dist
 import pytest
 from jax import Array
-from programs.laws import ALPHA, build, p_value, worst_derivative
+from programs.laws import ALPHA, p_value, worst_derivative
 from programs.rows import ROWS
 
 

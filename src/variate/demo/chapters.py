@@ -1,13 +1,13 @@
 """What the demo has to say of each part: for the terminal as rich prints it, for the report as HTML."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
@@ -33,7 +33,7 @@ class Chapter:
     explanation: Explanation | None
     pictures: Mapping[str, figures.Draw]
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text | Table]:
         yield Text(self.title, style="bold")
         yield Text(self.text)
         yield _table(self.header, self.rows)

@@ -99,7 +99,7 @@ def rules(found: Comparison) -> Draw:
         left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
         places = np.arange(len(found.exact))
         left.hlines(found.exact, places - 0.45, places + 0.45, color=INK, lw=1.3, label="exact, 1,024 outcomes summed")
-        for i, (entry, colour) in enumerate(zip(found.entries, COLOURS, strict=True)):
+        for i, (entry, colour) in enumerate(zip(found.entries, COLOURS, strict=False)):
             style = {"fmt": "o", "ms": 3.5, "color": colour, "capsize": 2, "lw": 1.6, "label": entry.rule}
             left.errorbar(places + 0.2 * (i - 1.5), entry.value, 1.96 * entry.stderr, **style)
         left.set(xlabel="bias of the encoder", ylabel="derivative of the bound, 95%", xticks=places)
@@ -109,7 +109,7 @@ def rules(found: Comparison) -> Draw:
         costs = np.array([entry.variance_times_time for entry in found.entries])
         relative = costs / costs.min()
         names = [entry.rule.replace("(", "\n(") for entry in found.entries]
-        bars = right.barh(names, relative, color=COLOURS, log=True)
+        bars = right.barh(names, relative, color=COLOURS[: len(names)], log=True)
         right.bar_label(bars, [f"{x:,.1f}" if x < 10 else f"{x:,.0f}" for x in relative], padding=4)
         right.set(xlim=(0.5, 8 * relative.max()), title="Variance × time", xlabel="over the best; less is better")
         right.invert_yaxis()

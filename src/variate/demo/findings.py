@@ -23,12 +23,16 @@ class Findings:
     seed: int
     epochs: int
     num_samples: int  # of each rule's gradient
-    status: str = "complete"
+    interrupted: str | None = None  # what was being done
     seconds: float = 0.0
     training: Training | None = None
     comparison: Comparison | None = None
     discontinuity: Discontinuity | None = None
     explanations: dict[str, Explanation] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        return f"interrupted while {self.interrupted}" if self.interrupted else "complete"
 
     def numbers(self) -> dict[str, Any]:
         """All of it as JSON's types; times are apart, since only they differ between two runs with one seed."""

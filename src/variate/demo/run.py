@@ -29,24 +29,23 @@ FULL, QUICK = Effort(256, 4096), Effort(16, 512)
 
 
 def run(out: Path, seed: int, quick: bool, console: Console) -> Findings:
-    """Run every part and write the report into `out`; after Ctrl-C, write what there is."""
+    """Run every part and write the report into the folder `out`; after Ctrl-C, write what there is."""
     start = time.perf_counter()
-    out.mkdir(parents=True, exist_ok=True)
     findings = Findings(seed, *(QUICK if quick else FULL))
     console.print(f"Variate {vt.__version__} on scikit-learn's 1,797 handwritten digits, seed {seed}", style="bold")
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}")
     for part, key in zip(PARTS, jax.random.split(jax.random.key(seed), len(PARTS)), strict=True):
         try:
-            with Progress(*columns, console=console, transient=True) as progress:
+            with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
                 task = progress.add_task(part.name, total=1.0, note="")
                 for done, note in part.steps(key, findings):
                     progress.update(task, completed=done, note=note)
         except KeyboardInterrupt:
-            findings.status = f"interrupted while {part.name}"
+            findings.interrupted = part.name
         if chapter := part.chapter(findings):
             console.print()
             console.print(chapter)
-        if findings.status != "complete":
+        if findings.interrupted:
             console.print(f"\n{findings.status}: writing what there is", style="bold red")
             break
     findings.seconds = time.perf_counter() - start

@@ -92,12 +92,7 @@ def expect(
 def sample_block(f: Callable[..., PyTree], keys: Key[Array, " n"], args: tuple[Any, ...]) -> PyTree[Array]:
     """One sample a key, along a new leading axis of every leaf, as floats of 32 bits or more."""
 
-    def one(key: Key[Array, ""]) -> PyTree[Array]:
-        result = f(key, *args)
-        check_result(f, result)
-        return jax.tree.map(as_float, result)
-
-    return jax.vmap(one)(keys)
+    return jax.vmap(lambda key: jax.tree.map(as_float, f(key, *args)))(keys)
 
 
 def _plan(num_samples: Any, until: Any, max_samples: Any, block_size: Any) -> _Plan:
@@ -126,6 +121,12 @@ def _staged(static: Static, key: Key[Array, ""], numbers: list[Any]) -> Program:
     return stage(call, key, *numbers)[0]
 
 
+def _uncounted(f: Callable[..., PyTree], key: Key[Array, ""], *args: Any) -> tuple[PyTree, dict[int, Array]]:
+    result = f(key, *args)
+    check_result(f, result)
+    return result, {}
+
+
 class _State(NamedTuple):
     """What goes round the loop: the fold, and how often each draw met parameters out of range."""
 
@@ -141,7 +142,7 @@ def _run(
     key, numbers = jax.lax.optimization_barrier((key, numbers))
     f, args = join(numbers, static)
     check_arguments(f, args)
-    sample = validity.counted(f) if checked else lambda key, *args: (f(key, *args), {})
+    sample = validity.counted(f) if checked else functools.partial(_uncounted, f)
 
     def block(index: Int[Array, ""]) -> tuple[PyTree[Array], dict[int, Array]]:
         places = (index * plan.block_size + jnp.arange(plan.block_size)).astype(jnp.uint32)

@@ -32,7 +32,9 @@ from jax import lax
 from jax.nn import log1mexp, log_sigmoid
 from jax.scipy.special import erfc, gammaln, xlog1py, xlogy
 from jaxtyping import Array, Key, PyTree
-from numpyro.distributions.util import clamp_probs, validate_sample
+from numpyro.distributions.util import validate_sample
+
+from variate.programs.special import betaln, hold, log_choose, log_sinhc, log_sum, trials
 
 
 def corrected(d: PyTree) -> PyTree:
@@ -65,45 +67,6 @@ def _twin(cls: type) -> type:
     return type(cls)(cls.__name__, (cls,), _wrong_methods(cls))
 
 
-def _log_choose(n: Array, x: Array) -> Array:
-    return gammaln(n + 1) - gammaln(x + 1) - gammaln(n - x + 1)
-
-
-def _clamp(probs: Array) -> Array:
-    """Away from 0 and 1 in value, as NumPyro does, but with the derivative of the probability itself."""
-    return probs + lax.stop_gradient(clamp_probs(probs) - probs)
-
-
-def _hold(held: Array, p: Array, most: float = 1.0) -> Array:
-    """`p`, or where it is raised to the power 0 a constant near it, by which no derivative is divided."""
-    limits = jnp.finfo(jnp.result_type(p, float))
-    return jnp.where(held, lax.stop_gradient(jnp.clip(p, limits.tiny, most - limits.eps)), p)
-
-
-def _trials(n: Array, x: Array, probs: Array) -> Array:
-    probs = _clamp(probs)
-    return x * jnp.log(_hold(x == 0, probs)) + (n - x) * jnp.log1p(-_hold(x == n, probs))
-
-
-def _betaln(a: Array, b: Array) -> Array:
-    """JAX's takes a short series from 8 on, and orders its arguments with `minimum`, which has a kink where they tie."""
-    plain = gammaln(a) + gammaln(b) - gammaln(a + b)
-    tie = a == b
-    series = jax.scipy.special.betaln(a, jnp.where(tie, b + 1, b))
-    tied = plain + lax.stop_gradient(jax.scipy.special.betaln(a, b) - plain)
-    # Where the series is as good as the difference of large numbers.
-    large = jnp.maximum(a, b) >= (300 if plain.dtype == jnp.float64 else 8)
-    return jnp.where(large, jnp.where(tie, tied, series), plain)
-
-
-def _log_sum(terms: Array, weights: Array) -> Array:
-    r"""$\log\sum_k w_k e^{t_k}$ along the last axis; `logsumexp` has no derivative in a weight that is 0."""
-    top = lax.stop_gradient(jnp.max(jnp.where(weights > 0, terms, -jnp.inf), axis=-1, keepdims=True))
-    top = jnp.where(jnp.isneginf(top), 0, top)
-    most = math.log(float(jnp.finfo(terms.dtype).max)) / 2  # for a term that the weight 0 keeps out of the sum
-    return jnp.log(jnp.sum(weights * jnp.exp(jnp.minimum(terms - top, most)), axis=-1)) + top[..., 0]
-
-
 def _bernoulli_logits(d: Any, x: Array) -> Array:
     infinite = jnp.isinf(d.logits)
     logits = jnp.where(infinite, 0, d.logits)
@@ -113,37 +76,37 @@ def _bernoulli_logits(d: Any, x: Array) -> Array:
 
 
 def _bernoulli_probs(d: Any, x: Array) -> Array:
-    return _trials(jnp.asarray(1), x, d.probs)
+    return trials(jnp.asarray(1), x, d.probs)
 
 
 def _binomial_logits(d: Any, x: Array) -> Array:
     n = jnp.asarray(d.total_count, float)
-    return _log_choose(n, x) + x * log_sigmoid(d.logits) + (n - x) * log_sigmoid(-d.logits)
+    return log_choose(n, x) + x * log_sigmoid(d.logits) + (n - x) * log_sigmoid(-d.logits)
 
 
 def _binomial_probs(d: Any, x: Array) -> Array:
     n = jnp.asarray(d.total_count, float)
-    return _log_choose(n, x) + _trials(n, x, d.probs)
+    return log_choose(n, x) + trials(n, x, d.probs)
 
 
 def _geometric_probs(d: Any, x: Array) -> Array:
-    return x * jnp.log1p(-_hold(x == 0, d.probs)) + jnp.log(d.probs)
+    return x * jnp.log1p(-hold(x == 0, d.probs)) + jnp.log(d.probs)
 
 
 def _poisson(d: Any, x: Array) -> Array:
     rate = jnp.asarray(d.rate, float)
-    return x * jnp.log(_hold(x == 0, rate, jnp.inf)) - gammaln(x + 1.0) - rate
+    return x * jnp.log(hold(x == 0, rate, jnp.inf)) - gammaln(x + 1.0) - rate
 
 
 def _multinomial_probs(d: Any, x: Array) -> Array:
-    terms = x * jnp.log(_hold(x == 0, d.probs)) - gammaln(x + 1.0)
+    terms = x * jnp.log(hold(x == 0, d.probs)) - gammaln(x + 1.0)
     return gammaln(d.total_count + 1.0) + jnp.sum(terms, axis=-1)
 
 
 def _zero_inflated_probs(d: Any, x: Array) -> Array:
     zero, base, gate = x == 0, *jnp.broadcast_arrays(d.base_dist.log_prob(x), d.gate)
     terms = jnp.stack([jnp.zeros_like(base), jnp.where(zero, base, 0)], axis=-1)
-    at_zero = _log_sum(terms, jnp.stack([gate, 1 - gate], axis=-1))
+    at_zero = log_sum(terms, jnp.stack([gate, 1 - gate], axis=-1))
     return jnp.where(zero, at_zero, jnp.log1p(-jnp.where(zero, 0, gate)) + base)
 
 
@@ -164,39 +127,30 @@ def _mixture(d: Any, x: Array) -> Array:
     terms = even.component_log_probs(x) + math.log(d.mixture_size)
     # As in NumPyro: no derivative enters a component that cannot have produced x, and the weights are normalized.
     terms = jnp.where(jnp.isneginf(terms), -jnp.inf, terms)
-    return _log_sum(terms, mixing.probs) - jnp.log(jnp.sum(mixing.probs, axis=-1))
+    weights = jnp.asarray(mixing.probs)
+    return log_sum(terms, weights) - jnp.log(jnp.sum(weights, axis=-1))
 
 
 def _gamma_poisson(d: Any, x: Array) -> Array:
     x, c, rate = (jnp.asarray(part, float) for part in (x, d.concentration, d.rate))
-    return -_betaln(c, x + 1) - jnp.log(c + x) + xlogy(-c, 1 + 1 / rate) - xlog1py(x, rate)
+    return -betaln(c, x + 1) - jnp.log(c + x) + xlogy(-c, 1 + 1 / rate) - xlog1py(x, rate)
 
 
 def _beta_binomial(d: Any, x: Array) -> Array:
     a, b, n = d.concentration1, d.concentration0, jnp.asarray(d.total_count, float)
-    return _log_choose(n, x) + _betaln(x + a, n - x + b) - _betaln(a, b)
+    return log_choose(n, x) + betaln(x + a, n - x + b) - betaln(a, b)
 
 
 def _beta_negative_binomial(d: Any, x: Array) -> Array:
     a, b, n = d.concentration1, d.concentration0, d.n
-    return gammaln(n + x) - gammaln(n) - gammaln(x + 1.0) + _betaln(a + x, b + n) - _betaln(a, b)
-
-
-def _log_sinhc(u: Array) -> Array:
-    r"""$\log(\sinh(u)/u)$ with its derivatives, at 0 too."""
-    s = u * u
-    small = s < 0.04
-    t = jnp.where(small, s, 0)
-    series = t / 6 - t**2 / 180 + t**3 / 2835 - t**4 / 37800 + t**5 / 467775
-    r = jnp.sqrt(jnp.where(small, 1, s))
-    return jnp.where(small, series, r + jnp.log1p(-jnp.exp(-2 * r)) - jnp.log(2 * r))
+    return gammaln(n + x) - gammaln(n) - gammaln(x + 1.0) + betaln(a + x, b + n) - betaln(a, b)
 
 
 def _double_power_law(d: Any, x: Array) -> Array:
     # The integral of x^alpha over [low, high], written so that alpha = -1 is a point like any other.
     power, from_zero = d.alpha + 1, d.low == 0
     low, high = jnp.log(jnp.where(from_zero, d.high / 2, d.low)), jnp.log(d.high)
-    inside = jnp.log(high - low) + power * (high + low) / 2 + _log_sinhc(power * (high - low) / 2)
+    inside = jnp.log(high - low) + power * (high + low) / 2 + log_sinhc(power * (high - low) / 2)
     all_of_it = power * high - jnp.log(jnp.where(from_zero, power, 1))
     return d.alpha * jnp.log(x) - jnp.where(from_zero, all_of_it, inside)
 

@@ -1,0 +1,59 @@
+"""Functions of densities whose derivatives of every order are right, at the places too where JAX's are not."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.special import gammaln
+from jaxtyping import Array
+from numpyro.distributions.util import clamp_probs
+
+
+def log_choose(n: Array, x: Array) -> Array:
+    return gammaln(n + 1) - gammaln(x + 1) - gammaln(n - x + 1)
+
+
+def clamp(probs: Array) -> Array:
+    """Away from 0 and 1 in value, as NumPyro does, but with the derivative of the probability itself."""
+    return probs + lax.stop_gradient(clamp_probs(probs) - probs)
+
+
+def hold(held: Array, p: Array, most: float = 1.0) -> Array:
+    """`p`, or where it is raised to the power 0 a constant near it, by which no derivative is divided."""
+    limits = jnp.finfo(jnp.result_type(p, float))
+    return jnp.where(held, lax.stop_gradient(jnp.clip(p, limits.tiny, most - limits.eps)), p)
+
+
+def trials(n: Array, x: Array, probs: Array) -> Array:
+    probs = clamp(probs)
+    return x * jnp.log(hold(x == 0, probs)) + (n - x) * jnp.log1p(-hold(x == n, probs))
+
+
+def betaln(a: Array, b: Array) -> Array:
+    """JAX's takes a short series from 8 on, and has a kink in its derivative where the arguments tie."""
+    plain = gammaln(a) + gammaln(b) - gammaln(a + b)
+    tie = a == b
+    series = jax.scipy.special.betaln(a, jnp.where(tie, b + 1, b))
+    tied = plain + lax.stop_gradient(jax.scipy.special.betaln(a, b) - plain)
+    # Where the series is as good as the difference of large numbers.
+    large = jnp.maximum(a, b) >= (300 if plain.dtype == jnp.float64 else 8)
+    return jnp.where(large, jnp.where(tie, tied, series), plain)
+
+
+def log_sum(terms: Array, weights: Array) -> Array:
+    r"""$\log\sum_k w_k e^{t_k}$ along the last axis; `logsumexp` has no derivative in a weight that is 0."""
+    top = lax.stop_gradient(jnp.max(jnp.where(weights > 0, terms, -jnp.inf), axis=-1, keepdims=True))
+    top = jnp.where(jnp.isneginf(top), 0, top)
+    most = math.log(float(jnp.finfo(terms.dtype).max)) / 2  # for a term that the weight 0 keeps out of the sum
+    return jnp.log(jnp.sum(weights * jnp.exp(jnp.minimum(terms - top, most)), axis=-1)) + top[..., 0]
+
+
+def log_sinhc(u: Array) -> Array:
+    r"""$\log(\sinh(u)/u)$ with its derivatives, at 0 too."""
+    s = u * u
+    small = s < 0.04
+    t = jnp.where(small, s, 0)
+    series = t / 6 - t**2 / 180 + t**3 / 2835 - t**4 / 37800 + t**5 / 467775
+    r = jnp.sqrt(jnp.where(small, 1, s))
+    return jnp.where(small, series, r + jnp.log1p(-jnp.exp(-2 * r)) - jnp.log(2 * r))

@@ -1,0 +1,144 @@
+"""Every distribution obeys the two laws; NumPyro's own densities and samplers do not where ours replace them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+import pytest
+from jax import Array
+from programs.counted import COUNTED
+from programs.laws import ALPHA, Methods, bins, build, draw, loosely, p_value, worst_derivative
+from programs.measured import MEASURED
+from programs.rows import OWN
+
+from variate.programs import distributions
+
+ROWS = COUNTED | MEASURED | OWN
+NOT_IN_THE_TABLE = {
+    "Distribution": "is abstract",
+    "Delta": "has no density: its draws are one point",
+    "Unit": "draws nothing",
+    "ImproperUniform": "cannot be drawn from",
+    "IntervalCensoredDistribution": "draws a number, and its density takes the two ends of an interval",
+    "GaussianCopulaBeta": "draws with a package that is no dependency",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_draws_follow_the_density(name: str, key: Array) -> None:
+    assert p_value(ROWS[name], key) >= ALPHA
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.parameters or row.law is bins])
+def test_derivatives_are_those_of_the_values(name: str, key: Array) -> None:
+    assert worst_derivative(ROWS[name], key) <= 1
+
+
+def test_every_distribution_of_numpyro_is_in_the_table() -> None:
+    classes = {x.__name__ for x in vars(dist).values() if isinstance(x, type) and issubclass(x, dist.Distribution)}
+    assert classes >= {
+        x for x in dist.__all__ if isinstance(getattr(dist, x), type) and hasattr(getattr(dist, x), "log_prob")
+    }
+    assert classes == {type(build(row)).__name__ for row in (COUNTED | MEASURED).values()} | NOT_IN_THE_TABLE.keys()
+
+
+NUMPYRO = Methods(loosely(lambda d, x: d.log_prob(x)), loosely(lambda d, key: d.sample(key)))
+WRONG_DENSITIES = [
+    "BernoulliLogits",
+    "BernoulliProbs",
+    "BetaBinomial",
+    "BetaNegativeBinomial",
+    "BinomialLogits",
+    "BinomialProbs",
+    "DoublyTruncatedPowerLaw",
+    "GammaPoisson",
+    "GeometricProbs",
+    "HurdleGamma",
+    "HurdlePoisson",
+    "HurdleProbs",
+    "MixtureGeneral",
+    "MixtureSameFamily",
+    "MixtureSameFamily of Bernoullis",
+    "MultinomialProbs",
+    "NegativeBinomial2",
+    "NegativeBinomialProbs",
+    "Poisson",
+    "ProjectedNormal",
+    "ProjectedNormal in space",
+    "ZeroInflatedLogits",
+    "ZeroInflatedPoisson",
+    "ZeroInflatedProbs",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRONG_DENSITIES)
+def test_numpyros_own_derivatives_are_wrong(name: str, key: Array) -> None:
+    assert worst_derivative(ROWS[name], key, distributions_sample(NUMPYRO)) > 1
+
+
+def distributions_sample(methods: Methods) -> Methods:
+    """With our sampler."""
+    return methods._replace(sample=distributions.sample)
+
+
+def test_numpyros_own_polya_gamma_sampler_is_wrong(key: Array) -> None:
+    assert p_value(ROWS["TruncatedPolyaGamma"], key, NUMPYRO) < ALPHA
+
+
+@pytest.mark.parametrize("name", ["HurdleLogits", "HurdlePoisson", "HurdleProbs"])
+def test_numpyros_own_hurdle_sampler_uses_a_key_twice(name: str, key: Array) -> None:
+    with pytest.raises(jax.errors.KeyReuseError):
+        draw(ROWS[name], key, 2, NUMPYRO)
+
+
+def _scaled(d: Any, key: Array) -> Any:
+    return 1.1 * distributions.sample(d, key)
+
+
+def _seldom(d: Any, key: Array) -> Any:
+    first, second = jax.random.split(key)
+    return jnp.where(jax.random.bernoulli(first, 0.05), 0, distributions.sample(d, second))
+
+
+def _deaf(d: Any, x: Array) -> Array:
+    """Without the derivative in the scale."""
+    return distributions.log_prob(dist.Normal(d.loc, jax.lax.stop_gradient(d.scale)), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "law", "mutant"),
+    [
+        ("Normal", p_value, Methods(sample=_scaled)),
+        ("HurdleGamma", p_value, Methods(sample=_seldom)),
+        ("Poisson", p_value, Methods(sample=_seldom)),
+        ("MultivariateNormal", p_value, Methods(sample=_scaled)),
+        ("SineBivariateVonMises", p_value, Methods(sample=_scaled)),
+        ("Dirichlet", p_value, Methods(lambda d, x: distributions.log_prob(dist.Dirichlet(1.1 * d.concentration), x))),
+        ("Normal", p_value, Methods(lambda d, x: 0.1 + distributions.log_prob(d, x))),
+        ("Poisson", p_value, Methods(lambda d, x: 0.1 + distributions.log_prob(d, x))),
+        ("Normal", worst_derivative, Methods(_deaf)),
+    ],
+)
+def test_a_mutant_breaks_the_law(name: str, law: Callable[..., float], mutant: Methods, key: Array) -> None:
+    if law is p_value:
+        assert p_value(ROWS[name], key, mutant) < ALPHA
+    else:
+        assert worst_derivative(ROWS[name], key, mutant) > 1
+
+
+def test_a_second_derivative_is_judged(key: Array) -> None:
+    """|x - loc| to the fifth has the right first derivative at every place, a wrong second one where it is cut off."""
+
+    @jax.custom_jvp
+    def square(x: Array) -> Array:
+        return x * x
+
+    square.defjvps(lambda tangent, result, x: 2 * jax.lax.stop_gradient(x) * tangent)
+    mutant = Methods(lambda d, x: -0.5 * square((x - d.loc) / d.scale) - jnp.log(d.scale))
+    right = Methods(lambda d, x: -0.5 * ((x - d.loc) / d.scale) ** 2 - jnp.log(d.scale))
+    assert worst_derivative(ROWS["Normal"], key, right) <= 1 < worst_derivative(ROWS["Normal"], key, mutant)
