@@ -78,10 +78,9 @@ def measure(seconds: float, samples: int) -> Iterator[Row]:
         steps = [timing.repeated(stepped(f), one, KEY) for f in (estimate, manual)]
         (pair,) = timing.compare(*steps, budget=seconds)
         yield Row.of(name, f"run, {samples:,} samples", pair, 1.1)
-        blocks, whole = (
-            jax.jit(by_block).lower(KEY, one).compile() for by_block in (estimate, by_hand(hand, samples, samples))
-        )
-        used = [f.memory_analysis().temp_size_in_bytes for f in (blocks, whole)]
+        versions = estimate, by_hand(hand, samples, samples)
+        compiled = [jax.jit(version).lower(KEY, one).compile() for version in versions]
+        used = [f.memory_analysis().temp_size_in_bytes for f in compiled]
         yield Row(name, "memory, beside all at once", used[0] / 1e3, used[1] / 1e3, "kB", ratio=used[0] / used[1])
     fixed = vt.expect(square, num_samples=4096)(KEY, 1.0)
     until = vt.expect(square, until=vt.StdErr(0.02), block_size=256)(KEY, 1.0)

@@ -108,9 +108,9 @@ def draws(count: int) -> Program:
     """That many linked Bernoullis, written one after the other."""
 
     def program(key, params):
-        state = jnp.zeros(())
+        state, score = jnp.zeros(()), vt.gradients.Score()
         for i in range(count):
-            b = vt.draw(jax.random.fold_in(key, i), dist.Bernoulli(logits=params - state))
+            b = vt.draw(jax.random.fold_in(key, i), dist.Bernoulli(logits=params - state), rule=score)
             state = 0.9 * state + b
         return (state - 3.0) ** 2
 

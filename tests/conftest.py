@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Compiling is most of the suite's time, and a second run needs none of it (32 programs: 78 s of processor, then 14).
+    # Compiling is most of the suite's time, and a second run needs none of it (32 programs: 78 s, then 14).
     if config.pluginmanager.hasplugin("cacheprovider"):
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

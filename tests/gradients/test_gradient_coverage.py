@@ -52,7 +52,7 @@ def coin_at_zero(key: Array, t: Array) -> Array:
     """All samples' scores are of one size here, so that what leave-one-out correlates is much of the variance."""
     k1, k2 = jax.random.split(key)
     b = vt.draw(k1, dist.Bernoulli(logits=t), name="b").astype(float)
-    return b + 0.2 * vt.draw(k2, dist.Normal(0.0, 1.0))
+    return b + 0.15 * vt.draw(k2, dist.Normal(0.0, 1.0))
 
 
 def counted(key: Array, t: Array) -> Array:
@@ -64,11 +64,11 @@ def counted_mean(t: Array) -> Array:
 
 
 def gamma(key: Array, t: Array) -> Array:
-    return jnp.log(vt.draw(key, dist.Gamma(t[0], t[1])))
+    return jnp.sin(vt.draw(key, dist.Gamma(t[0], t[1])))
 
 
 def gamma_mean(t: Array) -> Array:
-    return jax.scipy.special.digamma(t[0]) - jnp.log(t[1])
+    return (1 + t[1] ** -2) ** (-t[0] / 2) * jnp.sin(t[0] * jnp.arctan(1 / t[1]))
 
 
 def gated(key: Array, t: Array) -> Array:
@@ -86,7 +86,7 @@ PAIR = jnp.array([0.4, -0.7])
 CASES = {
     "pathwise": Case(wave, PAIR, wave_mean, 128),
     "linked coins, leave one out": from_tables("linked coins", 128, dict.fromkeys("abc", LOO)),
-    "a coin at a logit of zero": Case(coin_at_zero, jnp.zeros(()), jax.nn.sigmoid, 16, {"b": LOO}),
+    "a coin at a logit of zero": Case(coin_at_zero, jnp.zeros(()), jax.nn.sigmoid, 32, {"b": LOO}),
     "poisson": Case(counted, jnp.array(0.7), counted_mean, 256),
     "gamma": Case(gamma, jnp.array([1.7, 2.0]), gamma_mean, 256),
     "scan": from_tables("20 linked coins in a scan", 128),
@@ -129,12 +129,16 @@ def bars(case: Case, key: Array) -> Bars:
     )
 
 
+def honest(found: Bars) -> bool:
+    """Whether the intervals cover and the stated variances are right; if they are, false with 1e-5 or so a number."""
+    covered = np.all((found.coverage > LOW) & (found.coverage < HIGH))
+    return bool(covered and np.all(np.abs(found.variance) < stats.norm.isf(ALPHA / 2 / found.variance.size)))
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_intervals_cover(name: str, key: Array) -> None:
+def test_error_bars_are_honest(name: str, key: Array) -> None:
     found = bars(CASES[name], key)
-    print(name, found)
-    assert np.all((found.coverage > LOW) & (found.coverage < HIGH)), found
-    assert np.all(np.abs(found.variance) < stats.norm.isf(ALPHA / 2 / found.variance.size)), found
+    assert honest(found), found
 
 
 def uncorrelated(derivation: Any, pull: Any, cotangents: Any, gradients: list[Array], size: int) -> list[Array]:
@@ -162,7 +166,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, str]] = {
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_mutant_does_not(name: str, monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
+def test_a_mutant_is_caught(name: str, monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
     target, attribute, mutant, case = MUTANTS[name]
     monkeypatch.setattr(target, attribute, mutant)
-    assert np.min(bars(CASES[case], key).coverage) < LOW
+    assert not honest(bars(CASES[case], key))

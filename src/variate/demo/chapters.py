@@ -101,8 +101,8 @@ def rules(findings: Findings) -> Chapter | None:
         return None
     return Chapter(
         "2. The same gradient by every legal rule, against the exact one",
-        f"A small autoencoder has only 1,024 outcomes, so its gradient for one image can be summed exactly; "
-        f"beside it, that of {found.num_samples:,} runs by each rule.",
+        f"A small autoencoder has only {2 ** len(found.exact):,} outcomes, so its gradient for one image can be "
+        f"summed exactly; beside it, that of {found.num_samples:,} runs by each rule.",
         ("rule", "derivative", "max |z|", "variance", "µs", "product"),
         [("exact", f"{found.exact[_largest(found)]:.5f}", "", "", "", ""), *_entries(found)],
         "Derivative: the largest in the encoder's 10 biases. Max |z|: the worst of the 10 against the exact gradient, "

@@ -98,7 +98,14 @@ def rules(found: Comparison) -> Draw:
     def draw(figure: Any) -> None:
         left, right = figure.subplots(1, 2, width_ratios=[1.7, 1])
         places = np.arange(len(found.exact))
-        left.hlines(found.exact, places - 0.45, places + 0.45, color=INK, lw=1.3, label="exact, 1,024 outcomes summed")
+        left.hlines(
+            found.exact,
+            places - 0.45,
+            places + 0.45,
+            color=INK,
+            lw=1.3,
+            label=f"exact, {2 ** len(places):,} outcomes summed",
+        )
         for i, (entry, colour) in enumerate(zip(found.entries, COLOURS, strict=False)):
             style = {"fmt": "o", "ms": 3.5, "color": colour, "capsize": 2, "lw": 1.6, "label": entry.rule}
             left.errorbar(places + 0.2 * (i - 1.5), entry.value, 1.96 * entry.stderr, **style)
@@ -139,7 +146,7 @@ def discontinuity(found: Discontinuity) -> Draw:
             right.plot(path, heights, color=colour, lw=5, alpha=0.35, solid_capstyle="round")
             right.plot(ends[-1], heights[-1], "o", color=colour, ms=8)
             text, at = f"{name} ends\nat {heights[-1]:.1f}", (ends[-1], heights[-1])
-            place = {"ha": "left", "xytext": (-4, -34)} if colour == RED else {"ha": "center", "xytext": (0, -12)}
+            place = {"ha": "left", "xytext": (-4, -62)} if colour == RED else {"ha": "center", "xytext": (0, -12)}
             right.annotate(text, at, textcoords="offset points", va="top", color=colour, weight="bold", **place)
         at = SPEED, exact(np.asarray(SPEED))[0]
         right.plot(*at, "o", color=INK, ms=6)

@@ -12,7 +12,7 @@ import numpy as np
 from variate.programs import continuity, smoothness
 from variate.programs.interpretation import bind
 from variate.programs.source import position
-from variate.programs.staging import Constant, Operand, Operation, Program, stage
+from variate.programs.staging import Constant, Operand, Operation, Program, scan_parts, stage
 
 # Sets of draws and of the sources of derivatives are bit masks: a union is one operation however many draws there are.
 ARGUMENT = 1  # the arguments, as a source of derivatives
@@ -195,9 +195,9 @@ class Analysis:
         return derivative.outputs
 
     def _scan(self, operation: Operation, flows: list[Flow]) -> list[Flow]:
-        consts = operation.params["num_consts"]
-        stop = consts + operation.params["num_carry"]
-        return self.fixed_point(operation.bodies[0], flows[:consts], flows[consts:stop], flows[stop:])
+        constants, carried = scan_parts(operation)
+        stop = constants + carried
+        return self.fixed_point(operation.bodies[0], flows[:constants], flows[constants:stop], flows[stop:])
 
     def fixed_point(
         self, body: Program, consts: Sequence[Flow], carry: Sequence[Flow], xs: Sequence[Flow]

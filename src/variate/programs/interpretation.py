@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from variate.programs.staging import Constant, Operand, Operation, Program, Site
+from variate.programs.staging import Constant, Operand, Operation, Program, Site, scan_parts
 
 Records = dict[int, Any]  # by the index of the site; one more leading axis for each scan around the draw
 
@@ -84,8 +84,8 @@ def _scan(
     operation: Operation, operands: list[Any], handler: Handler, index: tuple[Array, ...]
 ) -> tuple[list[Any], Records]:
     params, (body,) = operation.params, operation.bodies
-    split = params["num_consts"], params["num_consts"] + params["num_carry"]
-    consts, init, xs = operands[: split[0]], operands[split[0] : split[1]], operands[split[1] :]
+    constants, carried = scan_parts(operation)
+    consts, init, xs = operands[:constants], operands[constants : constants + carried], operands[constants + carried :]
 
     def step(carry: list[Any], xs: tuple[Array, list[Any]]) -> tuple[list[Any], tuple[list[Any], Records]]:
         count, x = xs

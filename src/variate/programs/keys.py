@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from variate.programs.source import short
-from variate.programs.staging import Constant, Operand, Operation, Program, Site
+from variate.programs.staging import Constant, Operand, Operation, Program, Site, scan_parts
 
 # Equal operands make equal results; whatever else makes a key makes a new one.
 _REPEATABLE = frozenset(
@@ -115,7 +115,8 @@ def _is_key(aval: Any) -> bool:
 def _loop_inputs(operation: Operation, n: int, body: Program, origins: list[Origin], depth: int) -> list[Origin]:
     params = operation.params
     if operation.name == "scan":
-        consts, start = origins[: params["num_consts"]], params["num_consts"]
+        start, _ = scan_parts(operation)
+        consts = origins[:start]
     else:
         first = params["cond_nconsts"]
         consts = origins[:first] if n == 0 else origins[first : first + params["body_nconsts"]]

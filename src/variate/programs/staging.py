@@ -160,6 +160,15 @@ class _Builder:
         return Program(tuple(inputs), tuple(self.constants), operations, tuple(outputs), self.size, sites)
 
 
+def scan_parts(operation: Operation) -> tuple[int, int]:
+    """How many of the inputs of a scan are constants, and how many are carried."""
+    params = operation.params
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carried, _ = params["ft_in"].unpack()  # from JAX 0.11 on
+    return len(constants), len(carried)
+
+
 def _closed(jaxpr: Any) -> ClosedJaxpr:
     return jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
 
