@@ -84,19 +84,16 @@ def build(row: Row, **changed: Any) -> Any:
     return row.make(**(row.parameters | changed))
 
 
-def draw(row: Row, key: Array, count: int, methods: Methods = Methods()) -> Any:
-    """`count` draws with keys of their own."""
+def draw(row: Row, key: Array, methods: Methods = Methods(), count: int = PILOT + DRAWS) -> Any:
+    """Draws with keys of their own."""
     many = jax.vmap(lambda key: methods.sample(build(row), key))
     return jax.jit(many, compiler_options=FAST)(jax.random.split(key, count))
 
 
-def p_value(row: Row, key: Array, methods: Methods = Methods()) -> float:
+def p_value(row: Row, drawn: Any, methods: Methods = Methods()) -> float:
     """Of the first law; the pilot's draws only say where to put the cells."""
-    drawn = draw(row, key, PILOT + DRAWS, methods)
-    pilot, rest = (
-        jax.tree.map(lambda x, part=part: np.asarray(x)[part], drawn) for part in (slice(PILOT), slice(PILOT, None))
-    )
-    return row.law(row, pilot, rest, methods)
+    pilot = jax.tree.map(lambda x: np.asarray(x)[:PILOT], drawn)
+    return row.law(row, pilot, jax.tree.map(lambda x: np.asarray(x)[PILOT:], drawn), methods)
 
 
 def _density(row: Row, methods: Methods, values: Any) -> np.ndarray:
@@ -211,11 +208,14 @@ def _line(row: Row, place: Point, like: Any, scale: Any, random: np.random.Gener
     return Line(start, direction, value, STENCILS[abs(place.side)], unravel)
 
 
-def worst_derivative(row: Row, key: Array, methods: Methods = Methods()) -> float:
-    """Of the second law: the largest error of a first or second derivative in tolerances, inf where not finite."""
-    drawn = draw(row, key, PILOT + DRAWS, methods)
-    ranks = np.argsort(np.sum(np.reshape(jax.tree.leaves(drawn)[0], (PILOT + DRAWS, -1)), axis=1))
-    places = [Point(jax.tree.map(lambda x, i=i: x[i], drawn)) for i in ranks[[DRAWS // 2, DRAWS * 3 // 4]]]
+def worst_derivative(row: Row, drawn: Any, methods: Methods = Methods()) -> float:
+    """Of the second law: the largest error of a first or second derivative in tolerances, at two draws and elsewhere.
+
+    Infinite where it is not finite, or where the values are too rough for the differences to judge it.
+    """
+    flat = np.reshape(jax.tree.leaves(drawn)[0], (PILOT + DRAWS, -1))
+    ranks = np.argsort(np.sum(flat, axis=1))[[DRAWS // 2, DRAWS * 3 // 4]]
+    places = [Point(jax.tree.map(lambda x, i=i: x[i], drawn)) for i in ranks]
     scale = None
     if _moves(row):
         scale = np.subtract(*np.quantile(np.asarray(drawn), [0.75, 0.25], axis=0))
@@ -251,8 +251,7 @@ def _error(got: np.ndarray, values: np.ndarray, whole: np.ndarray, half: np.ndar
         rounding = ULPS * np.finfo(float).eps * np.max(np.abs(values), axis=1) * np.sum(np.abs(half), axis=1) / STEP
         tolerance = np.abs(coarse - fine) + rounding
         error = np.abs(got - fine) / np.where(tolerance > 0, tolerance, 1)
-    assert not np.any(tolerance > 1e-4 * (1 + np.abs(fine))), "differences too coarse to judge a derivative"
-    return np.where(np.isfinite(error), error, np.inf)
+    return np.where(np.isfinite(error) & (tolerance <= 1e-4 * (1 + np.abs(fine))), error, np.inf)
 
 
 def _moves(row: Row) -> bool:

@@ -127,7 +127,7 @@ MEASURED: dict[str, Row] = {
         cov_diag=[1, 0.7, 1.3],
     ),
     "LowerTruncatedPowerLaw": row(dist.LowerTruncatedPowerLaw, bins, alpha=-2.7, low=0.5),
-    "MaskedDistribution": row(lambda loc, scale: dist.Normal(loc, scale).mask(True), bins, loc=0.3, scale=1.4),
+    "MaskedDistribution": row(lambda loc, scale: dist.Normal(loc, scale).mask(jnp.ones((), bool)), bins, loc=0.3, scale=1.4),
     "MatrixNormal": row(
         dist.MatrixNormal,
         scores,

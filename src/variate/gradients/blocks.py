@@ -39,13 +39,16 @@ def differentiate(request: Request, static: trees.Static, key: Any, numbers: lis
     total, auxiliary, start = None, [], 0
     for size, count in _block_sizes(request.num_samples, request.block_size):
         one = functools.partial(_block, derivation, numbers, args, key, size, checked)
-        first, aux = one(jnp.asarray(start))
-        total = first if total is None else _merge(total, first)
+        if count == 1:
+            block, aux = one(jnp.asarray(start))
+        else:
+            shapes, _ = jax.eval_shape(one, jnp.asarray(start))
+            nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+            step = functools.partial(_step, one)
+            block, stacked = lax.scan(step, nothing, start + size * jnp.arange(count))
+            aux = [x.reshape(-1, *x.shape[2:]) for x in stacked]
+        total = block if total is None else _merge(total, block)
         auxiliary.append(aux)
-        if count > 1:
-            starts = start + size * jnp.arange(1, count)
-            total, aux = lax.scan(lambda carry, at, one=one: _step(carry, one(at)), total, starts)
-            auxiliary.append([x.reshape(-1, *x.shape[2:]) for x in aux])
         start += size * count
     assert total is not None
     value, gradient = _read(derivation, total)
@@ -55,8 +58,9 @@ def differentiate(request: Request, static: trees.Static, key: Any, numbers: lis
     return (value, gradient), total.invalid
 
 
-def _step(carry: Block, found: tuple[Block, Any]) -> tuple[Block, Any]:
-    return _merge(carry, found[0]), found[1]
+def _step(one: Callable, carry: Block, start: Array) -> tuple[Block, Any]:
+    block, auxiliary = one(start)
+    return _merge(carry, block), auxiliary
 
 
 def _merge(a: Block, b: Block) -> Block:
@@ -98,7 +102,7 @@ def _block(
 
 
 def sampled(
-    derivation: Derivation, numbers: list[Any], args: Any, keys: Key[Array, " n"], redrawn: int | None = None
+    derivation: Derivation, numbers: list[Any], args: Any, keys: Key[Array, " n"], redrawn: Array | None = None
 ) -> tuple[list[Array], list[Array], list[Array], Callable, Run]:
     """Values, gradients and auxiliary outputs of runs that are each other's baselines; and what made the gradients."""
     plan = derivation.plan

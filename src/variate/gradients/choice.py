@@ -12,7 +12,7 @@ from variate.programs.dataflow import ARGUMENT, Analysis, Break, Flow, bit
 from variate.programs.staging import Operation, Program
 
 # Enumeration is chosen unasked up to this many replays of the program, over all its draws.
-AFFORDABLE = 16
+AFFORDABLE = 8
 
 
 @dataclass

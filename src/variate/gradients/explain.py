@@ -75,6 +75,8 @@ class Explanation:
 
     def __rich__(self) -> Table:
         table = Table(*_HEADER, caption=self.caption, caption_justify="left")
+        for column in table.columns:
+            column.overflow = "fold"  # a narrow terminal shows all of it, in more lines
         for cells in self.cells():
             table.add_row(*cells)
         return table
@@ -168,17 +170,17 @@ def _shares(request: Request, static: trees.Static, key: Any, numbers: list[Any]
     args = trees.join(numbers, static)[1]
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(request.num_samples))
 
-    def gradients(redrawn: int | None) -> list[Any]:
+    def gradients(redrawn: Any) -> list[Any]:
         return sampled(derivation, numbers, args, jax.random.clone(keys), redrawn)[1]
 
-    first = gradients(None)
+    # The first redraws nothing; one program serves all.
+    every = jax.lax.map(gradients, jnp.asarray([-1, *sites]))
 
-    def share(site: int) -> Any:
-        second = gradients(site)
-        pairs = [jnp.stack(pair) for pair in zip(first, second, strict=True)]
+    def share(n: int) -> Any:
+        pairs = [jnp.stack([rows[0], rows[n]]) for rows in every]
         changes = sum(jnp.mean((pair[0] - pair[1]) ** 2, axis=0).sum() for pair in pairs) / 2
         total = sum(jnp.var(pair, axis=(0, 1)).sum() for pair in pairs)
         # Both are estimates: what is all of the variance may come out as a little more.
         return jnp.where(total > 0, jnp.minimum(changes / jnp.where(total > 0, total, 1), 1), jnp.zeros_like(total))
 
-    return {site: share(site) for site in sites}
+    return {site: share(n + 1) for n, site in enumerate(sites)}

@@ -55,13 +55,14 @@ class Plan:
 class Estimating:
     """The handler of a run that is to be differentiated."""
 
-    def __init__(self, rules: dict[int, Rule | None], replacing: tuple | None = None, redrawn: int | None = None):
+    def __init__(self, rules: dict[int, Rule | None], replacing: tuple | None = None, redrawn: Array | None = None):
         self.rules, self.replacing, self.redrawn = rules, replacing, redrawn
 
     def draw(self, site: Site, index: tuple[Array, ...], operands: Sequence[Array]) -> tuple[list[Array], Any]:
         rule = self.rules.get(site.index)
-        if site.index == self.redrawn:
-            operands = [_another(operands[0]), *operands[1:]]
+        if self.redrawn is not None:
+            key = operands[0]
+            operands = [jnp.where(self.redrawn == site.index, _another(key), key), *operands[1:]]
         if rule is None:
             return fixed_sample(site, operands), None
         if self.replacing is not None:
@@ -81,14 +82,14 @@ class Estimating:
 
 def _another(key: Array) -> Array:
     """Keys of as many draws, independent of those that `key` makes."""
-    flat = jax.vmap(lambda one: jax.random.fold_in(one, 1))(key.reshape(-1))
+    flat = jax.vmap(lambda one: jax.random.fold_in(one, 1))(jax.random.clone(key).reshape(-1))
     return flat.reshape(key.shape)
 
 
-def run(plan: Plan, inputs: Sequence[Any], redrawn: int | None = None) -> tuple[Run, list[Any]]:
+def run(plan: Plan, inputs: Sequence[Any], redrawn: Array | None = None) -> tuple[Run, list[Any]]:
     """One run of the program: what the surrogate needs, and the auxiliary outputs.
 
-    `redrawn` names a draw that is to take another value than the keys say, all others kept.
+    `redrawn` is the index of a draw that is to take another value than the keys say, all others kept.
     """
     environment, records = evaluate(plan.program, inputs, Estimating(plan.rules, redrawn=redrawn))
     auxiliary = [read(environment, output) for output in plan.program.outputs[plan.outputs :]]
@@ -105,7 +106,7 @@ def run(plan: Plan, inputs: Sequence[Any], redrawn: int | None = None) -> tuple[
     return Run(terms, log_probs, replayed), auxiliary
 
 
-def replay(plan: Plan, inputs: Sequence[Any], site: int, record: Table, redrawn: int | None) -> list[Array]:
+def replay(plan: Plan, inputs: Sequence[Any], site: int, record: Table, redrawn: Array | None) -> list[Array]:
     """What each element of an enumerated draw contributes, to each output: [elements, *output]."""
     shape = record.log_prob.shape
     again = [jax.random.clone(inputs[0]), *inputs[1:]]  # a replay uses the run's key once more, on purpose
