@@ -1,4 +1,7 @@
-"""Two things timed in turn on a machine that does other work too: medians, and the median of their ratios."""
+"""Two things timed in turn on a machine that does other work too: medians, and the median of their ratios.
+
+Times are the processor's, of all threads of this process.
+"""
 
 import gc
 import math
@@ -56,11 +59,11 @@ def repeated(step: Callable[..., Any], params: Any, *args: Any, least: float = 0
     """Seconds a step of `params, ... = step(params, *args)`, over enough steps in a row to last `least` seconds."""
 
     def run(times: int) -> float:
-        now, start = params, time.perf_counter()
+        now, start = params, time.process_time()
         for _ in range(times):
             now, *rest = step(now, *args)
         jax.block_until_ready((now, rest))
-        return (time.perf_counter() - start) / times
+        return (time.process_time() - start) / times
 
     run(1)
     times = max(1, math.ceil(least / min(run(3) for _ in range(3))))
@@ -71,12 +74,12 @@ def stages(make: Callable[[], Callable], args: tuple, compiling: bool = True) ->
     """Seconds that a function which JAX has not seen takes before it runs: to trace, also to lower, also to compile."""
     function = jax.jit(make())
     gc.collect()
-    start = time.perf_counter()
+    start = time.process_time()
     traced = function.trace(*args)
-    tracing = time.perf_counter() - start
+    tracing = time.process_time() - start
     lowered = traced.lower()
-    staging = time.perf_counter() - start
+    staging = time.process_time() - start
     if not compiling:
         return tracing, staging
     lowered.compile()
-    return tracing, staging, time.perf_counter() - start
+    return tracing, staging, time.process_time() - start

@@ -52,15 +52,14 @@ json.dump(outputs, sys.stdout)
 def disagreements(page: str, text: str, folder: Path) -> list[str]:
     """What is wrong on a page, run in `folder` by a fresh interpreter with JAX's own defaults, on the CPU."""
     found = blocks(text)
-    copy = folder / page  # where tracebacks and `inspect` look for the source
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy = folder / Path(page).name  # where tracebacks and `inspect` look for the source
     copy.write_text(text, encoding="utf-8")
     # A terminal's width and colours are the reader's own; the pages show a plain one, 100 wide.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "PYTEST_"))}
     plain = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg"}
     run = subprocess.run(
         [sys.executable, "-c", _RUN],
-        input=json.dumps([page, [(block.line, block.code) for block in found]]),
+        input=json.dumps([copy.name, [(block.line, block.code) for block in found]]),
         env=kept | plain | {"PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "utf-8"},
         cwd=folder,
         capture_output=True,

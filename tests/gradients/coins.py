@@ -18,8 +18,8 @@ class Finite(NamedTuple):
     program: Callable[..., Any]
     args: tuple
     expectation: Callable[..., Any]
+    draws: str  # the names of the draws that reach the result, a letter each
     argnums: int | tuple[int, ...] = 1
-    looped: bool = False
 
 
 def flip(key: Array, logits: Array, name: str) -> Array:

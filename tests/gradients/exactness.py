@@ -13,9 +13,7 @@ from gradients.finite_programs import PROGRAMS
 from gradients.outcomes import Noise, noise, over_all
 
 import variate as vt
-from variate import trees
 from variate.gradients import Enumerate, LeaveOneOut, NoBaseline, Rule, Score
-from variate.programs.staging import stage
 
 SEED = 7
 
@@ -37,11 +35,7 @@ ASSIGNMENTS: dict[str, tuple[Any, int]] = {
 
 def rules(case: Finite, assignment: str) -> Mapping[str, Rule]:
     """By the names of the program's draws."""
-    numbers, static = trees.split(case.args)
-    key = jax.random.key(SEED)
-    program, _ = stage(lambda key, *numbers: case.program(key, *trees.join(list(numbers), static)), key, *numbers)
-    names = sorted({site.name for site in program.sites if site.name is not None})
-    found = {name: ASSIGNMENTS[assignment][0](i) for i, name in enumerate(names)}
+    found = {name: ASSIGNMENTS[assignment][0](i) for i, name in enumerate(case.draws)}
     return {name: rule for name, rule in found.items() if rule is not None}
 
 

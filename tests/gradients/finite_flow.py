@@ -128,11 +128,11 @@ def switched_mean(t: Array) -> Array:
 
 PAIR = jnp.array([0.4, -0.7])
 FLOW = {
-    "nested conditionals": Finite(branches, (PAIR,), branches_mean),
-    "scan": Finite(walk, (PAIR,), walk_mean, looped=True),
-    "vmap": Finite(lanes, (jnp.array([0.2, -0.5, 1.0]),), lanes_mean),
-    "vmap in scan": Finite(lanes_in_scan, (PAIR,), lanes_in_scan_mean, looped=True),
-    "scan in vmap": Finite(scan_in_lanes, (PAIR,), scan_in_lanes_mean, looped=True),
-    "fori_loop": Finite(counted, (jnp.array(0.2),), counted_mean, looped=True),
-    "switch": Finite(switched, (jnp.array([0.3, -0.2, 0.5]),), switched_mean),
+    "nested conditionals": Finite(branches, (PAIR,), branches_mean, "abcd"),
+    "scan": Finite(walk, (PAIR,), walk_mean, "b"),
+    "vmap": Finite(lanes, (jnp.array([0.2, -0.5, 1.0]),), lanes_mean, "b"),
+    "vmap in scan": Finite(lanes_in_scan, (PAIR,), lanes_in_scan_mean, "b"),
+    "scan in vmap": Finite(scan_in_lanes, (PAIR,), scan_in_lanes_mean, "b"),
+    "fori_loop": Finite(counted, (jnp.array(0.2),), counted_mean, "b"),
+    "switch": Finite(switched, (jnp.array([0.3, -0.2, 0.5]),), switched_mean, "zbc"),
 }

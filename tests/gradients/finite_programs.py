@@ -205,22 +205,22 @@ def two_arguments_mean(t: Array, fixed: Array, u: Array) -> Array:
 
 PAIR = jnp.array([0.4, -0.7])
 PROGRAMS = {
-    "one coin": Finite(one_coin, (jnp.array(0.3),), one_coin_mean),
-    "one coin at a logit of zero": Finite(one_coin, (jnp.array(0.0),), one_coin_mean),
-    "linked coins": Finite(linked, (PAIR,), linked_mean),
-    "a vector of coins": Finite(vector, (PAIR,), vector_mean),
+    "one coin": Finite(one_coin, (jnp.array(0.3),), one_coin_mean, "a"),
+    "one coin at a logit of zero": Finite(one_coin, (jnp.array(0.0),), one_coin_mean, "a"),
+    "linked coins": Finite(linked, (PAIR,), linked_mean, "abc"),
+    "a vector of coins": Finite(vector, (PAIR,), vector_mean, "bc"),
     "mixture by indexing": Finite(
-        indexed, ({"mixture": jnp.array([0.1, 0.5, -0.3]), "coins": jnp.array([-1.0, 0.4, 0.8])},), indexed_mean
+        indexed, ({"mixture": jnp.array([0.1, 0.5, -0.3]), "coins": jnp.array([-1.0, 0.4, 0.8])},), indexed_mean, "zb"
     ),
-    "binomial": Finite(binomial, (jnp.array(0.4),), binomial_mean),
-    "integers and booleans": Finite(integers, (jnp.array(0.6),), integers_mean),
-    "unused draws": Finite(unused, (jnp.array(0.6),), unused_mean),
-    "one distribution drawn twice": Finite(drawn_twice, (jnp.array(-0.2),), drawn_twice_mean),
-    "pytrees": Finite(many_results, ({"a": jnp.array(0.3), "b": PAIR},), many_results_mean),
-    "jit, checkpoint, custom_jvp, custom_vjp": Finite(wrapped, (jnp.array(0.4),), wrapped_mean),
-    "an Equinox module": Finite(network, (NETWORK, jnp.array([0.5, -1.0])), network_mean),
+    "binomial": Finite(binomial, (jnp.array(0.4),), binomial_mean, "nb"),
+    "integers and booleans": Finite(integers, (jnp.array(0.6),), integers_mean, "az"),
+    "unused draws": Finite(unused, (jnp.array(0.6),), unused_mean, "bc"),
+    "one distribution drawn twice": Finite(drawn_twice, (jnp.array(-0.2),), drawn_twice_mean, "ab"),
+    "pytrees": Finite(many_results, ({"a": jnp.array(0.3), "b": PAIR},), many_results_mean, "ab"),
+    "jit, checkpoint, custom_jvp, custom_vjp": Finite(wrapped, (jnp.array(0.4),), wrapped_mean, "abcd"),
+    "an Equinox module": Finite(network, (NETWORK, jnp.array([0.5, -1.0])), network_mean, "b"),
     "a tuple of argnums": Finite(
-        two_arguments, (jnp.array(0.7), jnp.array(0.1), jnp.array(-0.4)), two_arguments_mean, argnums=(3, 1)
+        two_arguments, (jnp.array(0.7), jnp.array(0.1), jnp.array(-0.4)), two_arguments_mean, "ab", argnums=(3, 1)
     ),
     **FLOW,
 }

@@ -60,6 +60,7 @@ class Row(NamedTuple):
     special: tuple[Point, ...] = ()
     order: int = 2  # JAX has no second derivative of the incomplete gamma function in its shape
     lanes: int | None = None  # evaluated at a time; a few where the density is expensive
+    slow: bool = False  # a sampler that takes longer to run badly compiled than to compile well
 
 
 class Methods(NamedTuple):
@@ -87,7 +88,7 @@ def build(row: Row, **changed: Any) -> Any:
 def draw(row: Row, key: Array, methods: Methods = Methods(), count: int = PILOT + DRAWS) -> Any:
     """Draws with keys of their own."""
     many = jax.vmap(lambda key: methods.sample(build(row), key))
-    return jax.jit(many, compiler_options=FAST)(jax.random.split(key, count))
+    return jax.jit(many, compiler_options=None if row.slow else FAST)(jax.random.split(key, count))
 
 
 def p_value(row: Row, drawn: Any, methods: Methods = Methods()) -> float:

@@ -112,7 +112,13 @@ MEASURED: dict[str, Row] = {
         low=-0.5,
     ),
     "LeftTruncatedGamma": row(
-        lambda c, rate, low: dist.LeftTruncatedGamma(dist.Gamma(c, rate), low), bins, order=1, c=1.7, rate=1.4, low=0.5
+        lambda c, rate, low: dist.LeftTruncatedGamma(dist.Gamma(c, rate), low),
+        bins,
+        order=1,
+        slow=True,
+        c=1.7,
+        rate=1.4,
+        low=0.5,
     ),
     "Levy": row(dist.Levy, bins, loc=0.3, scale=1.4),
     "LogNormal": row(dist.LogNormal, bins, at(1, ("loc", "scale", "value"), loc=0), loc=0.3, scale=0.7),
@@ -127,7 +133,9 @@ MEASURED: dict[str, Row] = {
         cov_diag=[1, 0.7, 1.3],
     ),
     "LowerTruncatedPowerLaw": row(dist.LowerTruncatedPowerLaw, bins, alpha=-2.7, low=0.5),
-    "MaskedDistribution": row(lambda loc, scale: dist.Normal(loc, scale).mask(jnp.ones((), bool)), bins, loc=0.3, scale=1.4),
+    "MaskedDistribution": row(
+        lambda loc, scale: dist.Normal(loc, scale).mask(jnp.ones((), bool)), bins, loc=0.3, scale=1.4
+    ),
     "MatrixNormal": row(
         dist.MatrixNormal,
         scores,
@@ -198,6 +206,7 @@ MEASURED: dict[str, Row] = {
         lambda c, rate, high: dist.RightTruncatedGamma(dist.Gamma(c, rate), high),
         bins,
         order=1,
+        slow=True,
         c=1.7,
         rate=1.4,
         high=1.5,
@@ -242,6 +251,7 @@ MEASURED: dict[str, Row] = {
         lambda c, rate, low, high: dist.TwoSidedTruncatedGamma(dist.Gamma(c, rate), low, high),
         bins,
         order=1,
+        slow=True,
         c=1.7,
         rate=1.4,
         low=0.5,

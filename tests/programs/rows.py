@@ -16,10 +16,11 @@ def _array(x: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), x, is_leaf=lambda node: isinstance(node, list))
 
 
-def row(make: Any, law: Any, *special: Point, order: int = 2, lanes: int | None = None, **parameters: Any) -> Row:
-    return Row(
-        make, _array(parameters), law, tuple(at._replace(changed=_array(at.changed)) for at in special), order, lanes
-    )
+def row(make: Any, law: Any, *special: Point, **settings: Any) -> Row:
+    """`settings`: the parameters, and what `Row` knows by other names."""
+    known = {name: settings.pop(name) for name in ("order", "lanes", "slow") if name in settings}
+    places = tuple(place._replace(changed=_array(place.changed)) for place in special)
+    return Row(make, _array(settings), law, places, **known)
 
 
 def at(value: Any, wrt: tuple[str, ...] | None = None, side: int = 0, **changed: Any) -> Point:

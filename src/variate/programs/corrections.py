@@ -76,7 +76,7 @@ def _bernoulli_logits(d: Any, x: Array) -> Array:
 
 
 def _bernoulli_probs(d: Any, x: Array) -> Array:
-    return trials(jnp.asarray(1), x, d.probs)
+    return trials(1, x, d.probs)
 
 
 def _binomial_logits(d: Any, x: Array) -> Array:

@@ -6,31 +6,31 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import gammaln
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 from numpyro.distributions.util import clamp_probs
 
 
-def log_choose(n: Array, x: Array) -> Array:
+def log_choose(n: ArrayLike, x: ArrayLike) -> Array:
     return gammaln(n + 1) - gammaln(x + 1) - gammaln(n - x + 1)
 
 
-def clamp(probs: Array) -> Array:
+def clamp(probs: ArrayLike) -> Array:
     """Away from 0 and 1 in value, as NumPyro does, but with the derivative of the probability itself."""
     return probs + lax.stop_gradient(clamp_probs(probs) - probs)
 
 
-def hold(held: Array, p: Array, most: float = 1.0) -> Array:
+def hold(held: ArrayLike, p: ArrayLike, most: float = 1.0) -> Array:
     """`p`, or where it is raised to the power 0 a constant near it, by which no derivative is divided."""
     limits = jnp.finfo(jnp.result_type(p, float))
     return jnp.where(held, lax.stop_gradient(jnp.clip(p, limits.tiny, most - limits.eps)), p)
 
 
-def trials(n: Array, x: Array, probs: Array) -> Array:
+def trials(n: ArrayLike, x: ArrayLike, probs: ArrayLike) -> Array:
     probs = clamp(probs)
     return x * jnp.log(hold(x == 0, probs)) + (n - x) * jnp.log1p(-hold(x == n, probs))
 
 
-def betaln(a: Array, b: Array) -> Array:
+def betaln(a: ArrayLike, b: ArrayLike) -> Array:
     """JAX's takes a short series from 8 on, and has a kink in its derivative where the arguments tie."""
     plain = gammaln(a) + gammaln(b) - gammaln(a + b)
     tie = a == b
@@ -49,7 +49,7 @@ def log_sum(terms: Array, weights: Array) -> Array:
     return jnp.log(jnp.sum(weights * jnp.exp(jnp.minimum(terms - top, most)), axis=-1)) + top[..., 0]
 
 
-def log_sinhc(u: Array) -> Array:
+def log_sinhc(u: ArrayLike) -> Array:
     r"""$\log(\sinh(u)/u)$ with its derivatives, at 0 too."""
     s = u * u
     small = s < 0.04
