@@ -1,6 +1,7 @@
 """The conditions that the parameters of NumPyro's distributions must meet, and the words for one that is not met."""
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -81,21 +82,22 @@ def _rules(d: Any, name: str, constraint: Any) -> Iterator[tuple[str, Callable[[
             yield _words(constraint), _sums_to_one if isinstance(constraint, type(constraints.simplex)) else constraint
     elif name == "concentration":  # of the Wishart family
         size = d.event_shape[-1]
-        yield f"finite and greater than {size - 1} ({size} x {size} matrices)", _between(size - 1)
+        yield f"finite and greater than {size - 1} ({size} x {size} matrices)", _above(size - 1)
     elif isinstance(d, dist.Uniform | dist.DiscreteUniform):
         yield "finite", jnp.isfinite
     else:
         yield "a number", lambda value: ~jnp.isnan(value)
 
 
-def _between(bound: float) -> Callable[[Any], Any]:
+def _above(bound: int) -> Callable[[Any], Any]:
     return lambda value: jnp.isfinite(value) & (value > bound)
 
 
 def _sums_to_one(probs: Any) -> Any:
     # NumPyro's tolerance of 1e-6 is less than what rounding does to many probabilities in single precision.
-    tolerance = max(1e-6, probs.shape[-1] * float(jnp.finfo(probs.dtype).eps))
-    return jnp.all(probs >= 0, axis=-1) & (jnp.abs(jnp.sum(probs, axis=-1) - 1) <= tolerance)
+    tolerance = max(1e-6, 2 * math.sqrt(probs.shape[-1]) * float(jnp.finfo(probs.dtype).eps))
+    total = jnp.sum(probs, axis=-1, dtype=jnp.promote_types(probs.dtype, jnp.float32))
+    return jnp.all(probs >= 0, axis=-1) & (jnp.abs(total - 1) <= tolerance)
 
 
 @functools.singledispatch
