@@ -14,7 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-# Settled when JAX and PyTorch are imported.
+# Settled when JAX and PyTorch are imported; on two cores XLA would still pass work from one to the other.
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 os.environ["OMP_NUM_THREADS"] = "1"
 

@@ -30,7 +30,7 @@ def compare(ours: Measurement, peer: Measurement, budget: float, width: float = 
 
     Neighbours share the load of the moment, so their ratio is steady where neither time is. Measuring ends when the
     interval of every median (of order statistics, so whatever the noise) is narrower than `width` on each side, or
-    after `budget` seconds.
+    after `budget` seconds, though not before the third pair unless there is no budget at all.
     """
     times: list[tuple[Sequence[float], Sequence[float]]] = []
     end = time.perf_counter() + budget
@@ -44,7 +44,8 @@ def compare(ours: Measurement, peer: Measurement, budget: float, width: float = 
             times.append((first, peer()))
         pairs = [_pair(a, b) for a, b in np.moveaxis(np.array(times), 0, 2).swapaxes(0, 1)]
         narrow = len(times) >= 15 and all(p.high - p.low < 2 * width * p.ratio for p in pairs)
-        if narrow or time.perf_counter() > end:
+        late = time.perf_counter() > end and (len(times) >= 3 or not budget)
+        if narrow or late:
             return pairs
 
 

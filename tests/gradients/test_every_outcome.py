@@ -65,4 +65,4 @@ def test_the_gradient_of_a_gradient_is_exact(rule: vt.gradients.Rule) -> None:
 def test_the_exact_values_are_not_all_alike() -> None:
     """A table whose gradients were zero would let anything pass."""
     for name, case in PROGRAMS.items():
-        assert all(np.max(np.abs(x)) > 0.05 for x in exact(case)), name
+        assert all(np.max(np.abs(x)) > 0.01 for x in exact(case)), name

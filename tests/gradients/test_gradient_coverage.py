@@ -81,17 +81,33 @@ def gated_mean(t: Array) -> Array:
     return over_normal(lambda z: jnp.cos(z) * jax.nn.sigmoid(z), t, jnp.ones(()))
 
 
+def mixed(key: Array, t: Array) -> Array:
+    """A pathwise draw below and above a scored one."""
+    k1, k2, k3 = jax.random.split(key, 3)
+    x = vt.draw(k1, dist.Normal(t[0], 1.0))
+    n = vt.draw(k2, dist.Poisson(jnp.exp(t[1] + 0.1 * x))).astype(float)
+    return jnp.sin(vt.draw(k3, dist.Normal(x + 0.2 * n, 0.5)))
+
+
+def mixed_mean(t: Array) -> Array:
+    def given(x: Array) -> Array:
+        rate = jnp.exp(t[1] + 0.1 * x)
+        return jnp.exp(rate * (jnp.cos(0.2) - 1) - 0.125) * jnp.sin(x + rate * jnp.sin(0.2))
+
+    return over_normal(given, t[0], jnp.ones(()))
+
+
 LOO = Score(LeaveOneOut())
 PAIR = jnp.array([0.4, -0.7])
 CASES = {
     "pathwise": Case(wave, PAIR, wave_mean, 128),
-    "linked coins, leave one out": from_tables("linked coins", 128, dict.fromkeys("abc", LOO)),
+    "linked coins, leave one out": from_tables("linked coins", 256, dict.fromkeys("abc", LOO)),
     "a coin at a logit of zero": Case(coin_at_zero, jnp.zeros(()), jax.nn.sigmoid, 32, {"b": LOO}),
     "poisson": Case(counted, jnp.array(0.7), counted_mean, 256),
     "gamma": Case(gamma, jnp.array([1.7, 2.0]), gamma_mean, 256),
     "scan": from_tables("20 linked coins in a scan", 128),
     "vector parameter": from_tables("a vector of coins", 128, dict.fromkeys("bc", LOO)),
-    "pathwise and score": from_tables("pathwise and score", 256),
+    "pathwise and score": Case(mixed, PAIR, mixed_mean, 256),
     "enumerated": Case(gated, jnp.array(0.3), gated_mean, 128, {"b": Enumerate()}),
 }
 

@@ -92,7 +92,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], bool]]] = {
     "reach too small": (Terms, "reach", reach_of_the_first_draw_lost, wrong_gradient("linked coins", "score")),
     "downstream terms lost": (Terms, "reach", without_downstream, wrong_gradient("linked coins", "score")),
     "downstream terms lost in leave-one-out": (
-        Terms, "reach", without_downstream, wrong_gradient("pytrees", "score, leave one out"),
+        Terms, "reach", without_downstream, wrong_gradient("linked coins", "score, leave one out"),
     ),
     "score with the wrong sign": (score, "log_prob", wrong_sign, wrong_gradient("one coin", "score")),
     "score not differentiated": (score, "log_prob", fixed_log_prob, wrong_gradient("scan", "score")),

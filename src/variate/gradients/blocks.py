@@ -85,15 +85,15 @@ def _block(
     start: Array,
 ) -> tuple[Block, list[Array]]:
     """One block, and its auxiliary outputs."""
-    errors = derivation.request.stderr
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(start + jnp.arange(size))
-    values, gradients, auxiliary, pull, cotangents = sampled(derivation, numbers, args, keys)
-    if errors:
+    if derivation.request.stderr:
+        values, gradients, auxiliary, pull, cotangents = sampled(derivation, numbers, args, keys)
         gradient = _spread(gradients)
         correlation = _correlation(derivation, pull, cotangents, gradients, size)
     else:
-        mean = jax.tree.map(lambda x: x / size, gradients)
-        gradient = jax.tree.map(lambda x: Spread(x, jnp.zeros_like(x), jnp.zeros_like(x)), mean)
+        values, gradients, auxiliary = _summed(derivation, numbers, args, keys)
+        zeros = [jnp.zeros_like(total) for total in gradients]
+        gradient = [Spread(total / size, zero, zero) for total, zero in zip(gradients, zeros, strict=True)]
         correlation = None
     count = jnp.asarray(size)
     value = Moments(count, jnp.sum(~trees.finite_rows(values)), _spread(values))
@@ -101,31 +101,70 @@ def _block(
     return Block(value, Moments(count, jnp.zeros_like(count), gradient), correlation, invalid), auxiliary
 
 
+def _run_of(derivation: Derivation, numbers: list[Any], redrawn: Array | None = None) -> Callable:
+    """One run of the program, as a function of its key and of the numbers that are differentiated."""
+
+    def once(key: Key[Array, ""], moved: Sequence[Array]) -> tuple[Run, list[Any]]:
+        changed = dict(zip(derivation.moved, moved, strict=True))
+        return run(derivation.plan, [key, *(changed.get(i, number) for i, number in enumerate(numbers))], redrawn)
+
+    return once
+
+
 def sampled(
     derivation: Derivation, numbers: list[Any], args: Any, keys: Key[Array, " n"], redrawn: Array | None = None
 ) -> tuple[list[Array], list[Array], list[Array], Callable, Run]:
     """Values, gradients and auxiliary outputs of runs that are each other's baselines; and what made the gradients."""
-    plan = derivation.plan
-
-    def once(key: Key[Array, ""], moved: Sequence[Array]) -> tuple[Run, list[Any]]:
-        changed = dict(zip(derivation.moved, moved, strict=True))
-        return run(plan, [key, *(changed.get(i, number) for i, number in enumerate(numbers))], redrawn)
-
-    mode = samples.each if derivation.request.stderr else samples.together
-    runs, auxiliary, pull = mode(once, keys, [numbers[i] for i in derivation.moved])
+    plan, moved = derivation.plan, [numbers[i] for i in derivation.moved]
+    runs, auxiliary, pull = samples.each(_run_of(derivation, numbers, redrawn), keys, moved)
     fixed = baselines(plan, runs, args, len(keys))
     values, cotangents = jax.vmap(functools.partial(_cotangents, plan))(runs, fixed)
     return values, _for_each_component(pull, cotangents, derivation), auxiliary, pull, cotangents
 
 
+def _surrogates(derivation: Derivation, numbers: list[Any], args: Any, keys: Key[Array, " n"]) -> Callable:
+    """The surrogates of all runs and their auxiliary outputs, as a function of the numbers that are differentiated."""
+    plan, once = derivation.plan, _run_of(derivation, numbers)
+
+    def totals(moved: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+        runs, auxiliary = jax.vmap(once, in_axes=(0, None))(keys, moved)
+        fixed = baselines(plan, runs, args, len(keys))
+        return jax.vmap(functools.partial(surrogate, plan))(runs, fixed), auxiliary
+
+    return totals
+
+
+def _summed(
+    derivation: Derivation, numbers: list[Any], args: Any, keys: Key[Array, " n"]
+) -> tuple[list[Array], list[Array], list[Array]]:
+    """Values of the runs, the sum of their gradients, which never exist one by one, and auxiliary outputs."""
+    each = _surrogates(derivation, numbers, args, keys)
+
+    def total(moved: Sequence[Array]) -> tuple[list[Array], tuple[list[Array], list[Array]]]:
+        values, auxiliary = each(moved)
+        return [jnp.sum(value, axis=0) for value in values], (values, auxiliary)
+
+    sums, pull, (values, auxiliary) = jax.vjp(total, [numbers[i] for i in derivation.moved], has_aux=True)
+    if len(sums) == 1 and sums[0].ndim == 0:
+        (gradients,) = pull([jnp.ones_like(sums[0])])
+        return values, [gradient[None] for gradient in gradients], auxiliary
+    return values, jax.vmap(lambda unit: pull(unit)[0])(_basis(sums)), auxiliary
+
+
 def mean_surrogate(request: Request, static: trees.Static, key: Any, numbers: list[Any]) -> Any:
     """The mean over samples of what a program returns, with the derivatives of its expectation."""
     derivation = derive(request, static, key, numbers)
-    plan, args = derivation.plan, trees.join(numbers, static)[1]
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(request.num_samples))
-    runs, _ = jax.vmap(lambda key: run(plan, [key, *numbers]))(keys)
-    totals = jax.vmap(functools.partial(surrogate, plan))(runs, baselines(plan, runs, args, request.num_samples))
+    moved = [numbers[i] for i in derivation.moved]
+    totals, _ = _surrogates(derivation, numbers, trees.join(numbers, static)[1], keys)(moved)
     return jax.tree.unflatten(jax.tree.structure(derivation.result), [jnp.mean(total, axis=0) for total in totals])
+
+
+def _basis(outputs: list[Array]) -> list[Array]:
+    """A unit for each entry of the outputs, along a leading axis."""
+    sizes = [output.size for output in outputs]
+    rows = jnp.split(jnp.eye(sum(sizes)), [sum(sizes[:i]) for i in range(1, len(sizes))], axis=1)
+    return [row.reshape(-1, *output.shape).astype(output.dtype) for row, output in zip(rows, outputs, strict=True)]
 
 
 def _cotangents(plan: Any, one: Run, fixed: Any) -> tuple[list[Array], Run]:
@@ -133,20 +172,15 @@ def _cotangents(plan: Any, one: Run, fixed: Any) -> tuple[list[Array], Run]:
     totals, pull = jax.vjp(lambda run: surrogate(plan, run, fixed), one)
     if len(totals) == 1 and totals[0].ndim == 0:
         return totals, jax.tree.map(lambda x: x[None], pull([jnp.ones_like(totals[0])])[0])
-    sizes = [total.size for total in totals]
-    rows = jnp.split(jnp.eye(sum(sizes)), [sum(sizes[:i]) for i in range(1, len(sizes))], axis=1)
-    basis = [row.reshape(-1, *total.shape).astype(total.dtype) for row, total in zip(rows, totals, strict=True)]
-    return totals, jax.vmap(lambda unit: pull(unit)[0])(basis)
+    return totals, jax.vmap(lambda unit: pull(unit)[0])(_basis(totals))
 
 
 def _for_each_component(pull: Callable, cotangents: Run, derivation: Derivation, *options: Any) -> list[Array]:
-    """Gradients [..., entries of the outputs, *number] of each differentiated number."""
+    """Gradients [samples, entries of the outputs, *number] of each differentiated number."""
     if sum(_size(leaf) for leaf in jax.tree.leaves(derivation.result)) == 1:
         gradients = pull(jax.tree.map(lambda x: x[:, 0], cotangents), *options)
-        axis = 1 if derivation.request.stderr else 0
-        return [jnp.expand_dims(gradient, axis) for gradient in gradients]
-    axis = 1 if derivation.request.stderr else 0
-    return jax.vmap(lambda cotangent: pull(cotangent, *options), in_axes=1, out_axes=axis)(cotangents)
+        return [jnp.expand_dims(gradient, 1) for gradient in gradients]
+    return jax.vmap(lambda cotangent: pull(cotangent, *options), in_axes=1, out_axes=1)(cotangents)
 
 
 def _size(leaf: Any) -> int:

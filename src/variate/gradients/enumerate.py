@@ -68,7 +68,7 @@ def table(site: Site, values: Sequence[Array], operands: Sequence[Array]) -> Tab
     def one(value: Array, key: Array, *arrays: Array) -> tuple[Array, Array, Array]:
         distribution = site.structure.build(arrays)
         log_probs = jnp.moveaxis(distributions.element_log_probs(distribution), 0, -1)
-        own = distributions.log_prob(distributions.elementwise(distribution), value)
+        own = distributions.drawn_log_prob(distributions.elementwise(distribution), value)
         support = distributions.support(distribution)
         assert support is not None  # or `refuse` had said so
         spread = jnp.broadcast_to(support, (*own.shape, *support.shape))

@@ -1,4 +1,4 @@
-"""Derivatives of many runs at once: one each, or their sum."""
+"""The derivative of each of many runs at once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,18 +38,3 @@ def each(
         return jax.vmap(one)(*first)
 
     return results, auxiliary, pull
-
-
-def together(
-    function: Callable, keys: Key[Array, " samples"], moved: Sequence[Array]
-) -> tuple[Any, Any, Callable[..., Any]]:
-    """The same runs, and a pull-back to the sum of the gradients, which never exist one by one."""
-    results, pull, auxiliary = jax.vjp(
-        lambda moved: jax.vmap(function, in_axes=(0, None))(keys, moved), moved, has_aux=True
-    )
-
-    def pull_sum(cotangents: Any) -> Any:
-        (gradient,) = pull(cotangents)
-        return gradient
-
-    return results, auxiliary, pull_sum

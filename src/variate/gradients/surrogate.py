@@ -167,21 +167,26 @@ def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list
         if isinstance(group.rule, Enumerate):
             (site,) = group.sites
             own = _excess(run.log_probs[site])
-            earlier = jnp.exp(before.astype(own.dtype) + jnp.cumsum(own) - own)
-            parts = run.replayed[site]
-            totals = [
-                total + jnp.sum(earlier.reshape(-1, *(1,) * total.ndim).astype(total.dtype) * part, axis=0)
-                for total, part in zip(totals, parts, strict=True)
-            ]
+            earlier = _product(plan, before.astype(own.dtype) + jnp.cumsum(own) - own)
+            for i, part in enumerate(run.replayed[site]):
+                weights = earlier.reshape(-1, *(1,) * totals[i].ndim).astype(part.dtype)
+                totals[i] = totals[i] + jnp.sum(weights * part, axis=0)
             before = before + jnp.sum(own).astype(before.dtype)
         else:
             own = sum(_excess(run.log_probs[site]).astype(before.dtype) for site in group.sites)
-            factor = jnp.exp(before) * jnp.expm1(own)
+            # To the first order m - 1 is log m, and what it is multiplied by is fixed.
+            factor = own if plan.order == 1 else jnp.exp(before) * jnp.expm1(own)
             for i, charge in enumerate(cost(run, group)):
+                charge = lax.stop_gradient(charge) if plan.order == 1 else charge
                 advantage = charge if baseline is None else charge - baseline[i]
                 totals[i] = totals[i] + factor.astype(charge.dtype) * advantage
             before = before + own
     return totals
+
+
+def _product(plan: Plan, log: Array) -> Array:
+    """The product of the m_j with this logarithm; to the first order it is one."""
+    return jnp.ones_like(log) if plan.order == 1 else jnp.exp(log)
 
 
 def _excess(x: Array) -> Array:

@@ -1,5 +1,6 @@
 """What a program asks of a distribution, whoever wrote it: draws, densities, supports, elements, valid parameters."""
 
+import copy
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,20 @@ def log_prob(d: PyTree, x: PyTree) -> Float[Array, "..."]:
     """Log density or log mass of `x`: `d.log_prob(x)`, with the right derivatives where NumPyro's are wrong."""
     with _numpyro_promotion():
         return jnp.asarray(corrected(d).log_prob(jax.tree.map(jnp.asarray, x)))
+
+
+def drawn_log_prob(d: PyTree, x: PyTree) -> Float[Array, "..."]:
+    """`log_prob(d, x)` of an `x` that was drawn from `d`: no time is spent on whether it is in the support."""
+    return log_prob(_trusting(d), x)
+
+
+def _trusting(d: PyTree) -> PyTree:
+    if not isinstance(d, dist.Distribution):
+        return d
+    twin = copy.copy(d)
+    parts = {name: _trusting(part) for name, part in vars(d).items() if isinstance(part, dist.Distribution)}
+    vars(twin).update(parts, _validate_args=False)
+    return twin
 
 
 def is_discrete(d: PyTree, value: PyTree) -> bool:
@@ -127,6 +142,25 @@ def element_log_probs(d: PyTree) -> Float[Array, "values *batch"]:
     element = elementwise(unmasked(d))
     each = values.reshape(-1, *(1,) * len(element.batch_shape), *element.event_shape)
     return jnp.broadcast_to(log_prob(element, each), (len(values), *element.batch_shape))
+
+
+def element_probs(d: PyTree) -> Float[Array, "values *batch"]:
+    """`exp(element_log_probs(d))`, whose derivative is right at a probability of 0 and 1 too.
+
+    The logarithm loses it there: Bernoulli and Categorical distributions are asked for the probabilities themselves.
+    """
+    element = inner = elementwise(unmasked(d))
+    while isinstance(inner, dist.ExpandedDistribution):
+        inner = inner.base_dist
+    if isinstance(inner, dist.CategoricalProbs):
+        table = jnp.moveaxis(jnp.asarray(inner.probs), -1, 0)
+    elif isinstance(inner, dist.BernoulliProbs):
+        success = jnp.asarray(inner.probs, float) if isinstance(inner.probs, int) else jnp.asarray(inner.probs)
+        table = jnp.stack([1 - success, success])
+    else:
+        return jnp.exp(element_log_probs(d))
+    added = (1,) * (len(element.batch_shape) - len(inner.batch_shape))
+    return jnp.broadcast_to(table.reshape(-1, *added, *inner.batch_shape), (len(table), *element.batch_shape))
 
 
 def check_parameters(d: PyTree, name: str) -> None:

@@ -43,7 +43,7 @@ def log_prob(site: Site, values: Sequence[Array], operands: Sequence[Array]) -> 
     def one(*arguments: Array) -> Array:
         values, arrays = arguments[: len(site.event.leaves)], arguments[len(site.event.leaves) + 1 :]
         drawn = jax.tree.unflatten(site.event.tree, values)
-        return jnp.sum(distributions.log_prob(site.structure.build(arrays), drawn))
+        return jnp.sum(distributions.drawn_log_prob(site.structure.build(arrays), drawn))
 
     return jnp.sum(over_lanes(one, site.lanes, len(values))(*values, *operands))
 

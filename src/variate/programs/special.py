@@ -11,11 +11,13 @@ from numpyro.distributions.util import clamp_probs
 
 
 def log_choose(n: ArrayLike, x: ArrayLike) -> Array:
+    n, x = jnp.asarray(n), jnp.asarray(x)
     return gammaln(n + 1) - gammaln(x + 1) - gammaln(n - x + 1)
 
 
 def clamp(probs: ArrayLike) -> Array:
     """Away from 0 and 1 in value, as NumPyro does, but with the derivative of the probability itself."""
+    probs = jnp.asarray(probs)
     return probs + lax.stop_gradient(clamp_probs(probs) - probs)
 
 
@@ -26,7 +28,7 @@ def hold(held: ArrayLike, p: ArrayLike, most: float = 1.0) -> Array:
 
 
 def trials(n: ArrayLike, x: ArrayLike, probs: ArrayLike) -> Array:
-    probs = clamp(probs)
+    n, x, probs = jnp.asarray(n), jnp.asarray(x), clamp(probs)
     return x * jnp.log(hold(x == 0, probs)) + (n - x) * jnp.log1p(-hold(x == n, probs))
 
 
@@ -51,7 +53,7 @@ def log_sum(terms: Array, weights: Array) -> Array:
 
 def log_sinhc(u: ArrayLike) -> Array:
     r"""$\log(\sinh(u)/u)$ with its derivatives, at 0 too."""
-    s = u * u
+    s = jnp.square(u)
     small = s < 0.04
     t = jnp.where(small, s, 0)
     series = t / 6 - t**2 / 180 + t**3 / 2835 - t**4 / 37800 + t**5 / 467775
