@@ -16,7 +16,7 @@ from variate.gradients import samples
 from variate.gradients.orders import last
 from variate.gradients.score import LeaveOneOut, Score
 from variate.gradients.staged import Derivation, Request, derive, is_place
-from variate.gradients.surrogate import Run, baselines, run, surrogate
+from variate.gradients.surrogate import Run, baselines, run, surrogate, value
 from variate.programs import validity
 
 # How many samples estimate the part of a gradient that leave-one-out correlates, which only corrects a standard error.
@@ -96,9 +96,9 @@ def _block(
         gradient = [Spread(total / size, zero, zero) for total, zero in zip(gradients, zeros, strict=True)]
         correlation = None
     count = jnp.asarray(size)
-    value = Moments(count, jnp.sum(~trees.finite_rows(values)), _spread(values))
+    moments = Moments(count, jnp.sum(~trees.finite_rows(values)), _spread(values))
     invalid = _invalid(derivation, keys, numbers) if checked else {}
-    return Block(value, Moments(count, jnp.zeros_like(count), gradient), correlation, invalid), auxiliary
+    return Block(moments, Moments(count, jnp.zeros_like(count), gradient), correlation, invalid), auxiliary
 
 
 def _run_of(derivation: Derivation, numbers: list[Any], redrawn: Array | None = None) -> Callable:
@@ -123,13 +123,13 @@ def sampled(
 
 
 def _surrogates(derivation: Derivation, numbers: list[Any], args: Any, keys: Key[Array, " n"]) -> Callable:
-    """The surrogates of all runs and their auxiliary outputs, as a function of the numbers that are differentiated."""
+    """The surrogates of all runs, their values and auxiliary outputs, of the numbers that are differentiated."""
     plan, once = derivation.plan, _run_of(derivation, numbers)
 
-    def totals(moved: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+    def totals(moved: Sequence[Array]) -> tuple[list[Array], tuple[list[Array], list[Array]]]:
         runs, auxiliary = jax.vmap(once, in_axes=(0, None))(keys, moved)
         fixed = baselines(plan, runs, args, len(keys))
-        return jax.vmap(functools.partial(surrogate, plan))(runs, fixed), auxiliary
+        return jax.vmap(functools.partial(surrogate, plan))(runs, fixed), (jax.vmap(value)(runs), auxiliary)
 
     return totals
 
@@ -141,8 +141,8 @@ def _summed(
     each = _surrogates(derivation, numbers, args, keys)
 
     def total(moved: Sequence[Array]) -> tuple[list[Array], tuple[list[Array], list[Array]]]:
-        values, auxiliary = each(moved)
-        return [jnp.sum(value, axis=0) for value in values], (values, auxiliary)
+        surrogates, others = each(moved)
+        return [jnp.sum(one, axis=0) for one in surrogates], others
 
     sums, pull, (values, auxiliary) = jax.vjp(total, [numbers[i] for i in derivation.moved], has_aux=True)
     if len(sums) == 1 and sums[0].ndim == 0:
@@ -169,7 +169,8 @@ def _basis(outputs: list[Array]) -> list[Array]:
 
 def _cotangents(plan: Any, one: Run, fixed: Any) -> tuple[list[Array], Run]:
     """Outputs of one run, and the cotangents of all that it left, with a leading axis over the outputs' entries."""
-    totals, pull = jax.vjp(lambda run: surrogate(plan, run, fixed), one)
+    totals = value(one)  # not the surrogate's: XLA need not compute a log probability that only its derivative uses
+    _, pull = jax.vjp(lambda run: surrogate(plan, run, fixed), one)
     if len(totals) == 1 and totals[0].ndim == 0:
         return totals, jax.tree.map(lambda x: x[None], pull([jnp.ones_like(totals[0])])[0])
     return totals, jax.vmap(lambda unit: pull(unit)[0])(_basis(totals))
@@ -232,15 +233,15 @@ def _invalid(derivation: Derivation, keys: Array, numbers: list[Any]) -> dict[in
 
 def _read(derivation: Derivation, total: Block) -> tuple[Estimate, Estimate]:
     """The estimates of the value and of the gradient, in the structures that the user knows."""
-    request, value = derivation.request, total.value.read()
-    values = jax.tree.unflatten(jax.tree.structure(derivation.result), value.value)
+    request, found = derivation.request, total.value.read()
+    values = jax.tree.unflatten(jax.tree.structure(derivation.result), found.value)
     n = request.num_samples
     means = [s.center + s.mean for s in jax.tree.leaves(total.gradient.spread, is_leaf=is_spread)]
     known = request.stderr and n > 1
     finite = (total.value.nonfinite == 0) & jnp.all(jnp.stack([jnp.all(jnp.isfinite(mean)) for mean in means]))
     errors, gradient_errors = None, None
     if known:
-        errors = jax.tree.unflatten(jax.tree.structure(derivation.result), jax.tree.leaves(value.stderr))
+        errors = jax.tree.unflatten(jax.tree.structure(derivation.result), jax.tree.leaves(found.stderr))
         spreads = jax.tree.leaves(total.gradient.spread, is_leaf=is_spread)
         each = [
             # No error bar is shorter than the rounding of its value.
@@ -254,7 +255,7 @@ def _read(derivation: Derivation, total: Block) -> tuple[Estimate, Estimate]:
     means = [last(mean) for mean in means] if request.order == 1 else means
     gradient = _arrange(derivation, means)
     return (
-        Estimate(values, errors, converged=value.converged, **counts),
+        Estimate(values, errors, converged=found.converged, **counts),
         Estimate(gradient, gradient_errors, converged=finite, biased=derivation.choice.biased, **counts),
     )
 

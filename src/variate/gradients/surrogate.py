@@ -18,6 +18,7 @@ from jaxtyping import Array
 from variate.gradients import loops
 from variate.gradients.base import Rule, fixed_sample
 from variate.gradients.enumerate import Enumerate, Table, override
+from variate.gradients.pathwise import Pathwise
 from variate.gradients.score import LeaveOneOut, Score
 from variate.programs.dataflow import bit
 from variate.programs.interpretation import Records, evaluate, read
@@ -66,7 +67,7 @@ class Estimating:
         if rule is None:
             return fixed_sample(site, operands), None
         if self.replacing is not None:
-            values, _ = rule.draw(site, operands)
+            values = rule.draw(site, operands)[0] if isinstance(rule, Pathwise) else fixed_sample(site, operands)
             target, place, replacement = self.replacing
             if site.index == target:
                 *steps, element = place
@@ -173,7 +174,8 @@ def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list
                 totals[i] = totals[i] + jnp.sum(weights * part, axis=0)
             before = before + jnp.sum(own).astype(before.dtype)
         else:
-            own = sum(_excess(run.log_probs[site]).astype(before.dtype) for site in group.sites)
+            pieces = (_excess(run.log_probs[site]).astype(before.dtype) for site in group.sites)
+            own = sum(pieces, start=jnp.zeros_like(before))
             # To the first order m - 1 is log m, and what it is multiplied by is fixed.
             factor = own if plan.order == 1 else jnp.exp(before) * jnp.expm1(own)
             for i, charge in enumerate(cost(run, group)):

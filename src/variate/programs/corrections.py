@@ -71,6 +71,8 @@ def _bernoulli_logits(d: Any, x: Array) -> Array:
     # Linear in x, because grey pixels are observed with it too; written as most people write it, so that XLA finds a
     # cost that contains the same log probability and computes it once.
     plain = x * d.logits - softplus(d.logits)
+    if d._validate_args is False:  # of a draw, whose logit has to be finite
+        return plain
     certain = jnp.where((x == 1) == (d.logits > 0), 0.0, -jnp.inf)
     return jnp.where(jnp.isinf(d.logits), certain, plain)
 

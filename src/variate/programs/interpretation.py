@@ -73,6 +73,9 @@ def evaluate(
 
 def bind(operation: Operation, operands: Sequence[Any]) -> Sequence[Any]:
     """Do one operation as JAX would."""
+    if operation.from_binary and operation.name == "convert_element_type":
+        # XLA makes a choice of a product with a cast boolean, which is fast, and not of one with a cast integer.
+        return [lax.convert_element_type(operands[0] != 0, operation.params["new_dtype"])]
     bound = operation.primitive.get_bind_params(operation.params)
     # Up to JAX 0.9 the functions of a call are positional operands; later they are among the parameters.
     functions, params = bound if isinstance(bound, tuple) else ((), bound)

@@ -45,6 +45,9 @@ def log_prob(site: Site, values: Sequence[Array], operands: Sequence[Array]) -> 
         drawn = jax.tree.unflatten(site.event.tree, values)
         return jnp.sum(distributions.drawn_log_prob(site.structure.build(arrays), drawn))
 
+    if site.binary:
+        dtype = jnp.result_type(float, *operands[1:])
+        values = [(value != 0).astype(dtype) for value in values]  # as in `interpretation.bind`
     return jnp.sum(over_lanes(one, site.lanes, len(values))(*values, *operands))
 
 

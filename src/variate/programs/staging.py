@@ -55,6 +55,11 @@ class Site:
         return self.name or short(self.source)
 
     @property
+    def binary(self) -> bool:
+        """Whether it draws zeros and ones that NumPyro makes integers of."""
+        return self.distribution in ("BernoulliLogits", "BernoulliProbs")
+
+    @property
     def distribution(self) -> str:
         return self.structure.treedef.unflatten(self.structure.leaves).__class__.__name__
 
@@ -73,6 +78,7 @@ class Operation:
     caller: JaxprEqn | None  # the call that it was written in place of, outermost
     bodies: tuple["Program", ...] = ()
     site: Site | None = None
+    from_binary: bool = False  # whether it reads a draw of zeros and ones directly
 
     @property
     def name(self) -> str:
@@ -102,7 +108,7 @@ class _Builder:
 
     def __init__(self, numbers: Iterator[int], loops: tuple[Loop, ...]):
         self.numbers, self.loops = numbers, loops
-        self.size, self.operations, self.constants = 0, [], []
+        self.size, self.operations, self.constants, self.binary = 0, [], [], set()
 
     def place(self) -> int:
         self.size += 1
@@ -137,14 +143,28 @@ class _Builder:
         if equation.primitive is draw_p:
             own = ("structure", "lanes", "event", "rule", "name", "source")
             site = Site(next(self.numbers), loops=self.loops, **{key: params[key] for key in own})
+            self.binary.update(outputs if site.binary else ())
         else:
             loop = Loop(equation.primitive.name, params.get("length"))
             bodies = tuple(self.body(loop, jaxpr, caller) for jaxpr in _bodies(equation))
         operands = tuple(atom.aval for atom in equation.invars)
         avals = tuple(variable.aval for variable in equation.outvars)
         primitive = equation.primitive
+        from_binary = any(isinstance(operand, int) and operand in self.binary for operand in inputs[:1])
         self.operations.append(
-            Operation(primitive, params, tuple(inputs), tuple(outputs), operands, avals, equation, caller, bodies, site)
+            Operation(
+                primitive,
+                params,
+                tuple(inputs),
+                tuple(outputs),
+                operands,
+                avals,
+                equation,
+                caller,
+                bodies,
+                site,
+                from_binary,
+            )
         )
         return list(outputs)
 
