@@ -12,7 +12,7 @@ from jax import Array
 import variate as vt
 from variate.gradients import NoBaseline, Score
 
-NAMES = ["gate", "pathwise and score", "scan in a vmap"]
+NAMES = ["gate", "mixture by indexing", "25 linked Gaussians in a scan"]
 
 
 def program(name: str) -> Any:
@@ -45,7 +45,7 @@ def test_jit_vmap_and_the_key_alone_decide(name: str, key: Array) -> None:
         assert_near(jax.tree.map(lambda x, i=i: x[i], mapped), at(seeds[i]))
 
 
-@pytest.mark.parametrize("name", ["gamma", "20 flips in a fori_loop"])
+@pytest.mark.parametrize("name", ["smooth", "20 flips in a fori_loop"])
 def test_the_size_of_blocks_changes_no_draw(name: str, key: Array) -> None:
     case = program(name)
     seed = jax.random.key_data(key)
