@@ -174,9 +174,7 @@ PROGRAMS = {
         ({}, {"component": Score()}, {"component": Enumerate(), "x": Score()}),
     ),
     "pathwise and score": Sampled(mixed, (jnp.array([0.5, 0.2]),), mixed_mean, ({}, {"x": Score(), "y": Score()})),
-    "a Jacobian": Sampled(
-        jacobian, ({"mean": PAIR, "rate": jnp.array(0.5)},), jacobian_mean, ({"n": Score(NoBaseline())},)
-    ),
+    "a Jacobian": Sampled(jacobian, ({"mean": PAIR, "rate": jnp.array(0.5)},), jacobian_mean),
     "an Equinox module": Sampled(module, (POLICY, jnp.array([0.5, -1.0])), module_mean),
     **LAWS,
     **LOOPS,

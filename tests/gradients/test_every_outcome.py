@@ -20,7 +20,6 @@ CASES = [
     for name, case in PROGRAMS.items()
     for assignment in ASSIGNMENTS
     if (assignment != "score and enumerate" or len(case.draws) > 1)
-    and (name, assignment) not in (("pytrees", "score, leave one out"), ("pytrees", "score and enumerate"))
     and (assignment != "score, a function" or name in ("one coin", "linked coins", "scan"))
 ]
 SECOND = [

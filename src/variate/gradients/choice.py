@@ -36,6 +36,7 @@ class Chooser:
 
     Args:
         program: the staged program.
+        outputs: how many of its outputs are differentiated; the rest is auxiliary.
         inputs: which of its inputs are differentiated.
         named: the user's rules, by the name of the draw; they come before the rules given to `draw`.
         allow_bias: take a named rule although its gradient is biased.
@@ -43,11 +44,18 @@ class Chooser:
     """
 
     def __init__(
-        self, program: Program, inputs: Sequence[bool], named: Mapping[str, Rule], allow_bias: bool, order: int = 1
+        self,
+        program: Program,
+        outputs: int,
+        inputs: Sequence[bool],
+        named: Mapping[str, Rule],
+        allow_bias: bool,
+        order: int = 1,
     ):
         self.program, self.allow_bias, self.order = program, allow_bias, order
         flows = [Flow(tangent=ARGUMENT) if moved else Flow() for moved in inputs]
         self.analysis = Analysis(program, flows, order)
+        self.outputs = self.analysis.outputs[:outputs]
         self.named = self.by_site(named)
         self.natures = {i: samplers.nature(draw, order) for i, draw in self.analysis.draws.items()}
         self.shared_keys = keys.shared_keys(program)
@@ -99,7 +107,7 @@ class Chooser:
         elements = None if unbounded or nature.elements is None else nature.elements
         for times in (*(lane.size for lane in site.lanes), *lengths):
             elements = None if elements is None or times is None else elements * times
-        broken = any(flow.broken & bit(i) for flow in self.analysis.outputs)
+        broken = any(flow.broken & bit(i) for flow in self.outputs)
         breaks = tuple(self.analysis.breaks.get(bit(i), ())) or (Break("an operation", "an unknown line"),)
         return Facts(
             site=site,
@@ -118,7 +126,7 @@ class Chooser:
         )
 
     def one(self, i: int, facts: Facts) -> None:
-        rule, reached = self.named.get(i), any(flow.reach & bit(i) for flow in self.analysis.outputs)
+        rule, reached = self.named.get(i), any(flow.reach & bit(i) for flow in self.outputs)
         rules: tuple[Rule, ...] = (Pathwise(), Enumerate(), Score())
         legal: list[Rule] = [r for r in rules if r.refuse(facts) is None and r.bias(facts) is None]
         if rule is not None:
@@ -166,7 +174,7 @@ class Chooser:
 
     def whole(self, moving: int, certified: bool) -> None:
         """What no rule of a draw can mend."""
-        broken = not certified and any(flow.broken & ARGUMENT for flow in self.analysis.outputs)
+        broken = not certified and any(flow.broken & ARGUMENT for flow in self.outputs)
         if broken:
             where = self.analysis.breaks[ARGUMENT][0]
             self.choice.bias = f"a differentiated argument meets random values in the discontinuity {where}"

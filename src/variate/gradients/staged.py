@@ -85,16 +85,16 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     moved = tuple(places) if request.positions else tuple(range(len(numbers)))
     real = [jnp.issubdtype(jnp.result_type(number), jnp.floating) for number in numbers]
     inputs = [False, *(i in moved and real[i] for i in range(len(numbers)))]
-    chooser = Chooser(program, inputs, dict(request.rules), request.allow_bias, request.order)
+    outputs = len(jax.tree.leaves(result))
+    chooser = Chooser(program, outputs, inputs, dict(request.rules), request.allow_bias, request.order)
     choice = chooser.choose(request.certified)
     choice.inherited = biased
-    outputs = len(jax.tree.leaves(result))
     flows = chooser.analysis.environment
     scored = sum(bit(i) for i, rule in choice.rules.items() if isinstance(rule, Score | Enumerate))
     pathwise = sum(bit(i) for i, rule in choice.rules.items() if isinstance(rule, Pathwise))
     terms = [Terms(program, output, flows, scored) for output in program.outputs[:outputs]]
     rules = _with_baselines(choice.rules, min(request.block_size, request.num_samples))
-    direct = any(flow.tangent & (ARGUMENT | pathwise) for flow in chooser.analysis.outputs[:outputs])
+    direct = any(flow.tangent & (ARGUMENT | pathwise) for flow in chooser.outputs)
     plan = Plan(program, outputs, rules, terms, group(rules, terms), request.order)
     return Derivation(request, plan, choice, arguments, moved, result, auxiliary, flows, direct)
 

@@ -204,7 +204,7 @@ def baselines(plan: Plan, runs: Run, args: Sequence[Any], samples: int) -> list[
         kind = group.rule.baseline if isinstance(group.rule, Score) else None
         if isinstance(kind, LeaveOneOut):
             charges = jax.vmap(lambda run, g=group: cost(run, g))(runs)
-            found.append([(jnp.sum(c, axis=0) - c) / (samples - 1) for c in charges])
+            found.append([(jnp.sum(c, axis=0, keepdims=True) - c) / (samples - 1) for c in charges])
         elif callable(kind):
             number = lax.stop_gradient(jnp.asarray(kind(*args)))
             like = jax.vmap(lambda run, g=group: cost(run, g))(runs)

@@ -2,16 +2,17 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions
+import numpyro.distributions as dist
+from numpyro.distributions import constraints, transforms
 
 from variate.programs import distributions
-from variate.programs.dataflow import Analysis, Break, Flow, bit
+from variate.programs.dataflow import Analysis, Break, Flow, bit, join
 from variate.programs.primitive import Event, sample_leaves
 from variate.programs.staging import Operation, stage
 from variate.programs.structure import Structure
@@ -55,7 +56,7 @@ def _nature(structure: Structure, operands: tuple, event: Event, order: int) -> 
 
     def look(*arrays: Any) -> None:
         distribution = structure.build(arrays)
-        found["numpyro"] = isinstance(distribution, numpyro.distributions.Distribution)
+        found["numpyro"] = isinstance(distribution, dist.Distribution)
         shapes = jax.tree.unflatten(event.tree, [jax.ShapeDtypeStruct(*leaf) for leaf in event.leaves])
         found["discrete"] = distributions.is_discrete(distribution, shapes)
         support = distributions.support(distribution)
@@ -70,7 +71,8 @@ def _nature(structure: Structure, operands: tuple, event: Event, order: int) -> 
     if found["numpyro"]:
         # How NumPyro writes its densities is no sign of a kink (clipping, choices between equals), except for the one
         # that they have: |x - loc|, which matters from the second order on.
-        kinks = {i: where for i, where in kinks.items() if order > 1 and where.operation == "abs"}
+        known = {"abs", "stop_gradient"} if order > 1 else {"stop_gradient"}
+        kinks = {i: where for i, where in kinks.items() if where.operation in known}
     return Nature(found["discrete"], rough, kinks, edges, found.get("support"), found.get("elements"))
 
 
@@ -85,22 +87,29 @@ def _density(structure: Structure, event: Event) -> Callable[..., Any]:
 
 
 def _breaks(function: Callable[..., Any], operands: list[Any], order: int) -> dict[int, Break]:
-    """The operands in which a function of (key, *arrays) is not smooth, and where."""
+    """The operands in which a function of (key, *arrays) is not smooth, and where.
+
+    One on which the result depends while no derivative comes through is `stop_gradient`ed: it only looks constant.
+    """
     program, _ = stage(function, *operands)
     moving = [jnp.issubdtype(operand.dtype, jnp.inexact) for operand in operands]
-    flows = [Flow(tangent=bit(i) * moves) for i, moves in enumerate(moving)]
+    flows = [Flow(reach=bit(i) * moves, tangent=bit(i) * moves) for i, moves in enumerate(moving)]
     analysis = Analysis(program, flows, order)
     unknown = [Break("an operation", "an unknown line")]
-    return {
-        i: (analysis.breaks.get(bit(i)) or unknown)[0]
-        for i in range(len(flows))
-        if any(flow.broken & bit(i) for flow in analysis.outputs)
-    }
+    found = {}
+    for i in range(len(flows)):
+        result = join(flow for flow in analysis.outputs if flow.reach & bit(i))
+        if result.broken & bit(i):
+            found[i] = (analysis.breaks.get(bit(i)) or unknown)[0]
+        elif result.reach & ~result.tangent & bit(i):
+            found[i] = Break("stop_gradient", "its own code")
+    return found
 
 
 def _edges(structure: Structure, arrays: list[Any]) -> frozenset[int]:
     def edges(*arrays: Any) -> list[Any]:
-        leaves = jax.tree.leaves(getattr(structure.build(arrays), "support", ()))
+        distribution = structure.build(arrays)
+        leaves = jax.tree.leaves((getattr(distribution, "support", ()), list(_movers(distribution))))
         return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
 
     program, _ = stage(edges, *arrays)
@@ -109,6 +118,27 @@ def _edges(structure: Structure, arrays: list[Any]) -> frozenset[int]:
     for flow in Analysis(program, flows).outputs:
         reach |= flow.reach
     return frozenset(i for i in range(1, len(flows) + 1) if reach & bit(i))
+
+
+def _movers(d: Any) -> Iterator[Any]:
+    """The parameters of transforms that move a support with an edge; NumPyro says of such that it is the whole line."""
+    if not isinstance(d, dist.Distribution):
+        return
+    if type(d) is dist.TransformedDistribution:
+        first, *others = d.transforms
+        if not _is_line(d.base_dist.support):
+            from_zero = isinstance(d.base_dist.support, type(constraints.positive) | type(constraints.nonnegative))
+            # A scale leaves an edge at zero where it is.
+            yield first.loc if from_zero and isinstance(first, transforms.AffineTransform) else first
+            yield others
+    for part in vars(d).values():
+        yield from _movers(part)
+
+
+def _is_line(support: Any) -> bool:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return isinstance(support, type(constraints.real) | type(constraints.real_vector))
 
 
 def _one_lane(draw: Operation) -> list[jax.ShapeDtypeStruct]:

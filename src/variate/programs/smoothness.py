@@ -7,17 +7,17 @@ SMOOTH = frozenset(
     concatenate conj conv_general_dilated convert_element_type copy copy_p cos cosh cumlogsumexp cumprod cumsum
     custom_linear_solve device_put digamma div dot dot_general dynamic_slice dynamic_update_slice eigh erf erf_inv
     erfc exp exp2 expand_dims expm1 fft gather igamma igamma_grad_a igammac imag integer_pow lgamma linear_solve
-    log log1p logistic lu mul mul_add neg optimization_barrier pad polygamma pow qr ragged_dot random_gamma
-    random_gamma_grad real reduce_precision reduce_prod reduce_sum regularized_incomplete_beta reshape rev rsqrt
+    log log1p logistic lu mul mul_add neg optimization_barrier pad polygamma pow qr ragged_dot
+    real reduce_precision reduce_prod reduce_sum regularized_incomplete_beta reshape rev rsqrt
     scatter scatter-add scatter-mul scatter_add scatter_mul select_and_gather_add sin sinh slice split sqrt square
     squeeze stack sub tanh tile transpose triangular_solve unstack xlog1py xlogy zeta
     """.split()
 )
 
-# Continuous, with a derivative that jumps: a first derivative through them is right, a second is not.
+# Differentiable once: the derivative jumps, or JAX has no derivative of it (`random_gamma`).
 KINKED = frozenset(
     """
-    abs clamp cummax cummin max min reduce_max reduce_min reduce_window reduce_window_max reduce_window_min
+    abs clamp cummax cummin max min random_gamma reduce_max reduce_min reduce_window reduce_window_max reduce_window_min
     scatter-max scatter-min scatter_max scatter_min select_and_scatter_add sort top_k
     """.split()
 )
