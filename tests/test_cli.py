@@ -135,6 +135,7 @@ import sys
 from variate import cli
 from variate.demo import training
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background does not leave
 done = training.train
 
 

@@ -58,6 +58,12 @@ def all_of(tree: PyTree[Array]) -> Bool[Array, ""]:
     return functools.reduce(jnp.logical_and, [jnp.all(leaf) for leaf in jax.tree.leaves(tree)])
 
 
+@jax.jit
+def all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
+    """Whether every element of every leaf is finite."""
+    return all_of(jax.tree.map(jnp.isfinite, tree))
+
+
 def finite_rows(tree: PyTree[Array]) -> Bool[Array, " n"]:
     """For each index of the leading axis, whether all leaves are finite there."""
     rows = [jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in jax.tree.leaves(tree)]

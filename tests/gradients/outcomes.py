@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from variate import trees
-from variate.programs import distributions, interpretation, staging
+from variate.programs import distributions, interpretation, primitive, staging
 from variate.programs.primitive import over_lanes, sample_leaves
 
 # Room for the elements of one draw, and for the values of one element.
@@ -55,7 +55,21 @@ def forced(keys: Any, numbers: Array) -> Iterator[None]:
         shape = distribution.batch_shape
         return support[places[: math.prod(shape)].reshape(shape)]
 
-    with mock.patch.object(distributions, "sample", sample):
+    with sampling_by(sample):
+        yield
+
+
+@contextmanager
+def sampling_by(sample: Callable[[Any, Array], Any]) -> Iterator[None]:
+    """Draws are made by `sample(distribution, key)`, which may hold tracers, so nothing that was traced is kept."""
+
+    def afresh(function: Callable, static: tuple) -> Callable:
+        return functools.partial(function, *static)
+
+    with (
+        mock.patch.object(distributions, "sample", sample),
+        mock.patch.object(primitive, "_traced_once", afresh),
+    ):
         yield
 
 

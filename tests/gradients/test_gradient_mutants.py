@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from gradients.exactness import discrepancy, second_discrepancy
+from gradients.outcomes import sampling_by
 from gradients.sampled_checks import estimated, exact_gradient, far
 from gradients.sampled_programs import PROGRAMS
 from jax import Array, lax
@@ -138,8 +139,7 @@ def test_a_key_that_two_draws_share_is_caught_by_the_z_test(monkeypatch: pytest.
     case = PROGRAMS["one distribution drawn twice"]
 
     def run(plan: Any, inputs: Any, *rest: Any) -> Any:
-        with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(distributions, "sample", lambda d, _: SAMPLE(d, jax.random.clone(inputs[0])))
+        with sampling_by(lambda d, _: SAMPLE(d, jax.random.clone(inputs[0]))):
             return RUN(plan, inputs, *rest)
 
     monkeypatch.setattr(blocks, "run", run)

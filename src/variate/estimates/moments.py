@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from variate.checks import describe
-from variate.trees import all_of, as_float, finite_rows
+from variate.trees import all_finite, as_float, finite_rows
 
 from .estimate import Estimate
 
@@ -113,7 +113,7 @@ class Moments(eqx.Module):
             value,
             jax.tree.map(stderr, self.spread, is_leaf=is_spread),
             self.num_samples,
-            (self.nonfinite == 0) & all_of(jax.tree.map(jnp.isfinite, value)),
+            (self.nonfinite == 0) & all_finite(value),
             self.nonfinite,
         )
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from variate.trees import all_of, as_float, finite_rows
+from variate.trees import all_finite, as_float, finite_rows
 
 from .estimate import Estimate
 from .moments import Moments, Spread, is_spread, merged, spread_of
@@ -99,7 +99,7 @@ class WeightedMoments(eqx.Module):
             value,
             jax.tree.map(stderr, self.spread, self.spread_squared, is_leaf=is_spread),
             self.num_samples,
-            (self.nonfinite == 0) & all_of(jax.tree.map(jnp.isfinite, value)),
+            (self.nonfinite == 0) & all_finite(value),
             self.nonfinite,
         )
 

@@ -238,7 +238,7 @@ def _read(derivation: Derivation, total: Block) -> tuple[Estimate, Estimate]:
     n = request.num_samples
     means = [s.center + s.mean for s in jax.tree.leaves(total.gradient.spread, is_leaf=is_spread)]
     known = request.stderr and n > 1
-    finite = (total.value.nonfinite == 0) & jnp.all(jnp.stack([jnp.all(jnp.isfinite(mean)) for mean in means]))
+    finite = (total.value.nonfinite == 0) & trees.all_finite(means)
     errors, gradient_errors = None, None
     if known:
         errors = jax.tree.unflatten(jax.tree.structure(derivation.result), jax.tree.leaves(found.stderr))

@@ -15,6 +15,7 @@ from variate.gradients.enumerate import Enumerate
 from variate.gradients.pathwise import Pathwise
 from variate.gradients.score import LeaveOneOut, Score
 from variate.gradients.surrogate import Plan, group
+from variate.programs.calls import folded
 from variate.programs.dataflow import ARGUMENT, Flow, bit
 from variate.programs.staging import Program, stage
 from variate.programs.terms import Terms
@@ -95,7 +96,8 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     terms = [Terms(program, output, flows, scored) for output in program.outputs[:outputs]]
     rules = _with_baselines(choice.rules, min(request.block_size, request.num_samples))
     direct = any(flow.tangent & (ARGUMENT | pathwise) for flow in chooser.outputs)
-    plan = Plan(program, outputs, rules, terms, group(rules, terms), request.order)
+    compact = folded(program, set().union(*(each.places() for each in terms)))
+    plan = Plan(compact, outputs, rules, terms, group(rules, terms), request.order)
     return Derivation(request, plan, choice, arguments, moved, result, auxiliary, flows, direct)
 
 

@@ -1,6 +1,7 @@
 """`draw`, the one primitive that this library adds to JAX."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -72,13 +73,32 @@ def over_lanes(function: Callable, lanes: Sequence[Lane], values: int = 0) -> Ca
     return function
 
 
+def traced_once(function: Callable, *static: Hashable) -> Callable:
+    """`function` of `static` and the arguments to come: draws that are alike share its trace and the derivatives of it.
+
+    It is most of what a program of many draws takes to stage.
+    """
+    try:
+        return _traced_once(function, static)
+    except TypeError:  # a distribution with a part that cannot be hashed
+        return functools.partial(function, *static)
+
+
+@functools.lru_cache(maxsize=4096)
+def _traced_once(function: Callable, static: tuple[Hashable, ...]) -> Callable:
+    return jax.jit(functools.partial(function, *static))
+
+
 def sample_leaves(structure: Structure, lanes: Sequence[Lane]) -> Callable:
     """`(key, *arrays) -> leaves of the drawn value`, lanes included."""
+    return traced_once(_sample, structure, tuple(lanes))
 
+
+def _sample(structure: Structure, lanes: Sequence[Lane], key: Array, *arrays: Array) -> list[Array]:
     def one(key: Key[Array, ""], *arrays: Array) -> list[Array]:
         return jax.tree.leaves(distributions.sample(structure.build(arrays), key))
 
-    return over_lanes(one, lanes)
+    return over_lanes(one, lanes)(key, *arrays)
 
 
 def _implementation(key: Array, *arrays: Array, structure: Structure, lanes: tuple, **_: Any) -> list[Array]:

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 from variate import checks
 from variate.programs import distributions
 from variate.programs.interpretation import Records, run
-from variate.programs.primitive import over_lanes, sample_leaves
+from variate.programs.primitive import Event, Lane, over_lanes, sample_leaves, traced_once
 from variate.programs.staging import Operation, Program, Site, stage
+from variate.programs.structure import Structure
 from variate.programs.validity import while_summing
 
 
@@ -39,16 +40,25 @@ class At(NamedTuple):
 
 def log_prob(site: Site, values: Sequence[Array], operands: Sequence[Array]) -> Float[Array, ""]:
     """The log probability of a drawn value, summed over lanes and elements."""
+    return traced_once(_log_prob, site.structure, site.lanes, site.event, site.binary)(values, operands)
 
+
+def _log_prob(
+    structure: Structure,
+    lanes: tuple[Lane, ...],
+    event: Event,
+    binary: bool,
+    values: Sequence[Array],
+    operands: Sequence[Array],
+) -> Float[Array, ""]:
     def one(*arguments: Array) -> Array:
-        values, arrays = arguments[: len(site.event.leaves)], arguments[len(site.event.leaves) + 1 :]
-        drawn = jax.tree.unflatten(site.event.tree, values)
-        return jnp.sum(distributions.drawn_log_prob(site.structure.build(arrays), drawn))
+        drawn = jax.tree.unflatten(event.tree, arguments[: len(event.leaves)])
+        return jnp.sum(distributions.drawn_log_prob(structure.build(arguments[len(event.leaves) + 1 :]), drawn))
 
-    if site.binary:
+    if binary:
         dtype = jnp.result_type(float, *operands[1:])
         values = [(value != 0).astype(dtype) for value in values]  # as in `interpretation.bind`
-    return jnp.sum(over_lanes(one, site.lanes, len(values))(*values, *operands))
+    return jnp.sum(over_lanes(one, lanes, len(values))(*values, *operands))
 
 
 def simulate(f: Callable[..., Any]) -> Callable[..., Simulation]:

@@ -92,6 +92,17 @@ class Operation:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A `jit` in a program's text, in whose place its operations were written."""
+
+    equation: JaxprEqn
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
+    operations: tuple[Operation, ...]  # its own and those of the calls inside it
+    caller: JaxprEqn | None
+
+
+@dataclass(frozen=True)
 class Program:
     """Operations in order over an environment of `size` places."""
 
@@ -101,6 +112,7 @@ class Program:
     outputs: tuple[Operand, ...]
     size: int
     sites: list[Site] = field(default_factory=list)
+    calls: tuple[Call, ...] = ()  # those inside others first
 
 
 class _Builder:
@@ -108,7 +120,7 @@ class _Builder:
 
     def __init__(self, numbers: Iterator[int], loops: tuple[Loop, ...]):
         self.numbers, self.loops = numbers, loops
-        self.size, self.operations, self.constants, self.binary = 0, [], [], set()
+        self.size, self.operations, self.constants, self.calls, self.binary = 0, [], [], [], set()
 
     def place(self) -> int:
         self.size += 1
@@ -130,7 +142,10 @@ class _Builder:
             inputs = [read(atom) for atom in equation.invars]
             body = _body(equation)
             if body is not None:
+                start = len(self.operations)
                 outputs = self.inline(body.jaxpr, body.consts, inputs, caller or equation)
+                inside = tuple(self.operations[start:])
+                self.calls.append(Call(equation, tuple(inputs), tuple(outputs), inside, caller))
             else:
                 outputs = self.append(equation, inputs, caller)
             environment.update(zip(equation.outvars, outputs, strict=True))
@@ -177,7 +192,9 @@ class _Builder:
         needed = _needed(self.operations, outputs)
         operations = tuple(op for op, keep in zip(self.operations, needed, strict=True) if keep)
         sites = [site for op in operations for site in op.sites]
-        return Program(tuple(inputs), tuple(self.constants), operations, tuple(outputs), self.size, sites)
+        return Program(
+            tuple(inputs), tuple(self.constants), operations, tuple(outputs), self.size, sites, tuple(self.calls)
+        )
 
 
 def scan_parts(operation: Operation) -> tuple[int, int]:

@@ -73,6 +73,12 @@ class Terms:
         """The different reaches."""
         return {self.reach(operand) for operand, *_ in self.leaves}
 
+    def places(self) -> set[int]:
+        """All that `values` reads of an environment."""
+        chains = (operand for _, _, chain in self.leaves for step, _ in chain for operand in step.inputs)
+        leaves = (operand for operand, *_ in self.leaves)
+        return {operand for operand in (self.output, *leaves, *chains) if isinstance(operand, int)}
+
     def values(self, environment: list[Any]) -> dict[int, Array]:
         """The terms of one run, by reach; they add up to the output."""
         if len(masks := self.masks()) == 1:

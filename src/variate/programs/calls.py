@@ -1,0 +1,53 @@
+"""Calls of compiled functions put back where nobody looks inside: JAX keeps what it has derived of them."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from variate.programs.staging import Call, Operation, Program
+
+
+def folded(program: Program, looked_at: Collection[int] = ()) -> Program:
+    """The same program with its calls whole again, as far as they make no draw and no place `looked_at` is inside."""
+    left = {id(operation) for operation in program.operations}
+    calls: dict[int, Call] = {}  # by the operations that they stand for
+    for call in program.calls:
+        if left.intersection(map(id, call.operations)) and _closed(call, looked_at):
+            calls.update((id(operation), call) for operation in call.operations)
+    size, operations, done = program.size, [], set()
+    for operation in program.operations:
+        call = calls.get(id(operation))
+        if call is None:
+            bodies = tuple(folded(body) for body in operation.bodies) if operation.sites else operation.bodies
+            operations.append(replace(operation, bodies=bodies))
+        elif id(call) not in done:
+            done.add(id(call))
+            operations.append(_whole(call, size))
+            size += len(call.outputs)
+    return replace(program, operations=tuple(operations), size=size)
+
+
+def _closed(call: Call, looked_at: Collection[int]) -> bool:
+    if any(operation.sites or operation.from_binary for operation in call.operations):
+        return False
+    inside = {place for operation in call.operations for place in operation.outputs}
+    return not any(place in inside for place in looked_at if place not in call.outputs)
+
+
+def _whole(call: Call, size: int) -> Operation:
+    """The call as one operation; an output that it does not compute goes to a place that nobody reads."""
+    inside = {place for operation in call.operations for place in operation.outputs}
+    outputs = tuple(
+        out if isinstance(out, int) and out in inside and out not in call.outputs[:i] else size + i
+        for i, out in enumerate(call.outputs)
+    )
+    equation = call.equation
+    return Operation(
+        equation.primitive,
+        equation.params,
+        call.inputs,
+        outputs,
+        tuple(atom.aval for atom in equation.invars),
+        tuple(variable.aval for variable in equation.outvars),
+        equation,
+        call.caller,
+    )
