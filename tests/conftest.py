@@ -1,6 +1,7 @@
 """What holds for every test: strict JAX, keys of its own from one seed, fast tests first."""
 
 import zlib
+from collections.abc import Iterator
 
 import hypothesis
 import jax
@@ -46,6 +47,13 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_compiled_outlives_its_file() -> Iterator[None]:
+    """No other file needs it, and all together it was 4 GiB a process, and thousands of maps of its memory."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

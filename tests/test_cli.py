@@ -63,7 +63,9 @@ def run(*arguments: str) -> tuple[int, str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1]), "COLUMNS": "80"}
     if cache := jax.config.values["jax_compilation_cache_dir"]:
         environment |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
-    done = subprocess.run([sys.executable, *arguments], env=environment, text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, text=True, capture_output=True, check=False, timeout=600
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout
 

@@ -125,6 +125,12 @@ def test_densities_are_numpyros_where_it_is_right(name: str, key: Array) -> None
     np.testing.assert_allclose(log_prob(d, x), loosely(d.log_prob)(x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("rate", [0.0, jnp.nan])
+def test_a_hurdle_over_nothing_but_zeros_comes_to_an_end(rate: float, key: Array) -> None:
+    d = dist.HurdleProbs(dist.Poisson(rate, validate_args=False), 0.5)
+    assert np.all(np.asarray(jax.jit(jax.vmap(lambda key: sample(d, key)))(jax.random.split(key, 8))) <= 0)
+
+
 def test_is_distribution() -> None:
     mine = (Triangular(jnp.ones(())), Pair(jnp.ones(()), jnp.ones(()) / 2))
     for d in (dist.Normal(0.0, 1.0), flowjax.distributions.Normal(0.0, 1.0), *mine):

@@ -180,7 +180,8 @@ def _hurdle_sample(d: Any, key: Key[Array, ""], sample_shape: tuple[int, ...] = 
     if d.support.is_discrete:
         nothing = jax.eval_shape(lambda k: d.base_dist.sample(k, sample_shape), key_base)
         start = key_base, jnp.zeros(nothing.shape, nothing.dtype)
-        _, positive = lax.while_loop(lambda state: jnp.any(state[1] == 0), redraw, start)
+        other = jnp.broadcast_to(d.base_dist.log_prob(jnp.zeros((), int)) < 0, nothing.shape)  # or it would never end
+        _, positive = lax.while_loop(lambda state: jnp.any((state[1] == 0) & other), redraw, start)
     else:
         positive = d.base_dist.sample(key_base, sample_shape)
     zero = jax.random.bernoulli(key_gate, d.gate, sample_shape + d.batch_shape)
