@@ -13,7 +13,7 @@ from gradients.finite_programs import PROGRAMS
 from gradients.outcomes import Noise, noise, over_all
 
 import variate as vt
-from variate.gradients import Enumerate, LeaveOneOut, NoBaseline, Rule, Score
+from variate.gradients import Coupled, Enumerate, LeaveOneOut, NoBaseline, Rule, Score
 
 SEED = 7
 
@@ -29,6 +29,7 @@ ASSIGNMENTS: dict[str, tuple[Any, int]] = {
     "score, leave one out": (lambda i: Score(LeaveOneOut()), 2),
     "score, a function": (lambda i: Score(constant), 1),
     "enumerate": (lambda i: Enumerate(), 1),
+    "coupled": (lambda i: Coupled(), 1),
     "score and enumerate": (lambda i: Enumerate() if i % 2 else Score(LeaveOneOut()), 2),
 }
 

@@ -9,13 +9,14 @@ import numpyro.distributions as dist
 from gradients.sampled import Sampled, over_normal
 from gradients.sampled_laws import LAWS
 from gradients.sampled_loops import LOOPS
+from gradients.sampled_replays import REPLAYS
 from jax import Array, lax
 from jax.nn import sigmoid, softmax
 from jax.random import split
 from jax.scipy.stats import norm
 
 import variate as vt
-from variate.gradients import Enumerate, LeaveOneOut, NoBaseline, Pathwise, Score
+from variate.gradients import Coupled, Enumerate, LeaveOneOut, MeasureValued, NoBaseline, Pathwise, Score
 
 
 def smooth(key: Array, t: Array) -> Array:
@@ -153,12 +154,18 @@ def module_mean(policy: Policy, x: Array) -> Array:
 
 
 Z = {"score": {"z": Score(LeaveOneOut())}, "alone": {"z": Score(NoBaseline())}, "path": {"z": Pathwise()}}
+MEASURED = {"z": MeasureValued()}
 PAIR = jnp.array([0.4, -0.7])
 PROGRAMS = {
-    "smooth": Sampled(smooth, (jnp.array([0.3, -0.5]),), smooth_mean, ({}, *Z.values())),
-    "step": Sampled(step, (jnp.array(0.0),), norm.cdf, ({}, Z["alone"])),
-    "ramp": Sampled(ramp, (jnp.array(0.0),), ramp_mean, ({}, Z["alone"])),
-    "gate": Sampled(gate, (jnp.array(0.3),), gate_mean, ({}, Z["score"], {"b": Score()}, {"b": Enumerate()})),
+    "smooth": Sampled(smooth, (jnp.array([0.3, -0.5]),), smooth_mean, ({}, *Z.values(), MEASURED)),
+    "step": Sampled(step, (jnp.array(0.0),), norm.cdf, ({}, Z["alone"], MEASURED)),
+    "ramp": Sampled(ramp, (jnp.array(0.0),), ramp_mean, ({}, Z["alone"], MEASURED)),
+    "gate": Sampled(
+        gate,
+        (jnp.array(0.3),),
+        gate_mean,
+        ({}, Z["score"], {"b": Score()}, {"b": Enumerate()}, {"b": Coupled(), **MEASURED}),
+    ),
     "one distribution drawn twice": Sampled(twice, (jnp.array(0.8),), twice_mean, ({}, {"a": Score()})),
     "a discontinuity, then draws": Sampled(
         discontinuity_then_draws,
@@ -173,9 +180,15 @@ PROGRAMS = {
         mixture_mean,
         ({}, {"component": Score()}, {"component": Enumerate(), "x": Score()}),
     ),
-    "pathwise and score": Sampled(mixed, (jnp.array([0.5, 0.2]),), mixed_mean, ({}, {"x": Score(), "y": Score()})),
+    "pathwise and score": Sampled(
+        mixed,
+        (jnp.array([0.5, 0.2]),),
+        mixed_mean,
+        ({}, {"x": Score(), "y": Score()}, {"n": Coupled(), "y": MeasureValued()}),
+    ),
     "a Jacobian": Sampled(jacobian, ({"mean": PAIR, "rate": jnp.array(0.5)},), jacobian_mean),
     "an Equinox module": Sampled(module, (POLICY, jnp.array([0.5, -1.0])), module_mean),
     **LAWS,
     **LOOPS,
+    **REPLAYS,
 }

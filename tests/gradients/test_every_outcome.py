@@ -23,7 +23,7 @@ CASES = [
     and (assignment != "score, a function" or name in ("one coin", "linked coins", "scan"))
 ]
 SECOND = [
-    *(("linked coins", assignment) for assignment in ASSIGNMENTS),
+    *(("linked coins", assignment) for assignment in ASSIGNMENTS if assignment != "coupled"),
     ("one coin at a logit of zero", "automatic"),
     ("nested conditionals", "score, leave one out"),
     ("nested conditionals", "score and enumerate"),

@@ -15,7 +15,7 @@ from jax import Array
 from scipy import stats
 
 import variate as vt
-from variate.gradients import Enumerate, LeaveOneOut, Score, blocks
+from variate.gradients import Coupled, Enumerate, LeaveOneOut, MeasureValued, Score, blocks
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ def from_tables(name: str, num_samples: int, rules: dict[str, Any] | None = None
 
 
 def wave(key: Array, t: Array) -> Array:
-    z = vt.draw(key, dist.Normal(t[0], jnp.exp(t[1])))
+    z = vt.draw(key, dist.Normal(t[0], jnp.exp(t[1])), name="z")
     return jnp.sin(2 * z) + z
 
 
@@ -60,7 +60,7 @@ def coin_at_zero(noise: float) -> Callable[[Array, Array], Array]:
 
 
 def counted(key: Array, t: Array) -> Array:
-    return jnp.cos(vt.draw(key, dist.Poisson(jnp.exp(t))).astype(float))
+    return jnp.cos(vt.draw(key, dist.Poisson(jnp.exp(t)), name="n").astype(float))
 
 
 def counted_mean(t: Array) -> Array:
@@ -112,6 +112,8 @@ CASES = {
     "scan": from_tables("20 linked coins in a scan", 128),
     "vector parameter": from_tables("a vector of coins", 256, dict.fromkeys("bc", LOO)),
     "pathwise and score": Case(mixed, PAIR, mixed_mean, 256),
+    "coupled": Case(counted, jnp.array(0.7), counted_mean, 256, {"n": Coupled()}),
+    "measure-valued": Case(wave, PAIR, wave_mean, 256, {"z": MeasureValued()}),
     "enumerated": Case(gated, jnp.array(0.3), gated_mean, 128, {"b": Enumerate()}),
 }
 

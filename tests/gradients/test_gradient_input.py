@@ -10,9 +10,10 @@ import numpyro.distributions as dist
 import pytest
 from jax import Array
 from jax.random import split
+from programs.laws import loosely
 
 import variate as vt
-from variate.gradients import Enumerate, LeaveOneOut, Pathwise, Score
+from variate.gradients import Coupled, Enumerate, LeaveOneOut, MeasureValued, Pathwise, Score
 
 # As it is called where no type checker speaks first.
 unchecked = inspect.unwrap(vt.value_and_grad)
@@ -119,13 +120,51 @@ def test_rules_that_are_none(rule: Any) -> None:
 
 def test_rules_that_the_distribution_cannot_serve(key: Array) -> None:
     with pytest.raises(
-        ValueError, match=r"Pathwise cannot serve the draw 'b'.*discrete.*Those that can: Enumerate, Sc"
+        ValueError, match=r"Pathwise cannot serve the draw 'b'.*discrete.*Those that can: Enumerate, Co"
     ):
         vt.grad(coin, rules={"b": Pathwise()})(key, 0.3)
-    with pytest.raises(ValueError, match=r"Enumerate cannot serve the draw 'z'.*Those that can: Pathwise, Score"):
+    with pytest.raises(ValueError, match=r"Enumerate cannot serve the draw 'z'.*Those that can: Pathwise, Mea"):
         vt.grad(normal, rules={"z": Enumerate()})(key, 0.3)
     with pytest.raises(ValueError, match=r"'bits'.*1200 replays \(600 elements with 2 values each\).*limit=1024"):
         vt.grad(many_coins, rules={"bits": Enumerate()})(key, 0.3)
+
+
+ONE_DRAW = {
+    "a count that is none": (dist.Normal, Coupled(), "the finite perturbation of Normal is not known"),
+    "a support that is not finite": (lambda t: dist.ZeroInflatedPoisson(0.5, t), Coupled(), "support is not finite"),
+    "failures that move": (lambda t: dist.NegativeBinomialProbs(t, 0.4), Coupled(), "by its total_count is not"),
+    "too many counts": (lambda t: dist.Poisson(t * jnp.ones(9)), Coupled(limit=8), r"9 replays, more than .*limit=8"),
+    "a law without steps": (lambda t: dist.Cauchy(t, 1.0), MeasureValued(), "decomposition of Cauchy .*HalfNormal, La"),
+    "a shape": (lambda t: dist.Gamma(t, 1.0), MeasureValued(), "decomposition of Gamma in its concentration"),
+    "a law that was transformed": (
+        lambda t: dist.TransformedDistribution(dist.Normal(t, 1.0), dist.transforms.ExpTransform()),
+        MeasureValued(),
+        "decomposition of TransformedDistribution is not known",
+    ),
+    "too many numbers": (
+        lambda t: dist.Normal(t * jnp.ones(3), 1.0), MeasureValued(limit=8), r"9 replays, more than .*limit=8"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONE_DRAW)
+def test_rules_whose_replays_are_not_known_or_too_many(name: str, key: Array) -> None:
+    make, rule, match = ONE_DRAW[name]
+
+    def program(key: Array, t: Array) -> Array:
+        return jnp.sum(vt.draw(key, loosely(make)(t), name="x").astype(float))
+
+    with pytest.raises(ValueError, match=rf"{type(rule).__name__} cannot serve the draw 'x'.*{match}"):
+        vt.grad(program, rules={"x": rule})(key, 0.7)
+
+
+@pytest.mark.parametrize(("make", "rule"), [(dist.Poisson, Coupled()), (dist.Exponential, MeasureValued())])
+def test_replays_have_no_second_derivative(make: Any, rule: Any, key: Array) -> None:
+    def program(key: Array, t: Array) -> Array:
+        return vt.draw(key, make(t), name="x").astype(float) ** 2
+
+    with pytest.raises(ValueError, match="only its first derivative is available"):
+        vt.grad(vt.grad(program, rules={"x": rule}))(key, 0.7)
 
 
 @pytest.mark.parametrize("number", [0, -3, 1.5, "ten", True])

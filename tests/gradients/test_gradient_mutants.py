@@ -14,15 +14,28 @@ from gradients.sampled_programs import PROGRAMS
 from jax import Array, lax
 
 import variate as vt
-from variate.gradients import NoBaseline, Pathwise, Score, blocks, enumerate, score, surrogate
+from variate.gradients import (
+    MeasureValued,
+    NoBaseline,
+    Pathwise,
+    Score,
+    blocks,
+    coupled,
+    measure_valued,
+    score,
+    surrogate,
+)
 from variate.programs import distributions
 from variate.programs.dataflow import bit
 from variate.programs.primitive import sample_leaves
 from variate.programs.terms import Terms
 
-LOG_PROB, TABLE, REACH, SURROGATE, SAMPLE, RUN = (
+LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN = (
     score.log_prob,
-    enumerate.table,
+    distributions.element_probs,
+    coupled._through_table,
+    surrogate.replay,
+    measure_valued._normal,
     Terms.reach,
     surrogate.surrogate,
     distributions.sample,
@@ -60,8 +73,30 @@ def moving_sample(site: Any, operands: Any) -> list[Array]:
 
 
 def fixed_probabilities(*operands: Any) -> Any:
-    table = TABLE(*operands)
-    return table._replace(log_probs=lax.stop_gradient(table.log_probs))
+    return lax.stop_gradient(PROBABILITIES(*operands))
+
+
+def step_back(*operands: Any) -> Any:
+    """The weight of a step forward, for a step back."""
+    weight, following = STEP(*operands)
+    return weight, jnp.maximum(following - 2, 0)
+
+
+def own_value_forgotten(plan: Any, inputs: Any, site: int, record: Any, redrawn: Any, totals: Any) -> list[Array]:
+    return REPLAY(plan, inputs, site, record, redrawn, [jnp.zeros_like(total) for total in totals])
+
+
+def without_its_constant(law: Any, *operands: Any) -> list[Any]:
+    return [step._replace(constant=jnp.sign(step.constant)) for step in NORMAL(law, *operands)]
+
+
+def swapped(law: Any, *operands: Any) -> list[Any]:
+    return [step._replace(constant=-step.constant) for step in NORMAL(law, *operands)]
+
+
+def uncoupled_width(z: Array, exponential: Array) -> Array:
+    """As if the wider density were a Rayleigh's."""
+    return jnp.where(z < 0, -1, 1) * jnp.sqrt(2 * exponential)
 
 
 def without_the_draws_before(plan: Any, run: Any, baselines: Any) -> list[Array]:
@@ -98,8 +133,12 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], bool]]] = {
     "score with the wrong sign": (score, "log_prob", wrong_sign, wrong_gradient("one coin", "score")),
     "score not differentiated": (score, "log_prob", fixed_log_prob, wrong_gradient("scan", "score")),
     "probabilities not differentiated": (
-        enumerate, "table", fixed_probabilities, wrong_gradient("switch", "enumerate"),
+        distributions, "element_probs", fixed_probabilities, wrong_gradient("switch", "enumerate"),
     ),
+    "a step in the wrong direction": (
+        coupled, "_through_table", step_back, wrong_gradient("mixture by indexing", "coupled"),
+    ),
+    "the run itself forgotten": (surrogate, "replay", own_value_forgotten, wrong_gradient("linked coins", "coupled")),
     "the draws before left out": (
         blocks, "surrogate", without_the_draws_before, lambda: second_discrepancy("linked coins", "score") > 1e-3,
     ),
@@ -120,6 +159,19 @@ def test_a_mutant_is_caught_by_the_sum_over_outcomes(name: str, monkeypatch: pyt
 def test_a_scored_value_that_moves_is_caught_by_the_z_test(monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
     monkeypatch.setattr(score, "fixed_sample", moving_sample)
     case = PROGRAMS["smooth"]._replace(assignments=({"z": Score(NoBaseline())},))
+    assert far(estimated(case, 0, key)[1], exact_gradient(case))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "attribute", "mutant"),
+    [("step", "_normal", without_its_constant), ("ramp", "_normal", swapped), ("smooth", "_wider", uncoupled_width)],
+)
+def test_a_wrong_decomposition_is_caught_by_the_z_test(
+    name: str, attribute: str, mutant: Any, monkeypatch: pytest.MonkeyPatch, key: Array
+) -> None:
+    monkeypatch.setattr(measure_valued, attribute, mutant)
+    case = PROGRAMS[name]._replace(assignments=({"z": MeasureValued()},))
     assert far(estimated(case, 0, key)[1], exact_gradient(case))
 
 

@@ -2,9 +2,11 @@
 
 from variate.gradients.base import BiasedGradientError as BiasedGradientError
 from variate.gradients.base import Rule as Rule
+from variate.gradients.coupled import Coupled as Coupled
 from variate.gradients.enumerate import Enumerate as Enumerate
 from variate.gradients.explain import Explanation as Explanation
 from variate.gradients.explain import explain as explain
+from variate.gradients.measure_valued import MeasureValued as MeasureValued
 from variate.gradients.pathwise import Pathwise as Pathwise
 from variate.gradients.score import LeaveOneOut as LeaveOneOut
 from variate.gradients.score import NoBaseline as NoBaseline

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, Float, Key
 
+from variate.programs import distributions
 from variate.programs.dataflow import Break
-from variate.programs.primitive import sample_leaves
+from variate.programs.primitive import over_lanes, sample_leaves
 from variate.programs.staging import Site
 
 
@@ -24,7 +26,9 @@ class Facts:
     which the sampler does not move smoothly. `edges`: those of them that move the support. `kinks`: where its log
     probability has a kink in them that matters at this order. `breaks`: where the drawn value meets a discontinuity on
     the way to the result. `support`: the number of values of one element, if finite and known. `elements`: how many
-    elements it draws in a run, over loops and lanes. `shared_key`: why its key is not its own.
+    elements it draws in a run, over loops and lanes. `law`: the class of the distribution of an element, and
+    `parameters`: the names that NumPyro gives to those of its parameters that are moved. `shared_key`: why its key is
+    not its own.
     """
 
     site: Site
@@ -35,6 +39,8 @@ class Facts:
     breaks: tuple[Break, ...]
     support: int | None
     elements: int | None
+    law: type
+    parameters: frozenset[str]
     kinks: tuple[Break, ...]
     shared_key: str | None
     looped: bool  # inside a loop
@@ -66,3 +72,63 @@ class Rule(Protocol):
 def fixed_sample(site: Site, operands: Sequence[Array]) -> list[Array]:
     """The drawn value, held fixed under differentiation."""
     return lax.stop_gradient(sample_leaves(site.structure, site.lanes)(*lax.stop_gradient(list(operands))))
+
+
+class Alternatives(NamedTuple):
+    r"""Values $x_k$ that each element of a draw could have had, and weights $w_k$, of which only derivatives count.
+
+    They stand for $\nabla_\theta E f(x) = E \sum_k \nabla_\theta w_k \, (f(x_k) - f(x))$.
+    """
+
+    log_prob: Float[Array, "*elements"]  # of the drawn value
+    weights: Float[Array, "*elements k"]
+    values: Array  # [*elements, k, *event]
+
+
+class Replay:
+    """The part that is common to rules which compare a run with replays of it where an element took another value.
+
+    A replay shares every other random number with the run.
+    """
+
+    def alternatives(self, distribution: Any, value: Array, key: Key[Array, ""]) -> Alternatives:
+        """To a value drawn from the distribution, by element; the key has made no other random numbers."""
+        raise NotImplementedError
+
+    def serves(self, facts: Facts) -> str | None:
+        """Why the rule has no alternatives for that draw; None if it has."""
+        raise NotImplementedError
+
+    def refuse(self, facts: Facts) -> str | None:
+        if facts.unbounded:
+            return "it is inside a while_loop, where the number of draws is random"
+        if facts.elements is None:
+            return "how many elements it draws is not known before the run"
+        if facts.order > 1 and facts.looped:
+            return "it is inside a loop, where only its first derivative is available"
+        return facts.shared_key or self.serves(facts)
+
+    def bias(self, facts: Facts) -> str | None:
+        return None
+
+    def draw(self, site: Site, operands: Sequence[Array]) -> tuple[list[Array], Any]:
+        (value,) = fixed_sample(site, operands)
+
+        def one(value: Array, key: Array, *arrays: Array) -> Alternatives:
+            another = jax.random.fold_in(jax.random.clone(key), _ALTERNATIVES)
+            with distributions.numpyro_promotion():
+                found = self.alternatives(site.structure.build(arrays), value, another)
+            return _by_element(found, 0)
+
+        found = over_lanes(one, site.lanes, 1)(value, *operands)
+        return [value], _by_element(found, len(site.lanes))
+
+
+_ALTERNATIVES = 0x5EED  # what tells the key of alternatives from any that a sampler makes of the same key
+
+
+def _by_element(found: Alternatives, lanes: int) -> Alternatives:
+    """With one axis of elements in place of all that the log probability has, lanes first."""
+    ndim = found.log_prob.ndim
+    assert not lanes or ndim == lanes + 1
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[ndim:]), found)

@@ -147,7 +147,7 @@ def _summed(
     sums, pull, (values, auxiliary) = jax.vjp(total, [numbers[i] for i in derivation.moved], has_aux=True)
     if len(sums) == 1 and sums[0].ndim == 0:
         (gradients,) = pull([jnp.ones_like(sums[0])])
-        return values, [gradient[None] for gradient in gradients], auxiliary
+        return values, [jnp.expand_dims(gradient, 0) for gradient in gradients], auxiliary
     return values, jax.vmap(lambda unit: pull(unit)[0])(_basis(sums)), auxiliary
 
 
@@ -172,14 +172,14 @@ def _cotangents(plan: Any, one: Run, fixed: Any) -> tuple[list[Array], Run]:
     totals = value(one)  # not the surrogate's: XLA need not compute a log probability that only its derivative uses
     _, pull = jax.vjp(lambda run: surrogate(plan, run, fixed), one)
     if len(totals) == 1 and totals[0].ndim == 0:
-        return totals, jax.tree.map(lambda x: x[None], pull([jnp.ones_like(totals[0])])[0])
+        return totals, jax.tree.map(lambda x: jnp.expand_dims(x, 0), pull([jnp.ones_like(totals[0])])[0])
     return totals, jax.vmap(lambda unit: pull(unit)[0])(_basis(totals))
 
 
 def _for_each_component(pull: Callable, cotangents: Run, derivation: Derivation, *options: Any) -> list[Array]:
     """Gradients [samples, entries of the outputs, *number] of each differentiated number."""
     if sum(_size(leaf) for leaf in jax.tree.leaves(derivation.result)) == 1:
-        gradients = pull(jax.tree.map(lambda x: x[:, 0], cotangents), *options)
+        gradients = pull(jax.tree.map(lambda x: jnp.squeeze(x, 1), cotangents), *options)
         return [jnp.expand_dims(gradient, 1) for gradient in gradients]
     return jax.vmap(lambda cotangent: pull(cotangent, *options), in_axes=1, out_axes=1)(cotangents)
 
@@ -252,7 +252,7 @@ def _read(derivation: Derivation, total: Block) -> tuple[Estimate, Estimate]:
         ]
         gradient_errors = _arrange(derivation, lax.stop_gradient(each))
     counts: dict[str, Any] = {"num_samples": n, "nonfinite": total.value.nonfinite, "degrees": n - 1 if known else None}
-    means = [last(mean) for mean in means] if request.order == 1 else means
+    means = last(means) if request.order == 1 else means
     gradient = _arrange(derivation, means)
     return (
         Estimate(values, errors, converged=found.converged, **counts),
@@ -267,7 +267,8 @@ def _arrange(derivation: Derivation, entries: list[Array]) -> Any:
     places = {number: n for n, number in enumerate(derivation.moved)}
 
     def tree(shape: Any, end: int) -> Any:
-        parts = [entry[end - _size(shape) : end].reshape(*shape.shape, *entry.shape[1:]) for entry in entries]
+        own = [lax.slice_in_dim(entry, end - _size(shape), end) if len(ends) > 1 else entry for entry in entries]
+        parts = [entry.reshape(*shape.shape, *entry.shape[1:]) for entry in own]
         found = [
             jax.tree.map(
                 lambda leaf: parts[places[leaf]] if is_place(leaf) else None, derivation.arguments[position - 1]

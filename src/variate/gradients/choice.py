@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from variate.gradients.base import BiasedGradientError, Facts, Rule
+from variate.gradients.base import BiasedGradientError, Facts, Replay, Rule
+from variate.gradients.coupled import Coupled
 from variate.gradients.enumerate import Enumerate
+from variate.gradients.measure_valued import MeasureValued
 from variate.gradients.pathwise import Pathwise
 from variate.gradients.score import Score
 from variate.programs import keys, samplers
@@ -118,6 +120,8 @@ class Chooser:
             breaks=breaks if broken else (),
             support=nature.support,
             elements=elements,
+            law=nature.law,
+            parameters=frozenset(name for name, operands in nature.parameters.items() if operands & moved),
             kinks=tuple(where for n, where in nature.kinks.items() if n in moved),
             shared_key=self.shared_keys.get(i),
             looped=bool(lengths),
@@ -127,7 +131,7 @@ class Chooser:
 
     def one(self, i: int, facts: Facts) -> None:
         rule, reached = self.named.get(i), any(flow.reach & bit(i) for flow in self.outputs)
-        rules: tuple[Rule, ...] = (Pathwise(), Enumerate(), Score())
+        rules: tuple[Rule, ...] = (Pathwise(), Enumerate(), Coupled(), MeasureValued(), Score())
         legal: list[Rule] = [r for r in rules if r.refuse(facts) is None and r.bias(facts) is None]
         if rule is not None:
             self.check(rule, facts, legal)
@@ -185,7 +189,7 @@ class Chooser:
                     "(a threshold t on z ~ Normal(m, s) is a threshold 0 on z ~ Normal(m - t, s); "
                     "jax.random.bernoulli(key, p) is vt.draw(key, Bernoulli(p))), or pass allow_bias=True to insist."
                 )
-        contributing = {i for i, rule in self.choice.rules.items() if isinstance(rule, Score | Enumerate)}
+        contributing = {i for i, rule in self.choice.rules.items() if isinstance(rule, Score | Replay)}
         for operation in _operations(self.program):
             if operation.name != "while":
                 continue

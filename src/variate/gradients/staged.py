@@ -9,9 +9,8 @@ import jax.numpy as jnp
 
 from variate import checks, trees
 from variate.estimates import Estimate
-from variate.gradients.base import Rule
+from variate.gradients.base import Replay, Rule
 from variate.gradients.choice import Choice, Chooser
-from variate.gradients.enumerate import Enumerate
 from variate.gradients.pathwise import Pathwise
 from variate.gradients.score import LeaveOneOut, Score
 from variate.gradients.surrogate import Plan, group
@@ -91,7 +90,7 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     choice = chooser.choose(request.certified)
     choice.inherited = biased
     flows = chooser.analysis.environment
-    scored = sum(bit(i) for i, rule in choice.rules.items() if isinstance(rule, Score | Enumerate))
+    scored = sum(bit(i) for i, rule in choice.rules.items() if isinstance(rule, Score | Replay))
     pathwise = sum(bit(i) for i, rule in choice.rules.items() if isinstance(rule, Pathwise))
     terms = [Terms(program, output, flows, scored) for output in program.outputs[:outputs]]
     rules = _with_baselines(choice.rules, min(request.block_size, request.num_samples))

@@ -16,8 +16,7 @@ from jax import lax
 from jaxtyping import Array
 
 from variate.gradients import loops
-from variate.gradients.base import Rule, fixed_sample
-from variate.gradients.enumerate import Enumerate, Table, override
+from variate.gradients.base import Alternatives, Replay, Rule, fixed_sample
 from variate.gradients.pathwise import Pathwise
 from variate.gradients.score import LeaveOneOut, Score
 from variate.programs.dataflow import bit
@@ -30,8 +29,8 @@ class Run(NamedTuple):
     """What one run leaves for the surrogate, all differentiable."""
 
     terms: list[dict[int, Array]]  # of each output, by the mask of the draws that the term depends on
-    log_probs: dict[int, Array]  # of each scored draw, summed; of each enumerated one, by element
-    replayed: dict[int, list[Array]]  # of each enumerated draw, its contribution to each output, by element
+    log_probs: dict[int, Array]  # of each scored draw, summed; of each replayed one, by element
+    replayed: dict[int, list[Array]]  # of each replayed draw, its contribution to each output, by element
 
 
 class Group(NamedTuple):
@@ -72,13 +71,20 @@ class Estimating:
             if site.index == target:
                 *steps, element = place
                 here = jnp.all(jnp.asarray([a == b for a, b in zip(index, steps, strict=True)], bool))
-                changed = override(values, element, replacement)
+                changed = _override(values, element, replacement)
                 values = [jnp.where(here, new, old) for new, old in zip(changed, values, strict=True)]
             return values, None
         return rule.draw(site, operands)
 
     def loop(self, run: Any, operation: Operation, inputs: list[Array]) -> tuple[list[Array], Records]:
         return loops.while_with_draws(run, operation, inputs)
+
+
+def _override(values: Sequence[Array], element: Array, replacement: Array) -> list[Array]:
+    """A drawn value with one of its elements replaced."""
+    (value,) = values
+    flat = value.reshape(-1, *replacement.shape)
+    return [flat.at[element].set(replacement.astype(value.dtype)).reshape(value.shape)]
 
 
 def _another(key: Array) -> Array:
@@ -99,42 +105,43 @@ def run(plan: Plan, inputs: Sequence[Any], redrawn: Array | None = None) -> tupl
     for group in plan.groups:
         for site in group.sites:
             record = records.get(site)
-            if isinstance(record, Table):
+            if isinstance(record, Alternatives):
                 log_probs[site] = record.log_prob.reshape(-1)
-                replayed[site] = replay(plan, inputs, site, record, redrawn)
+                own = [_total(each, each) for each in terms]
+                replayed[site] = replay(plan, inputs, site, record, redrawn, own)
             elif record is not None:
                 log_probs[site] = jnp.sum(record)
     return Run(terms, log_probs, replayed), auxiliary
 
 
-def replay(plan: Plan, inputs: Sequence[Any], site: int, record: Table, redrawn: Array | None) -> list[Array]:
-    """What each element of an enumerated draw contributes, to each output: [elements, *output]."""
+def replay(
+    plan: Plan, inputs: Sequence[Any], site: int, record: Alternatives, redrawn: Array | None, totals: list[Array]
+) -> list[Array]:
+    r"""What each replayed element contributes, to each output: $\sum_k w_k (f(x_k) - f(x))$, of value zero."""
     shape = record.log_prob.shape
     again = [jax.random.clone(inputs[0]), *inputs[1:]]  # a replay uses the run's key once more, on purpose
-    elements, size = record.log_prob.size, record.log_probs.shape[-1]
     places = [place.reshape(-1) for place in jnp.indices(shape)]
-    support = record.support.reshape(elements, size, *record.support.shape[len(shape) + 1 :])
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(shape) :]), record)
 
     def one(place: list[Array], value: Array) -> list[Array]:
-        handler = Estimating(plan.rules, (site, place, value), redrawn)
-        environment, _ = evaluate(plan.program, again, handler)
+        environment, _ = evaluate(plan.program, again, Estimating(plan.rules, (site, place, value), redrawn))
         return [jnp.asarray(read(environment, output)) for output in plan.program.outputs[: plan.outputs]]
 
-    results = jax.vmap(jax.vmap(one, (None, 0)), (0, 0))(places, support)
-    probabilities = jnp.exp(record.log_probs).reshape(elements, size)
+    results = jax.vmap(jax.vmap(one, (None, 0)), (0, 0))(places, flat.values)
     contributions = []
-    for result in results:
-        weights = probabilities.reshape(elements, size, *(1,) * (result.ndim - 2)).astype(result.dtype)
+    for result, own in zip(results, totals, strict=True):
         # To the first order only the weights matter: nothing is carried back through the replays then.
-        result = lax.stop_gradient(result) if plan.order == 1 else result
-        contributions.append(jnp.sum(_excess(weights) * result, axis=1))
+        change = result - jnp.expand_dims(own, (0, 1))
+        change = lax.stop_gradient(change) if plan.order == 1 else change
+        weights = flat.weights.reshape(*flat.weights.shape, *(1,) * own.ndim).astype(result.dtype)
+        contributions.append(jnp.sum(_excess(weights) * change, axis=1))
     return contributions
 
 
 def group(rules: dict[int, Rule | None], terms: list[Terms]) -> list[Group]:
     """The draws that contribute, in the order of the program, those alike together."""
     masks = sorted(set().union(*(each.masks() for each in terms)))
-    sites = [site for site in sorted(rules) if isinstance(rules[site], Score | Enumerate)]
+    sites = [site for site in sorted(rules) if isinstance(rules[site], Score | Replay)]
 
     def kind(site: int) -> Any:
         rule, reached = rules[site], tuple(bool(bit(site) & mask) for mask in masks)
@@ -146,15 +153,17 @@ def group(rules: dict[int, Rule | None], terms: list[Terms]) -> list[Group]:
 def cost(run: Run, group: Group) -> list[Array]:
     """The part of each output that the draws of a group reach."""
     mask = bit(group.sites[0])
-    return [
-        sum((term for reach, term in terms.items() if reach & mask), start=jnp.zeros_like(next(iter(terms.values()))))
-        for terms in run.terms
-    ]
+    return [_total({reach: term for reach, term in terms.items() if reach & mask}, terms) for terms in run.terms]
 
 
 def value(run: Run) -> list[Array]:
     """The outputs of a run."""
-    return [sum(terms.values(), start=jnp.zeros_like(next(iter(terms.values())))) for terms in run.terms]
+    return [_total(terms, terms) for terms in run.terms]
+
+
+def _total(terms: dict[int, Array], like: dict[int, Array]) -> Array:
+    first, *others = terms.values() or [jnp.zeros_like(next(iter(like.values())))]
+    return sum(others, start=first)
 
 
 def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list[Array]:
@@ -165,7 +174,7 @@ def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list
     totals = value(run)
     before = jnp.zeros((), jnp.result_type(float))  # log of the product of the m_j so far: zero, its derivatives not
     for group, baseline in zip(plan.groups, baselines, strict=True):
-        if isinstance(group.rule, Enumerate):
+        if isinstance(group.rule, Replay):
             (site,) = group.sites
             own = _excess(run.log_probs[site])
             earlier = _product(plan, before.astype(own.dtype) + jnp.cumsum(own) - own)

@@ -17,7 +17,7 @@ from variate.programs.corrections import corrected
 
 
 @contextmanager
-def _numpyro_promotion() -> Iterator[None]:
+def numpyro_promotion() -> Iterator[None]:
     """NumPyro mixes dtypes and ranks, which a user's strict configuration would refuse."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
@@ -31,13 +31,13 @@ def is_distribution(d: Any) -> bool:
 
 def sample(d: PyTree, key: Key[Array, ""]) -> PyTree[Array]:
     """One draw: `d.sample(key)`, by a right sampler where NumPyro's is wrong (`corrections`)."""
-    with _numpyro_promotion():
+    with numpyro_promotion():
         return corrected(d).sample(key)
 
 
 def log_prob(d: PyTree, x: PyTree) -> Float[Array, "..."]:
     """Log density or log mass of `x`: `d.log_prob(x)`, with the right derivatives where NumPyro's are wrong."""
-    with _numpyro_promotion():
+    with numpyro_promotion():
         return jnp.asarray(corrected(d).log_prob(jax.tree.map(jnp.asarray, x)))
 
 
@@ -121,7 +121,7 @@ def support(d: PyTree) -> Array | None:
     if not (isinstance(element, dist.Distribution) and element.has_enumerate_support):
         return None
     try:
-        with _numpyro_promotion(), jax.ensure_compile_time_eval():
+        with numpyro_promotion(), jax.ensure_compile_time_eval():
             values = element.enumerate_support(expand=False)
     except (NotImplementedError, jax.errors.ConcretizationTypeError):
         return None
@@ -149,9 +149,7 @@ def element_probs(d: PyTree) -> Float[Array, "values *batch"]:
 
     The logarithm loses it there: Bernoulli and Categorical distributions are asked for the probabilities themselves.
     """
-    element = inner = elementwise(unmasked(d))
-    while isinstance(inner, dist.ExpandedDistribution):
-        inner = inner.base_dist
+    element, inner = elementwise(unmasked(d)), innermost(d)
     if isinstance(inner, dist.CategoricalProbs):
         table = jnp.moveaxis(jnp.asarray(inner.probs), -1, 0)
     elif isinstance(inner, dist.BernoulliProbs):
@@ -163,6 +161,14 @@ def element_probs(d: PyTree) -> Float[Array, "values *batch"]:
     return jnp.broadcast_to(table.reshape(-1, *added, *inner.batch_shape), (len(table), *element.batch_shape))
 
 
+def innermost(d: PyTree) -> PyTree:
+    """The distribution of the elements of `d`, without the axes along which it was expanded."""
+    inner = elementwise(unmasked(d))
+    while isinstance(inner, dist.ExpandedDistribution):
+        inner = inner.base_dist
+    return inner
+
+
 def check_parameters(d: PyTree, name: str) -> None:
     """Raise if a parameter of `d` that has a value is out of range or not finite; others and `d` of one's own pass.
 
@@ -172,7 +178,7 @@ def check_parameters(d: PyTree, name: str) -> None:
     Raises:
         ValueError: names the draw, the class, the parameter, the constraint and the first offending value.
     """
-    with _numpyro_promotion(), jax.ensure_compile_time_eval():
+    with numpyro_promotion(), jax.ensure_compile_time_eval():
         for condition in parameters.conditions(d):
             problem = condition.problem()
             if problem:
@@ -181,7 +187,7 @@ def check_parameters(d: PyTree, name: str) -> None:
 
 def parameters_valid(d: PyTree) -> Bool[Array, ""]:
     """What `check_parameters` checks as one boolean, for parameters that have no value yet."""
-    with _numpyro_promotion():
+    with numpyro_promotion():
         return functools.reduce(
             jnp.logical_and, (jnp.all(condition.holds()) for condition in parameters.conditions(d)), jnp.asarray(True)
         )

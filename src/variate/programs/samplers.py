@@ -24,7 +24,9 @@ class Nature:
 
     `rough`: the operands with which its value does not move smoothly, and where the sampler breaks the path. `kinks`:
     those in which its log probability is not smooth. `edges`: those that move its support. `support`: how many values
-    an element has, None where that is not finite or not known. `elements`: how many independent elements it has.
+    an element has, None where that is not finite or not known. `elements`: how many elements it has, None where that is
+    not known. `law`: the class of the distribution of an element; `parameters`: its names for what it depends on, and
+    the operands in each.
     """
 
     discrete: bool
@@ -33,6 +35,8 @@ class Nature:
     edges: frozenset[int]
     support: int | None
     elements: int | None
+    law: type
+    parameters: dict[str, frozenset[int]]
 
 
 def nature(draw: Operation, order: int = 1) -> Nature:
@@ -59,13 +63,22 @@ def _nature(structure: Structure, operands: tuple, event: Event, order: int) -> 
         found["numpyro"] = isinstance(distribution, dist.Distribution)
         shapes = jax.tree.unflatten(event.tree, [jax.ShapeDtypeStruct(*leaf) for leaf in event.leaves])
         found["discrete"] = distributions.is_discrete(distribution, shapes)
+        found["law"] = type(distributions.innermost(distribution))
+        if found["numpyro"]:
+            found["elements"] = math.prod(distributions.elementwise(distributions.unmasked(distribution)).batch_shape)
         support = distributions.support(distribution)
-        if support is not None:
-            log_probs = distributions.element_log_probs(distribution)
-            found["support"], found["elements"] = support.shape[0], math.prod(log_probs.shape[1:])
+        found["support"] = None if support is None else support.shape[0]
 
     jax.eval_shape(look, *arrays)
-    edges = _edges(structure, arrays)
+    edges = frozenset().union(*_touched(structure, arrays, _edges))
+    names: list[str] = []
+
+    def named(distribution: Any) -> list[Any]:
+        inner = distributions.innermost(distribution)
+        names[:] = [name for name in getattr(inner, "arg_constraints", ()) if hasattr(inner, name)]
+        return [getattr(inner, name) for name in names]
+
+    parameters = dict(zip(names, _touched(structure, arrays, named), strict=True))
     rough = {} if found["discrete"] else _breaks(sample_leaves(structure, ()), [key, *arrays], order)
     kinks = _breaks(_density(structure, event), [key, *arrays], order)
     if found["numpyro"]:
@@ -73,7 +86,9 @@ def _nature(structure: Structure, operands: tuple, event: Event, order: int) -> 
         # that they have: |x - loc|, which matters from the second order on.
         known = {"abs", "stop_gradient"} if order > 1 else {"stop_gradient"}
         kinks = {i: where for i, where in kinks.items() if where.operation in known}
-    return Nature(found["discrete"], rough, kinks, edges, found.get("support"), found.get("elements"))
+    return Nature(
+        found["discrete"], rough, kinks, edges, found["support"], found.get("elements"), found["law"], parameters
+    )
 
 
 def _density(structure: Structure, event: Event) -> Callable[..., Any]:
@@ -106,18 +121,21 @@ def _breaks(function: Callable[..., Any], operands: list[Any], order: int) -> di
     return found
 
 
-def _edges(structure: Structure, arrays: list[Any]) -> frozenset[int]:
-    def edges(*arrays: Any) -> list[Any]:
-        distribution = structure.build(arrays)
-        leaves = jax.tree.leaves((getattr(distribution, "support", ()), list(_movers(distribution))))
-        return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+def _touched(structure: Structure, arrays: list[Any], pick: Callable[[Any], list[Any]]) -> list[frozenset[int]]:
+    """The operands on which each of the parts of a distribution that `pick` names depends."""
+    program, shapes = stage(lambda *arrays: _arrays_in(pick(structure.build(arrays))), *arrays)
+    analysis = Analysis(program, [Flow(reach=bit(i + 1)) for i in range(len(arrays))])
+    outputs = iter(analysis.outputs)
+    reached = [join(next(outputs) for _ in part).reach for part in shapes]
+    return [frozenset(i for i in range(1, len(arrays) + 1) if reach & bit(i)) for reach in reached]
 
-    program, _ = stage(edges, *arrays)
-    flows = [Flow(reach=bit(i + 1)) for i in range(len(arrays))]
-    reach = 0
-    for flow in Analysis(program, flows).outputs:
-        reach |= flow.reach
-    return frozenset(i for i in range(1, len(flows) + 1) if reach & bit(i))
+
+def _arrays_in(parts: list[Any]) -> list[list[Any]]:
+    return [[leaf for leaf in jax.tree.leaves(part) if isinstance(leaf, jax.Array)] for part in parts]
+
+
+def _edges(distribution: Any) -> list[Any]:
+    return [getattr(distribution, "support", ()), list(_movers(distribution))]
 
 
 def _movers(d: Any) -> Iterator[Any]:

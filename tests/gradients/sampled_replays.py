@@ -1,0 +1,95 @@
+"""Draws from the laws that rules with replays know, with exact expectations of squares and of probabilities."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from gradients.sampled import Sampled
+from jax import Array, lax
+from jax.nn import sigmoid
+from jax.random import split
+from jax.scipy.special import gamma
+
+import variate as vt
+from variate.gradients import Coupled, MeasureValued
+
+
+def squared(make: Callable[[Any], Any]) -> Callable[[Array, Any], Array]:
+    return lambda key, t: vt.draw(key, make(t), name="x").astype(float) ** 2
+
+
+def above_one(make: Callable[[Any], Any]) -> Callable[[Array, Any], Array]:
+    return lambda key, t: (vt.draw(key, make(t), name="x") > 1).astype(float)
+
+
+def measured(program: Callable, at: Any, expectation: Callable) -> Sampled:
+    return Sampled(program, (jnp.asarray(at),), expectation, ({"x": MeasureValued()},))
+
+
+def counted(make: Callable, at: Any, mean: Callable[[Array], Array], variance: Callable[[Array], Array]) -> Sampled:
+    return Sampled(squared(make), (jnp.asarray(at),), lambda t: mean(t) ** 2 + variance(t), ({"x": Coupled()},))
+
+
+def vector(key: Array, t: Array) -> Array:
+    """Elements in two axes, one of them a `vmap`, an event and an expansion."""
+    law = lambda t: dist.Gamma(2.0, t).expand((2,)).to_event(1)  # noqa: E731
+    x = jax.vmap(lambda k, t: vt.draw(k, law(t), name="x"))(split(key, 2), t)
+    return jnp.sum(x @ jnp.array([1.0, -2.0])) ** 2
+
+
+def vector_mean(t: Array) -> Array:
+    return jnp.sum(2 / t) ** 2 + jnp.sum(5 * 2 / t**2)
+
+
+def queue(key: Array, t: Array) -> Array:
+    """Arrivals that are put off by those before them, and what is still waiting after 20 rounds."""
+
+    def step(state: Array, key: Array) -> tuple[Array, None]:
+        n = vt.draw(key, dist.Poisson(jnp.exp(t) + 0.2 * state), name="x")
+        return 0.5 * state + n.astype(float), None
+
+    return lax.scan(step, jnp.zeros(()), split(key, 20))[0]
+
+
+def queue_mean(t: Array) -> Array:
+    return jnp.exp(t) * (1 - 0.7**20) / 0.3
+
+
+REPLAYS = {
+    "exponential": measured(squared(dist.Exponential), 0.7, lambda t: 2 / t**2),
+    "gamma of a rate": measured(squared(lambda t: dist.Gamma(2.5, t)), 0.7, lambda t: 2.5 * 3.5 / t**2),
+    "half normal": measured(above_one(dist.HalfNormal), 0.7, lambda t: 2 * jax.scipy.stats.norm.cdf(-1 / t)),
+    "laplace": measured(squared(lambda t: dist.Laplace(t[0], t[1])), [0.8, 0.6], lambda t: t[0] ** 2 + 2 * t[1] ** 2),
+    "log normal": measured(
+        squared(lambda t: dist.LogNormal(t[0], t[1])), [0.3, 0.4], lambda t: jnp.exp(2 * t[0] + 2 * t[1] ** 2)
+    ),
+    "weibull of a scale": measured(squared(lambda t: dist.Weibull(t, 1.7)), 0.9, lambda t: t**2 * gamma(1 + 2 / 1.7)),
+    "vectors of gammas": measured(vector, [0.8, 1.3], vector_mean),
+    "poisson of a rate": counted(dist.Poisson, 1.3, lambda t: t, lambda t: t),
+    "geometric of logits": counted(
+        lambda t: dist.GeometricLogits(t), 0.2, lambda t: jnp.exp(-t), lambda t: jnp.exp(-t) / sigmoid(t)
+    ),
+    "geometric of a probability": counted(dist.GeometricProbs, 0.4, lambda t: (1 - t) / t, lambda t: (1 - t) / t**2),
+    "binomial of logits": counted(
+        lambda t: dist.Binomial(9, logits=t), 0.3, lambda t: 9 * sigmoid(t), lambda t: 9 * sigmoid(t) * sigmoid(-t)
+    ),
+    "binomial of a probability": counted(
+        lambda t: dist.Binomial(9, t), 0.3, lambda t: 9 * t, lambda t: 9 * t * (1 - t)
+    ),
+    "negative binomial of a probability": counted(
+        lambda t: dist.NegativeBinomialProbs(3.0, t), 0.4, lambda t: 3 * t / (1 - t), lambda t: 3 * t / (1 - t) ** 2
+    ),
+    "negative binomial of logits": counted(
+        lambda t: dist.NegativeBinomialLogits(3.0, t),
+        -0.4,
+        lambda t: 3 * jnp.exp(t),
+        lambda t: 3 * jnp.exp(t) / sigmoid(-t),
+    ),
+    "negative binomial of a mean": counted(
+        lambda t: dist.NegativeBinomial2(t, 2.0), 1.5, lambda t: t, lambda t: t + t**2 / 2
+    ),
+    "gamma and Poisson": counted(lambda t: dist.GammaPoisson(2.0, t), 0.8, lambda t: 2 / t, lambda t: 2 / t + 2 / t**2),
+    "a queue": Sampled(queue, (jnp.asarray(0.2),), queue_mean, ({"x": Coupled()},)),
+}
