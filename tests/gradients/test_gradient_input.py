@@ -131,7 +131,7 @@ def test_rules_that_the_distribution_cannot_serve(key: Array) -> None:
 
 ONE_DRAW = {
     "a count that is none": (dist.Normal, Coupled(), "the finite perturbation of Normal is not known"),
-    "a support that is not finite": (lambda t: dist.ZeroInflatedPoisson(0.5, t), Coupled(), "support is not finite"),
+    "a support that is not finite": (lambda t: dist.ZeroInflatedPoisson(0.5, t), Coupled(), "nor is a finite support"),
     "failures that move": (lambda t: dist.NegativeBinomialProbs(t, 0.4), Coupled(), "by its total_count is not"),
     "too many counts": (lambda t: dist.Poisson(t * jnp.ones(9)), Coupled(limit=8), r"9 replays, more than .*limit=8"),
     "a law without steps": (lambda t: dist.Cauchy(t, 1.0), MeasureValued(), "decomposition of Cauchy .*HalfNormal, La"),

@@ -102,11 +102,13 @@ class Replay:
     def refuse(self, facts: Facts) -> str | None:
         if facts.unbounded:
             return "it is inside a while_loop, where the number of draws is random"
+        if reason := self.serves(facts):
+            return reason
         if facts.elements is None:
             return "how many elements it draws is not known before the run"
         if facts.order > 1 and facts.looped:
             return "it is inside a loop, where only its first derivative is available"
-        return facts.shared_key or self.serves(facts)
+        return facts.shared_key
 
     def bias(self, facts: Facts) -> str | None:
         return None

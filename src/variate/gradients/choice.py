@@ -16,6 +16,9 @@ from variate.programs.staging import Operation, Program
 # Enumeration is chosen unasked up to this many replays of the program, over all its draws.
 AFFORDABLE = 8
 
+# What an error offers in place of a rule that cannot serve a draw.
+RULES: tuple[Rule, ...] = (Pathwise(), Enumerate(), Coupled(), MeasureValued(), Score())
+
 
 @dataclass
 class Choice:
@@ -131,8 +134,7 @@ class Chooser:
 
     def one(self, i: int, facts: Facts) -> None:
         rule, reached = self.named.get(i), any(flow.reach & bit(i) for flow in self.outputs)
-        rules: tuple[Rule, ...] = (Pathwise(), Enumerate(), Coupled(), MeasureValued(), Score())
-        legal: list[Rule] = [r for r in rules if r.refuse(facts) is None and r.bias(facts) is None]
+        legal: list[Rule] = [r for r in RULES if r.refuse(facts) is None and r.bias(facts) is None]
         if rule is not None:
             self.check(rule, facts, legal)
             if reason := rule.bias(facts):

@@ -37,7 +37,7 @@ class Coupled(Replay):
     def serves(self, facts: Facts) -> str | None:
         known = facts.law in _FLOWS
         if not known and facts.support is None:
-            return f"the finite perturbation of {facts.law.__name__} is not known, and its support is not finite"
+            return f"the finite perturbation of {facts.law.__name__} is not known, nor is a finite support"
         fixed = facts.parameters & {"concentration", "total_count"}
         if known and fixed:
             return f"the finite perturbation of {facts.law.__name__} by its {min(fixed)} is not known"
