@@ -91,6 +91,16 @@ def rounded_mean(t: Array) -> Array:
     )
 
 
+def pole(key: Array, t: Array) -> Array:
+    """Bounded, and no comparison anywhere: the jump is where the divisor passes through zero."""
+    return jnp.tanh(1 / vt.draw(key, dist.Normal(t, 1.0), name="z"))
+
+
+def pole_mean(t: Array) -> Array:
+    z = jnp.linspace(1e-3, 12.0, 12_001)
+    return jnp.trapezoid(jnp.tanh(1 / z) * (norm.pdf(z - t) - norm.pdf(z + t)), z)
+
+
 def mixture(key: Array, t: dict) -> Array:
     k1, k2 = split(key)
     component = vt.draw(k1, dist.Categorical(logits=t["logits"]), name="component")
@@ -174,6 +184,7 @@ PROGRAMS = {
         ({}, {"x": Score(), "n": Score(NoBaseline())}),
     ),
     "floor and sign": Sampled(rounded, (jnp.array(0.4),), rounded_mean),
+    "a pole": Sampled(pole, (jnp.array(0.3),), pole_mean, ({}, MEASURED)),
     "mixture by indexing": Sampled(
         mixture,
         ({"logits": jnp.array([0.1, 0.5, -0.3]), "means": jnp.array([-1.0, 0.4, 0.8])},),

@@ -117,6 +117,23 @@ def test_no_rule_serves_a_discontinuity_after_a_moving_support(key: Array) -> No
         vt.grad(program)(key, 1.5)
 
 
+def test_an_atom_that_moves_has_no_score(key: Array) -> None:
+    def program(key: Array, t: Array) -> Array:
+        k1, k2 = split(key)
+        return jnp.floor(vt.draw(k2, dist.Delta(t + jax.random.normal(k1)), name="x"))
+
+    with pytest.raises(vt.BiasedGradientError, match=r"(?s)no rule.*'x'.*floor.*move its support"):
+        vt.grad(program)(key, 0.3)
+
+
+def test_noise_from_the_key_of_a_draw_leaves_it_no_score(key: Array) -> None:
+    def program(key: Array, t: Array) -> Array:
+        return vt.draw(key, dist.Bernoulli(logits=t), name="b").astype(float) * jax.random.uniform(key)
+
+    with jax.debug_key_reuse(False), pytest.raises(vt.BiasedGradientError, match=r"(?s)no rule.*'b'.*also serves"):
+        vt.grad(program)(key, 0.3)
+
+
 def test_lanes_that_share_a_key_have_no_score(key: Array) -> None:
     def program(key: Array, t: Array) -> Array:
         b = jax.vmap(lambda logit: vt.draw(key, dist.Bernoulli(logits=logit), name="b"))(t)

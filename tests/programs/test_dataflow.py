@@ -5,10 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from variate.programs import continuity, draw
+from variate.programs import continuity, draw, signs
 from variate.programs.dataflow import ARGUMENT, Analysis, Flow, bit
 from variate.programs.interpretation import evaluate
 from variate.programs.keys import shared_keys
@@ -50,7 +51,19 @@ SMOOTH: dict[str, Callable] = {
     "two pieces that meet": lambda z: jnp.where(z > 1.0, 2 * z - 1, z**2),
     "in a scan": lambda z: jax.lax.scan(lambda c, _: (jnp.tanh(c), None), z, None, length=3)[0],
     "in a cond on a constant": lambda z: jax.lax.cond(jnp.asarray(True), jnp.sin, jnp.cos, z),
-    "solve": lambda z: jnp.linalg.solve(jnp.eye(2) * (2 + z), jnp.ones(2))[0],
+    "solve with a fixed matrix": lambda z: jnp.linalg.solve(2 * jnp.eye(2), z * jnp.ones(2))[0],
+    "solve with a definite matrix": lambda z: jax.scipy.linalg.solve(
+        jnp.eye(2) * (2 + z**2), jnp.ones(2), assume_a="pos"
+    )[0],
+    "eigenvalues": lambda z: jnp.linalg.eigvalsh(_matrix(z) + _matrix(z).T)[0],
+    "singular values": lambda z: jnp.linalg.svd(_matrix(z))[1][0],
+    "over what is positive": lambda z: z / (1 + z**2) + 1 / jax.nn.softplus(z) + z / (1e-3 + jax.nn.relu(z)),
+    "over a draw that is positive": lambda z: z / draw(jax.random.key(1), dist.Gamma(jnp.exp(z), 1.0)),
+    "standardised": lambda z: jax.nn.standardize(jnp.stack([z, 2 * z, z**2]))[0],
+    "over a norm": lambda z: z / jnp.linalg.norm(jnp.stack([z, z + 1, z**2])),
+    "over a scaled Cholesky factor": lambda z: dist.MultivariateNormal(
+        jnp.zeros(2), scale_tril=jnp.exp(z) * jnp.eye(2)
+    ).log_prob(jnp.ones(2)),
     "checkpointed": jax.checkpoint(jnp.sin),
 }
 BROKEN: dict[str, Callable] = {
@@ -68,7 +81,25 @@ BROKEN: dict[str, Callable] = {
     "on the second round": lambda z: jax.lax.fori_loop(0, 3, lambda i, c: (c[1], jnp.sign(c[0])), (z, z))[0],
     "mod": lambda z: jnp.mod(z, 1.0),
     "straight-through": lambda z: _straight(z),
+    "carried along by a sort": lambda z: jax.lax.sort((jnp.stack([z, -z]), jnp.array([1.0, 3.0])), num_keys=1)[1][0],
+    "eigenvectors": lambda z: jnp.linalg.eigh(_matrix(z) + _matrix(z).T)[1][0, 0],
+    "singular vectors": lambda z: jnp.linalg.svd(_matrix(z))[0][0, 0],
+    "pivots": lambda z: jax.scipy.linalg.lu(_matrix(z))[2][0, 0],
+    "reflections": lambda z: jnp.linalg.qr(_matrix(z))[1][0, 0],
+    "branch cut": lambda z: jnp.imag(jnp.log(jax.lax.complex(z - 1, z))),
+    "pole": lambda z: jnp.tanh(1 / z),
+    "pole of a power": lambda z: jnp.tanh(z**-3) + jnp.tanh(z**-1.0),
+    "sign by division": lambda z: z / jnp.abs(z),
+    "sign by a root": lambda z: z * jax.lax.rsqrt(z**2),
+    "pole after a sum": lambda z: jnp.tanh(1 / jnp.sum(jnp.stack([jnp.exp(z), -2.0 * jnp.ones(())]))),
+    "pole in a scan": lambda z: jax.lax.scan(lambda c, _: (jnp.tanh(1 / c), None), z, None, length=2)[0],
+    "singular matrix": lambda z: jnp.linalg.solve(jnp.eye(2) * (2 + z), jnp.ones(2))[0],
+    "triangular matrix": lambda z: jax.scipy.linalg.solve_triangular(jnp.eye(2) * z, jnp.ones(2))[0],
 }
+
+
+def _matrix(z: jax.Array) -> jax.Array:
+    return jnp.array([[1.0, 2.0], [3.0, 4.0]]) * z + jnp.array([[0.0, 1.0], [0.0, 0.0]])
 
 
 @jax.custom_jvp
@@ -110,6 +141,49 @@ def test_an_argument_is_broken_only_where_random_values_shift_it() -> None:
     assert analysed(lambda key, t: jnp.where(normal(key) > t, 1.0, 0.0)).outputs[0].broken & ARGUMENT
     assert analysed(lambda key, t: (jax.random.uniform(key) < t).astype(float)).outputs[0].broken & ARGUMENT
     assert not analysed(lambda key, t: jnp.where(coin(key) > t, 1.0, 0.0)).outputs[0].broken & ARGUMENT
+
+
+def test_a_pole_counts_only_where_a_derivative_moves_it() -> None:
+    def raw(key: jax.Array, t: jax.Array) -> jax.Array:
+        return jnp.tanh(1 / (t * jax.random.normal(key)))
+
+    def shifted(key: jax.Array, t: jax.Array) -> jax.Array:
+        return jnp.tanh(1 / (t + jax.random.normal(key)))
+
+    assert not analysed(raw).outputs[0].broken
+    assert analysed(shifted).outputs[0].broken & ARGUMENT
+    assert not analysed(lambda key, t: normal(key) / t).outputs[0].broken
+
+
+SIGNS: dict[str, tuple[Callable, int]] = {
+    "sum": (lambda x, y: jnp.exp(x) + y**2, signs.POSITIVE),
+    "difference": (lambda x, y: jnp.exp(x) - jnp.exp(y), signs.ANY),
+    "product": (lambda x, y: -jnp.exp(x) * jnp.exp(y), signs.NEGATIVE),
+    "square": (lambda x, y: x * x, signs.NOT_NEGATIVE),
+    "powers": (lambda x, y: x**2 + jnp.exp(y) ** 3 + jnp.exp(x) ** 0.5, signs.POSITIVE),
+    "largest": (lambda x, y: jnp.maximum(x, jnp.exp(y)), signs.POSITIVE),
+    "smallest": (lambda x, y: jnp.minimum(x, jnp.exp(y)), signs.ANY),
+    "clipped": (lambda x, y: jnp.clip(x, 0.5, 2.0), signs.POSITIVE),
+    "choice": (lambda x, y: jnp.where(y > 0, jnp.exp(x), -jnp.exp(x)), signs.NONZERO),
+    "root": (lambda x, y: jnp.sqrt(1 + jnp.abs(x)), signs.POSITIVE),
+    "two squares": (lambda x, y: jnp.sum(jnp.stack([x, y]) ** 2), signs.NOT_NEGATIVE),
+    "three squares": (lambda x, y: jnp.sum(jnp.stack([x, y, x + y]) ** 2), signs.POSITIVE),
+    "dot product": (lambda x, y: jnp.exp(jnp.stack([x, y])) @ jnp.array([1.0, 2.0]), signs.POSITIVE),
+    "mixed dot product": (lambda x, y: jnp.exp(jnp.stack([x, y])) @ jnp.array([1.0, -2.0]), signs.ANY),
+    "constant": (lambda x, y: jnp.exp(x) * jnp.array([-1.0, 1.0])[0], signs.NONZERO),
+    "unknown": (lambda x, y: jnp.sin(x), signs.ANY),
+}
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_signs(name: str) -> None:
+    f, expected = SIGNS[name]
+    program, _ = stage(f, 0.3, 0.4)
+    moving = Flow(tangent=ARGUMENT, random=True)
+    (flow,) = Analysis(program, [moving, moving]).outputs
+    assert flow.sign & signs.ANY == expected
+    values = np.array([f(x, y) for x in (-2.0, -0.1, 0.7) for y in (-1.0, 0.2, 3.0)])
+    assert signs.of_number(values) & ~flow.sign == 0
 
 
 def reaches(f: Callable) -> list[set[int]]:
@@ -188,6 +262,16 @@ def key_cases() -> dict[str, tuple[Callable, int]]:
     def twice(first: Callable, second: Callable) -> Callable:
         return lambda key, t: coin(first(key), t) + coin(second(key), t)
 
+    def beside(noise: Callable) -> Callable:
+        return lambda key, t: coin(key, t) * noise(key)
+
+    def beside_in_a_scan(split: bool) -> Callable:
+        def step(total: jax.Array, key: jax.Array) -> tuple:
+            one, two = jax.random.split(key) if split else (key, key)
+            return total + coin(one) * jax.random.uniform(two), key
+
+        return lambda key, t: jax.lax.scan(step, 0.0, jax.random.split(key, 3))[0]
+
     def branches(key: jax.Array, t: jax.Array) -> jax.Array:
         return jax.lax.cond(t > 0, lambda: coin(key, t), lambda: 2 * coin(key, t))
 
@@ -203,6 +287,15 @@ def key_cases() -> dict[str, tuple[Callable, int]]:
         "loop that splits": (loop(True), 0),
         "carried": (carried(False), 1),
         "carried and split": (carried(True), 0),
+        "beside a uniform": (beside(jax.random.uniform), 1),
+        "beside a gamma": (beside(lambda k: jax.random.gamma(k, 2.0)), 1),
+        "beside a poisson": (beside(lambda k: jax.random.poisson(k, 2.0).astype(float)), 1),
+        "before a split": (beside(lambda k: jax.random.uniform(split(k)[0])), 1),
+        "before a fold": (beside(lambda k: jax.random.uniform(jax.random.fold_in(k, 3))), 1),
+        "a clone": (beside(lambda k: jax.random.uniform(jax.random.clone(k))), 1),
+        "its data": (beside(lambda k: jax.random.uniform(jax.random.wrap_key_data(jax.random.key_data(k)))), 1),
+        "beside another, in a scan": (beside_in_a_scan(False), 1),
+        "split in a scan that returns its keys": (beside_in_a_scan(True), 0),
         "lanes": (lambda key, t: jnp.sum(jax.vmap(lambda q: coin(key, q))(t * jnp.ones(3))), 1),
     }
 

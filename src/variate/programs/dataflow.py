@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from variate.programs import continuity, smoothness
+from variate.programs import continuity, signs, smoothness
 from variate.programs.interpretation import bind
 from variate.programs.source import position
 from variate.programs.staging import Constant, Operand, Operation, Program, scan_parts, stage
@@ -34,37 +34,49 @@ class Break:
 
     operation: str
     source: str
+    why: str = ""
 
     def __str__(self) -> str:
-        return f"`{self.operation}` at {self.source}"
+        return f"`{self.operation}`{self.why} at {self.source}"
 
 
 @dataclass(frozen=True)
 class Flow:
-    """What is known of one value, in three masks and where the first break of each source is.
+    """What is known of one value.
 
     `reach`: the draws that it depends on. `tangent`: the sources whose derivatives JAX carries to it. `broken`: the
     sources on which it depends through a discontinuity. `random`: whether it varies continuously from run to run.
+    `sign`: the signs that it may take.
     """
 
     reach: int = 0
     tangent: int = 0
     broken: int = 0
     random: bool = False
+    sign: int = signs.ANY
 
 
 NOTHING = Flow()
 
 
 def join(flows: Iterable[Flow]) -> Flow:
-    reach = tangent = broken = 0
+    """What is known of a value that may be any of these; with its sign apart, of one that is made of all of them."""
+    reach = tangent = broken = sign = 0
     random = False
     for flow in flows:
         reach |= flow.reach
         tangent |= flow.tangent
         broken |= flow.broken
         random |= flow.random
-    return Flow(reach, tangent, broken, random)
+        sign |= flow.sign
+    return Flow(reach, tangent, broken, random, sign or signs.ANY)
+
+
+def settled(flow: Flow) -> Flow:
+    """Some fixed sign, though unknown, for what does not pass through zero at a place that a derivative moves."""
+    if flow.random and flow.tangent:
+        return flow
+    return replace(flow, sign=signs.REGULAR | (signs.NONZERO if flow.sign & signs.ANY == signs.ANY else flow.sign))
 
 
 class Analysis:
@@ -83,15 +95,17 @@ class Analysis:
         self.breaks: dict[int, list[Break]] = {}  # of each source, by its bit
         self.loops: dict[int, Flow] = {}  # what goes round in each `while`, by the identity of its operation
         self.program = program
-        self.environment = self.follow(program, inputs)
+        self.environment = self.follow(program, [settled(flow) for flow in inputs])
         self.outputs = [self.read(self.environment, output) for output in program.outputs]
 
     @staticmethod
     def read(environment: Sequence[Flow], operand: Operand) -> Flow:
-        return NOTHING if isinstance(operand, Constant) else environment[operand]
+        return Flow(sign=signs.of_number(operand.value)) if isinstance(operand, Constant) else environment[operand]
 
     def follow(self, program: Program, inputs: Sequence[Flow]) -> list[Flow]:
         environment = [NOTHING] * program.size
+        for place, value in program.constants:
+            environment[place] = Flow(sign=signs.of_number(value))
         for place, flow in zip(program.inputs, inputs, strict=True):
             environment[place] = flow
         producers: dict[int, Operation] = {}
@@ -113,6 +127,8 @@ class Analysis:
         if operation.bodies:
             method = getattr(self, f"_{operation.name}", None)
             outputs = method(operation, flows) if method else self.body(operation.bodies[0], flows)
+        elif operation.name in smoothness.ORDERED:
+            outputs = self.ordered(operation, flows)
         else:
             outputs = [self.simple(operation, flows, producers)] * len(operation.outputs)
         return [
@@ -129,18 +145,25 @@ class Analysis:
         flow = join(flows)
         continuous = all(jnp.issubdtype(aval.dtype, jnp.inexact) for aval in operation.avals)
         own = bit(site.index)
-        return Flow(flow.reach | own, own * continuous, flow.broken, flow.random or continuous)
+        sign = signs.of_draw(operation)
+        return Flow(flow.reach | own, own * continuous, flow.broken, flow.random or continuous, sign)
 
     def simple(self, operation: Operation, flows: list[Flow], producers: Mapping[int, Operation]) -> Flow:
-        name, flow = operation.name, join(flows)
+        name, each = operation.name, [flow.sign for flow in flows]
+        flow = settled(replace(join(flows), sign=signs.of(operation, each)))
         if name in smoothness.SOURCES:
-            flow = replace(flow, random=True)
+            flow = settled(replace(flow, random=True))
         if name == "select_n":
             return self.choice(operation, flows, producers)
         if _answer(operation) is not None:
             return replace(flow, tangent=0, broken=0)
         if not flow.tangent:
             return flow
+        if name in smoothness.CUT and any(jnp.issubdtype(aval.dtype, jnp.complexfloating) for aval in operation.avals):
+            return self.lose(flow, operation, ", which has a branch cut,")
+        divisors = [flows[i] for i in signs.poles(operation, each) if flows[i].random]
+        if divisors:
+            flow = join([flow, self.lose(join(divisors), operation, ", which divides by what may pass through zero,")])
         if name in smoothness.SMOOTH or (name in smoothness.KINKED and self.order == 1):
             return flow
         if name in smoothness.CUTS:
@@ -162,15 +185,25 @@ class Analysis:
         ):
             predicate = replace(predicate, broken=0)
             self.forgive(producers[which])
-        return join([predicate, *cases])
+        return replace(join([predicate, *cases]), sign=join(cases).sign)
 
-    def lose(self, flow: Flow, operation: Operation) -> Flow:
+    def ordered(self, operation: Operation, flows: list[Flow]) -> list[Flow]:
+        """Results of which some change continuously with what orders them and the rest jumps."""
+        keys = join(flows[: operation.params.get("num_keys", 1)])
+        jumping = self.lose(keys, operation) if self.order > 1 or len(operation.outputs) > 1 else keys
+        if operation.name == "sort":
+            first = [flows[0] if self.order == 1 else jumping]
+            return first + [join([flow, jumping]) for flow in flows[1:]]
+        values = [len(aval.shape) < len(operation.operands[0].shape) for aval in operation.avals]
+        return [replace(keys, sign=signs.ANY) if smooth and self.order == 1 else jumping for smooth in values]
+
+    def lose(self, flow: Flow, operation: Operation, why: str = "") -> Flow:
         """The flow behind an operation that carries no derivative on."""
         # An argument alone meets a discontinuity with probability zero; one that random values shift does not.
         lost = flow.tangent if flow.random else flow.tangent & ~ARGUMENT
         new = lost & ~flow.broken
         if new:
-            where = Break(operation.name, position(operation.equation, operation.caller))
+            where = Break(operation.name, position(operation.equation, operation.caller), why)
             for source in [ARGUMENT] * (new & ARGUMENT) + [bit(site) for site in members(new)]:
                 known = self.breaks.setdefault(source, [])
                 known.extend([where] * (where not in known))
@@ -189,7 +222,8 @@ class Analysis:
             return self.body(operation.bodies[0], flows)
         shapes = (operation.operands, operation.operands)
         program, _ = stage(lambda primals, tangents: jax.jvp(_function(operation), primals, tangents)[1], *shapes)
-        derivative = Analysis(program, [*flows, *flows], self.order - 1)
+        tangents = [replace(flow, sign=signs.ANY) for flow in flows]
+        derivative = Analysis(program, [*flows, *tangents], self.order - 1)
         for source, where in derivative.breaks.items():
             self.breaks.setdefault(source, []).extend(where)
         return derivative.outputs
@@ -223,7 +257,7 @@ class Analysis:
     def _cond(self, operation: Operation, flows: list[Flow]) -> list[Flow]:
         which, *rest = flows
         cases = [self.body(body, rest) for body in operation.bodies]
-        return [join([which, *case]) for case in zip(*cases, strict=True)]
+        return [replace(join([which, *case]), sign=join(case).sign) for case in zip(*cases, strict=True)]
 
 
 def _function(operation: Operation) -> Callable[..., list[Any]]:

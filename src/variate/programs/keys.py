@@ -1,4 +1,4 @@
-"""Keys that several draws share, which makes draws dependent that a density takes for independent."""
+"""Keys that a draw shares with other draws or other random numbers, which a density takes for independent of it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,16 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from variate.programs.source import short
+from variate.programs.source import position, short
 from variate.programs.staging import Constant, Operand, Operation, Program, Site, scan_parts
 
 # Equal operands make equal results; whatever else makes a key makes a new one.
 _REPEATABLE = frozenset(
     """
-    broadcast_in_dim copy dynamic_slice gather random_fold_in random_split random_unwrap random_wrap reshape slice
-    squeeze transpose
+    broadcast_in_dim dynamic_slice gather random_fold_in random_split reshape slice squeeze transpose
     """.split()
 )
+# They make random numbers of a key, or keys that a sampler may make of it too.
+_SPENDING = frozenset("random_bits random_fold_in random_gamma random_split".split())
+# A copy of a key is the same key.
+_ALIASES = frozenset("copy random_clone random_unwrap random_wrap".split())
 
 
 class Origin(NamedTuple):
@@ -27,12 +30,18 @@ class Origin(NamedTuple):
 
 
 class _Use(NamedTuple):
-    site: Site
+    user: Site | Operation
     branches: Mapping[int, int]  # the branch taken of each `cond` around it
+
+    @property
+    def words(self) -> str:
+        if isinstance(self.user, Site):
+            return f"the draw {self.user.label!r} ({short(self.user.source)})"
+        return f"`{self.user.name}` at {short(position(self.user.equation, self.user.caller))}"
 
 
 def shared_keys(program: Program) -> dict[int, str]:
-    """For each draw whose key serves other draws too, why."""
+    """For each draw whose key serves something else too, why."""
     walk = _Walk()
     walk.body(program, [Origin(("input", place), 0) for place in program.inputs], 0, {})
     return walk.shared
@@ -57,7 +66,10 @@ class _Walk:
         for operation in program.operations:
             origins = [read(operand) for operand in operation.inputs]
             if operation.site is not None:
-                self.use(operation.site, origins[0], depth, branches)
+                self.draw(operation.site, origins[0], depth)
+                self.use(_Use(operation.site, branches), origins[0])
+            elif operation.name in _SPENDING:
+                self.use(_Use(operation, branches), origins[0])
             for n, body in enumerate(operation.bodies):
                 self.nested(operation, n, body, origins, depth, branches)
             environment.update(zip(operation.outputs, _outputs(operation, origins, depth), strict=True))
@@ -72,35 +84,42 @@ class _Walk:
         depth: int,
         branches: Mapping[int, int],
     ) -> None:
-        if not body.sites:
+        if not (body.sites or any(_is_key(aval) for aval in operation.operands)):
             return
         if operation.name == "cond":
             self.body(body, origins[1:], depth, {**branches, id(operation): n})
         elif operation.name in ("scan", "while"):
-            self.body(body, _loop_inputs(operation, n, body, origins, depth + 1), depth + 1, branches)
+            inputs, changed = _loop_inputs(operation, n, body, origins, depth + 1)
+            for place in changed:
+                if _is_key(operation.operands[place]):  # spent by the loop, which makes others of it
+                    self.use(_Use(operation, branches), origins[place])
+            self.body(body, inputs, depth + 1, branches)
         else:
             self.body(body, origins, depth, branches)
 
-    def use(self, site: Site, key: Origin, depth: int, branches: Mapping[int, int]) -> None:
+    def draw(self, site: Site, key: Origin, depth: int) -> None:
         if any(lane.axes[0] is None for lane in site.lanes):
             self.shared[site.index] = "its lanes share one key under vmap: split the key over the lanes"
         if key.depth < depth:
             self.shared[site.index] = "every step of its loop uses one key: split the key over the steps"
+
+    def use(self, use: _Use, key: Origin) -> None:
         for other in self.uses.setdefault(key.how, []):
-            exclusive = any(other.branches.get(cond, branch) != branch for cond, branch in branches.items())
-            if not exclusive and other.site.index != site.index:
-                for one, two in ((site, other.site), (other.site, site)):
-                    reason = f"its key also serves the draw {two.label!r} ({short(two.source)}): split the key"
-                    self.shared.setdefault(one.index, reason)
-        self.uses[key.how].append(_Use(site, branches))
+            exclusive = any(other.branches.get(cond, branch) != branch for cond, branch in use.branches.items())
+            if exclusive or other.user is use.user:
+                continue
+            for one, two in ((use, other), (other, use)):
+                if isinstance(one.user, Site):
+                    reason = f"its key also serves {two.words}: split the key"
+                    self.shared.setdefault(one.user.index, reason)
+        self.uses[key.how].append(use)
 
 
 def _outputs(operation: Operation, origins: list[Origin], depth: int) -> list[Origin]:
     varies = max([origin.depth for origin in origins], default=0)
-    repeatable = operation.name in _REPEATABLE and (
-        operation.name in ("random_unwrap", "random_wrap") or _is_key(operation.avals[0])
-    )
-    if repeatable:
+    if operation.name in _ALIASES:
+        return [origins[0]]
+    if operation.name in _REPEATABLE and _is_key(operation.avals[0]):
         params = tuple(sorted((name, str(value)) for name, value in operation.params.items() if name != "strides"))
         return [Origin((operation.name, params, tuple(origin.how for origin in origins)), varies)]
     # A loop's outputs differ from what went in, whatever that was.
@@ -112,19 +131,25 @@ def _is_key(aval: Any) -> bool:
     return jnp.issubdtype(aval.dtype, jax.dtypes.prng_key)
 
 
-def _loop_inputs(operation: Operation, n: int, body: Program, origins: list[Origin], depth: int) -> list[Origin]:
+def _loop_inputs(
+    operation: Operation, n: int, body: Program, origins: list[Origin], depth: int
+) -> tuple[list[Origin], list[int]]:
+    """What goes into a body of a loop, and which operands of the loop go round and change there."""
     params = operation.params
     if operation.name == "scan":
-        start, _ = scan_parts(operation)
+        start, carried = scan_parts(operation)
         consts = origins[:start]
     else:
         first = params["cond_nconsts"]
         consts = origins[:first] if n == 0 else origins[first : first + params["body_nconsts"]]
         start = first + params["body_nconsts"]
-    rest = []
+        carried = len(origins) - start
+    rest, changed = [], []
+    last = n == len(operation.bodies) - 1  # the body that makes what goes round
     for i, origin in enumerate(origins[start:]):
-        place = body.inputs[len(consts) + i]
-        # A value that goes round unchanged is a constant of the loop.
-        unchanged = n == len(operation.bodies) - 1 and i < len(body.outputs) and body.outputs[i] == place
-        rest.append(origin if unchanged else Origin((id(operation), "loop", n, i), depth))
-    return [*consts, *rest]
+        if last and i < carried and body.outputs[i] == body.inputs[len(consts) + i]:
+            rest.append(origin)  # a constant of the loop
+        else:
+            rest.append(Origin((id(operation), "loop", n, i), depth))
+            changed.extend([start + i] * (last and i < carried))
+    return [*consts, *rest], changed

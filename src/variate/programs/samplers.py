@@ -14,7 +14,7 @@ from numpyro.distributions import constraints, transforms
 from variate.programs import distributions
 from variate.programs.dataflow import Analysis, Break, Flow, bit, join
 from variate.programs.primitive import Event, sample_leaves
-from variate.programs.staging import Operation, stage
+from variate.programs.staging import Operation, one_lane, stage
 from variate.programs.structure import Structure
 
 
@@ -42,7 +42,7 @@ class Nature:
 def nature(draw: Operation, order: int = 1) -> Nature:
     """The nature of a draw, for derivatives up to `order`."""
     assert draw.site is not None
-    operands = tuple(_one_lane(draw))
+    operands = tuple(one_lane(draw))
     try:
         return _cached(draw.site.structure, operands, draw.site.event, order)
     except TypeError:  # a distribution with a part that cannot be hashed
@@ -139,9 +139,11 @@ def _edges(distribution: Any) -> list[Any]:
 
 
 def _movers(d: Any) -> Iterator[Any]:
-    """The parameters of transforms that move a support with an edge; NumPyro says of such that it is the whole line."""
+    """The parameters that move an atom, or a support with an edge; NumPyro says of such that it is the whole line."""
     if not isinstance(d, dist.Distribution):
         return
+    if isinstance(d, dist.Delta):
+        yield d.v
     if type(d) is dist.TransformedDistribution:
         first, *others = d.transforms
         if not _is_line(d.base_dist.support):
@@ -157,18 +159,3 @@ def _is_line(support: Any) -> bool:
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     return isinstance(support, type(constraints.real) | type(constraints.real_vector))
-
-
-def _one_lane(draw: Operation) -> list[jax.ShapeDtypeStruct]:
-    """Shapes of the operands of a draw before `vmap` added lanes."""
-    assert draw.site is not None
-    shapes = []
-    for position, aval in enumerate(draw.operands):
-        shape = list(aval.shape)
-        for lane in reversed(draw.site.lanes):
-            axis = lane.axes[position]
-            if axis is not None:
-                del shape[axis]
-        weak = getattr(aval, "weak_type", False)
-        shapes.append(jax.ShapeDtypeStruct(tuple(shape), aval.dtype, weak_type=weak))
-    return shapes

@@ -206,6 +206,21 @@ def scan_parts(operation: Operation) -> tuple[int, int]:
     return len(constants), len(carried)
 
 
+def one_lane(draw: Operation) -> list[jax.ShapeDtypeStruct]:
+    """Shapes of the operands of a draw before `vmap` added lanes."""
+    assert draw.site is not None
+    shapes = []
+    for position, aval in enumerate(draw.operands):
+        shape = list(aval.shape)
+        for lane in reversed(draw.site.lanes):
+            axis = lane.axes[position]
+            if axis is not None:
+                del shape[axis]
+        weak = getattr(aval, "weak_type", False)
+        shapes.append(jax.ShapeDtypeStruct(tuple(shape), aval.dtype, weak_type=weak))
+    return shapes
+
+
 def _closed(jaxpr: Any) -> ClosedJaxpr:
     return jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
 
