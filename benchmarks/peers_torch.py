@@ -1,4 +1,4 @@
-"""The digits autoencoder with the same estimator, written by hand in PyTorch."""
+"""The digits autoencoder with the same estimator written by hand in PyTorch, and the toy in Storchastic."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,5 +41,29 @@ def autoencoder(params: Any, x: Any, samples: int) -> Callable[[], float]:
                 tensor -= RATE * tensor.grad
                 tensor.grad = None
         return float(fixed.mean())
+
+    return step
+
+
+def toy(params: Any, samples: int) -> Callable[[], float]:
+    """Three linked Bernoullis: the first `samples` times, the others once for each, or the cost would be cubed."""
+    import storch
+    from storch.method import ScoreFunction
+
+    torch.set_num_threads(1)
+    logits = torch.tensor(np.asarray(params), requires_grad=True)
+    first = ScoreFunction("a", n_samples=samples, baseline_factory="batch_average")
+    second, third = ScoreFunction("b", n_samples=1), ScoreFunction("c", n_samples=1)
+
+    def step() -> float:
+        a = first(torch.distributions.Bernoulli(logits=logits[0]))
+        b = second(torch.distributions.Bernoulli(logits=logits[1] + a))
+        c = third(torch.distributions.Bernoulli(logits=logits[2] - b))
+        storch.add_cost((a + b + c - 1.5) ** 2, "cost")
+        value = storch.backward()
+        with torch.no_grad():
+            logits.sub_(RATE * logits.grad)
+            logits.grad = None
+        return float(value.detach())
 
     return step

@@ -14,7 +14,7 @@ from timing import Pair
 import variate
 
 COLUMNS = ("program", "what", "ours", "peer", "ratio", "95%", "bound", "ok")
-PACKAGES = ("jax", "jaxlib", "numpyro", "torch")
+PACKAGES = ("jax", "jaxlib", "numpyro", "torch", "storchastic")
 
 
 class Row(NamedTuple):
@@ -41,8 +41,8 @@ class Row(NamedTuple):
         return (self.ours if self.ratio is None else self.ratio) <= self.bound
 
     def cells(self) -> list[str]:
-        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
-        interval = "" if self.low is None or self.high is None else f"{self.low:.2f}–{self.high:.2f}"
+        ratio = "" if self.ratio is None else _ratio(self.ratio)
+        interval = "" if self.low is None or self.high is None else f"{_ratio(self.low)}–{_ratio(self.high)}"
         unit = f" {self.unit}" if self.ratio is None else ""
         bound = "" if self.bound is None else f"≤ {self.bound:g}{unit}"
         ok = {True: "yes", False: "NO", None: ""}[self.ok]
@@ -52,6 +52,10 @@ class Row(NamedTuple):
         if value is None:
             return ""
         return f"{value:,.0f} {self.unit}" if value >= 1000 else f"{value:.3g} {self.unit}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def table(rows: list[Row]) -> Table:

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 from gradients.coins import Finite, chance, flip, mean_over_flips
 from gradients.finite_flow import FLOW
 from jax import Array
-from jax.nn import sigmoid, softmax
+from jax.nn import sigmoid, softmax, softplus
 from jax.random import split
 
 import variate as vt
@@ -52,6 +52,20 @@ def vector_mean(t: Array) -> Array:
         return jnp.prod(chance(b, t)) * chance(c, jnp.sum(t * b)) * (jnp.sum(b) ** 2 - 3 * x * c)
 
     return mean_over_flips(3, weighted)
+
+
+def bound(key: Array, t: Array) -> Array:
+    """A variational bound: the log probability that weighs the score is a term of the cost as well."""
+    b = flip(key, t, "b")
+    return jnp.sum(b * t - softplus(t)) - jnp.sum(b) ** 2
+
+
+def bound_mean(t: Array) -> Array:
+    def weighted(*coins: Array) -> Array:
+        b = jnp.stack(coins)
+        return jnp.prod(chance(b, t)) * (jnp.sum(jnp.log(chance(b, t))) - jnp.sum(b) ** 2)
+
+    return mean_over_flips(2, weighted)
 
 
 def indexed(key: Array, t: dict) -> Array:
@@ -209,6 +223,7 @@ PROGRAMS = {
     "one coin at a logit of zero": Finite(one_coin, (jnp.array(0.0),), one_coin_mean, "a"),
     "linked coins": Finite(linked, (PAIR,), linked_mean, "abc"),
     "a vector of coins": Finite(vector, (PAIR,), vector_mean, "bc"),
+    "a bound": Finite(bound, (PAIR,), bound_mean, "b"),
     "mixture by indexing": Finite(
         indexed, ({"mixture": jnp.array([0.1, 0.5, -0.3]), "coins": jnp.array([-1.0, 0.4, 0.8])},), indexed_mean, "zb"
     ),

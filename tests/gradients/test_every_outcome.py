@@ -28,6 +28,7 @@ SECOND = [
     ("nested conditionals", "score, leave one out"),
     ("nested conditionals", "score and enumerate"),
     ("a vector of coins", "enumerate"),
+    ("a bound", "score, leave one out"),
     ("scan", "score, leave one out"),
     ("vmap in scan", "score"),
 ]

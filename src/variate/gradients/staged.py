@@ -16,6 +16,8 @@ from variate.gradients.score import LeaveOneOut, Score
 from variate.gradients.surrogate import Plan, group
 from variate.programs.calls import folded
 from variate.programs.dataflow import ARGUMENT, Flow, bit
+from variate.programs.recognition import Index
+from variate.programs.simulation import log_prob_in
 from variate.programs.staging import Program, stage
 from variate.programs.terms import Terms
 
@@ -95,9 +97,18 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     terms = [Terms(program, output, flows, scored) for output in program.outputs[:outputs]]
     rules = _with_baselines(choice.rules, min(request.block_size, request.num_samples))
     direct = any(flow.tangent & (ARGUMENT | pathwise) for flow in chooser.outputs)
-    compact = folded(program, set().union(*(each.places() for each in terms)))
-    plan = Plan(compact, outputs, rules, terms, group(rules, terms), request.order)
+    computed = _computed(program, rules)
+    compact = folded(program, set(computed.values()).union(*(each.places() for each in terms)))
+    plan = Plan(compact, outputs, rules, terms, group(rules, terms), request.order, computed)
     return Derivation(request, plan, choice, arguments, moved, result, auxiliary, flows, direct)
+
+
+def _computed(program: Program, rules: Mapping[int, Rule | None]) -> dict[int, int]:
+    """Where the program itself computes the log probability of a draw that is scored, as a variational bound does."""
+    scored = [op for op in program.operations if op.site and isinstance(rules[op.site.index], Score)]
+    index = Index(program) if scored else None
+    places = {draw.site.index: log_prob_in(index, draw) for draw in scored if draw.site and index}
+    return {site: place for site, place in places.items() if place is not None}
 
 
 def is_place(leaf: Any) -> bool:

@@ -50,20 +50,21 @@ class Plan:
     terms: list[Terms]
     groups: list[Group]
     order: int  # of the derivatives that will be taken
+    computed: dict[int, int]  # of scored draws: where the program computes their log probability by itself
 
 
 class Estimating:
     """The handler of a run that is to be differentiated."""
 
-    def __init__(self, rules: dict[int, Rule | None], replacing: tuple | None = None, redrawn: Array | None = None):
-        self.rules, self.replacing, self.redrawn = rules, replacing, redrawn
+    def __init__(self, plan: Plan, replacing: tuple | None = None, redrawn: Array | None = None):
+        self.plan, self.replacing, self.redrawn = plan, replacing, redrawn
 
     def draw(self, site: Site, index: tuple[Array, ...], operands: Sequence[Array]) -> tuple[list[Array], Any]:
-        rule = self.rules.get(site.index)
+        rule = self.plan.rules.get(site.index)
         if self.redrawn is not None:
             key = operands[0]
             operands = [jnp.where(self.redrawn == site.index, _another(key), key), *operands[1:]]
-        if rule is None:
+        if rule is None or site.index in self.plan.computed:
             return fixed_sample(site, operands), None
         if self.replacing is not None:
             values = rule.draw(site, operands)[0] if isinstance(rule, Pathwise) else fixed_sample(site, operands)
@@ -98,13 +99,13 @@ def run(plan: Plan, inputs: Sequence[Any], redrawn: Array | None = None) -> tupl
 
     `redrawn` is the index of a draw that is to take another value than the keys say, all others kept.
     """
-    environment, records = evaluate(plan.program, inputs, Estimating(plan.rules, redrawn=redrawn))
+    environment, records = evaluate(plan.program, inputs, Estimating(plan, redrawn=redrawn))
     auxiliary = [read(environment, output) for output in plan.program.outputs[plan.outputs :]]
     terms = [each.values(environment) for each in plan.terms]
     log_probs, replayed = {}, {}
     for group in plan.groups:
         for site in group.sites:
-            record = records.get(site)
+            record = environment[plan.computed[site]] if site in plan.computed else records.get(site)
             if isinstance(record, Alternatives):
                 log_probs[site] = record.log_prob.reshape(-1)
                 own = [_total(each, each) for each in terms]
@@ -124,7 +125,7 @@ def replay(
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(shape) :]), record)
 
     def one(place: list[Array], value: Array) -> list[Array]:
-        environment, _ = evaluate(plan.program, again, Estimating(plan.rules, (site, place, value), redrawn))
+        environment, _ = evaluate(plan.program, again, Estimating(plan, (site, place, value), redrawn))
         return [jnp.asarray(read(environment, output)) for output in plan.program.outputs[: plan.outputs]]
 
     results = jax.vmap(jax.vmap(one, (None, 0)), (0, 0))(places, flat.values)

@@ -41,17 +41,18 @@ def log_prob(d: PyTree, x: PyTree) -> Float[Array, "..."]:
         return jnp.asarray(corrected(d).log_prob(jax.tree.map(jnp.asarray, x)))
 
 
-def drawn_log_prob(d: PyTree, x: PyTree) -> Float[Array, "..."]:
-    """`log_prob(d, x)` of an `x` that was drawn from `d`: no time is spent on whether it is in the support."""
-    return log_prob(_trusting(d), x)
+def drawn_log_prob(d: PyTree, x: PyTree, checked: bool = False) -> Float[Array, "..."]:
+    """`log_prob(d, x)` of an `x` that was drawn from `d`: unless `checked`, no time is spent on whether it can be."""
+    return log_prob(_validating(d, checked), x)
 
 
-def _trusting(d: PyTree) -> PyTree:
+def _validating(d: PyTree, whether: bool) -> PyTree:
+    """`d`, which asks or does not ask whether a value is in its support; as a pytree it has forgotten what it did."""
     if not isinstance(d, dist.Distribution):
         return d
     twin = copy.copy(d)
-    parts = {name: _trusting(part) for name, part in vars(d).items() if isinstance(part, dist.Distribution)}
-    vars(twin).update(parts, _validate_args=False)
+    parts = {name: _validating(part, whether) for name, part in vars(d).items() if isinstance(part, dist.Distribution)}
+    vars(twin).update(parts, _validate_args=whether)
     return twin
 
 

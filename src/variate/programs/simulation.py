@@ -12,7 +12,8 @@ from variate import checks
 from variate.programs import distributions
 from variate.programs.interpretation import Records, run
 from variate.programs.primitive import Event, Lane, over_lanes, sample_leaves, traced_once
-from variate.programs.staging import Operation, Program, Site, stage
+from variate.programs.recognition import Index
+from variate.programs.staging import Operation, Program, Site, one_lane, stage
 from variate.programs.structure import Structure
 from variate.programs.validity import while_summing
 
@@ -40,7 +41,7 @@ class At(NamedTuple):
 
 def log_prob(site: Site, values: Sequence[Array], operands: Sequence[Array]) -> Float[Array, ""]:
     """The log probability of a drawn value, summed over lanes and elements."""
-    return traced_once(_log_prob, site.structure, site.lanes, site.event, site.binary)(values, operands)
+    return traced_once(_log_prob, site.structure, site.lanes, site.event, site.binary, False)(values, operands)
 
 
 def _log_prob(
@@ -48,17 +49,45 @@ def _log_prob(
     lanes: tuple[Lane, ...],
     event: Event,
     binary: bool,
+    checked: bool,
     values: Sequence[Array],
     operands: Sequence[Array],
 ) -> Float[Array, ""]:
     def one(*arguments: Array) -> Array:
         drawn = jax.tree.unflatten(event.tree, arguments[: len(event.leaves)])
-        return jnp.sum(distributions.drawn_log_prob(structure.build(arguments[len(event.leaves) + 1 :]), drawn))
+        distribution = structure.build(arguments[len(event.leaves) + 1 :])
+        return _sum(distributions.drawn_log_prob(distribution, drawn, checked))
 
     if binary:
         dtype = jnp.result_type(float, *operands[1:])
         values = [(value != 0).astype(dtype) for value in values]  # as in `interpretation.bind`
-    return jnp.sum(over_lanes(one, lanes, len(values))(*values, *operands))
+    return _sum(over_lanes(one, lanes, len(values))(*values, *operands))
+
+
+def _sum(x: Array) -> Array:
+    return jnp.sum(x) if x.ndim else x
+
+
+def log_prob_in(index: Index, draw: Operation) -> int | None:
+    """Where a program of this index, which makes the draw, computes the log probability of what was drawn as well."""
+    site = draw.site
+    if site is None or site.lanes:
+        return None
+    for checked in (False, True):  # as it is written by hand, and as NumPyro writes it
+        try:
+            wanted = _log_prob_program(site.structure, site.event, checked, tuple(one_lane(draw)))
+        except TypeError:  # a distribution with a part that cannot be hashed
+            return None
+        place = index.find(wanted, [*draw.outputs, *draw.inputs])
+        if place is not None:
+            return place
+    return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _log_prob_program(structure: Structure, event: Event, checked: bool, operands: tuple[Any, ...]) -> Program:
+    values = [jax.ShapeDtypeStruct(*leaf) for leaf in event.leaves]
+    return stage(functools.partial(_log_prob, structure, (), event, False, checked), values, list(operands))[0]
 
 
 def simulate(f: Callable[..., Any]) -> Callable[..., Simulation]:
