@@ -1,23 +1,31 @@
 """The same programs and the same estimators, written by hand in JAX.
 
-A program here returns its cost and the log probability of its draws, or the cost alone where it is differentiated
-along its path.
+A program here returns its cost and the log probability of its draws, by element with what each is charged with or in
+all, or the cost alone where it is differentiated along its path.
 """
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.nn import sigmoid
+from jax.nn import sigmoid, softplus
 from programs import STEPS, apply, bernoulli, descend, normal_divergence
 
 
 def autoencoder(key, params, x):
+    """Each latent is charged with its own terms, of the likelihood too as far as that is linear, and with its picture's.
+
+    What does not depend on the draws is left out of the charges, since the baseline would take it off again.
+    """
     logits = apply(params["encoder"], x)
     b = jax.random.bernoulli(key, sigmoid(logits)).astype(x.dtype)
-    log_q = bernoulli(logits, b)
-    likelihood = bernoulli(apply(params["decoder"], b), x)
-    return (log_q - bernoulli(params["prior"], b) - likelihood) / x.shape[0], log_q
+    log_q = b * logits - softplus(logits)
+    outputs = apply(params["decoder"], b)
+    misfit = softplus(outputs)
+    own = b * (logits - params["prior"] - x @ params["decoder"]["w"].T)
+    charges = (own + jnp.sum(misfit, axis=1, keepdims=True)) / x.shape[0]
+    cost = jnp.sum(log_q) - bernoulli(params["prior"], b) - jnp.sum(outputs * x - misfit)
+    return cost / x.shape[0], log_q, charges
 
 
 def gaussian(key, params, x):
@@ -82,10 +90,11 @@ def step(program: Callable, samples: int) -> Callable:
         found = jax.vmap(lambda key: program(key, params, *data))(keys)
         if not isinstance(found, tuple):
             return jnp.mean(found), jnp.mean(found)
-        costs, log_probs = found
-        baselines = (jnp.sum(costs) - costs) / (samples - 1)
-        weighted = jax.lax.stop_gradient(costs - baselines) * log_probs
-        return jnp.mean(costs + weighted), jnp.mean(costs)
+        costs, log_probs, *elements = found
+        charges = elements[0] if elements else costs
+        baselines = (jnp.sum(charges, axis=0) - charges) / (samples - 1)
+        weighted = jnp.sum(jax.lax.stop_gradient(charges - baselines) * log_probs) / samples
+        return jnp.mean(costs) + weighted, jnp.mean(costs)
 
     def update(params, key, *data):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(samples))

@@ -126,11 +126,127 @@ def switched_mean(t: Array) -> Array:
     return jnp.sum(softmax(t) * jnp.stack([sigmoid(t[1]), -sigmoid(2 * t[0]), jnp.exp(t[2])]))
 
 
+def apart(key: Array, t: Array) -> Array:
+    """Three coins each with a cost of its own, and a cost that two of them share."""
+    b = flip(key, t, "b")
+    each = jnp.sin(t) * (b + 0.3) ** 2 + t * b
+    return jnp.sum(each.reshape(1, 3).T @ jnp.array([2.0])) - jnp.mean(jnp.exp(b)) + b[0] * b[2]
+
+
+def apart_mean(t: Array) -> Array:
+    def weighted(*coins: Array) -> Array:
+        b = jnp.stack(coins)
+        total = 2 * jnp.sum(jnp.sin(t) * (b + 0.3) ** 2 + t * b) - jnp.mean(jnp.exp(b)) + b[0] * b[2]
+        return jnp.prod(chance(b, t)) * total
+
+    return mean_over_flips(3, weighted)
+
+
+def lanes_apart(key: Array, t: Array) -> Array:
+    """Two lanes of two coins, the second of each linked to the first, costs by lane."""
+
+    def lane(key: Array, logits: Array) -> Array:
+        k1, k2 = split(key)
+        a = flip(k1, logits[0], "a")
+        return (a - 0.3 * flip(k2, logits[1] + a, "b")) ** 2 * (1 + logits[0])
+
+    return jnp.sum(jax.vmap(lane)(split(key), t.reshape(2, 2)))
+
+
+def lanes_apart_mean(t: Array) -> Array:
+    def weighted(a: Array, b: Array, c: Array, d: Array) -> Array:
+        p = chance(a, t[0]) * chance(b, t[1] + a) * chance(c, t[2]) * chance(d, t[3] + c)
+        return p * ((a - 0.3 * b) ** 2 * (1 + t[0]) + (c - 0.3 * d) ** 2 * (1 + t[2]))
+
+    return mean_over_flips(4, weighted)
+
+
+def totals(key: Array, t: Array) -> Array:
+    """Rewards that a carry adds up, a discounted state, and a table that coins look into."""
+    table = jnp.array([0.5, -1.0, 2.0])
+
+    def step(carry: tuple, k: Array) -> tuple[tuple, None]:
+        i, s, total = carry
+        b = flip(k, t[0] + t[1] * s, "b")
+        s = 0.5 * s + 2 * b - 1
+        return (i + 1, s, total + b * s - (table[b.astype(int) + i] - t[0])), None
+
+    (_, last, total), _ = lax.scan(step, (jnp.zeros((), int), jnp.zeros(()), jnp.ones(())), split(key, 2))
+    return 3 * total - jnp.cos(last)
+
+
+def totals_mean(t: Array) -> Array:
+    table = jnp.array([0.5, -1.0, 2.0])
+
+    def weighted(*coins: Array) -> Array:
+        p, s, total = 1.0, 0.0, 1.0
+        for i, b in enumerate(coins):
+            p, s = p * chance(b, t[0] + t[1] * s), 0.5 * s + 2 * b - 1
+            total = total + b * s - (table[b.astype(int) + i] - t[0])
+        return p * (3 * total - jnp.cos(s))
+
+    return mean_over_flips(2, weighted)
+
+
+def several(key: Array, t: Array) -> dict[str, Array]:
+    """A number whose terms tell elements apart beside an array whose terms do not; draws in branches of a scan."""
+    k1, k2 = split(key)
+    b = flip(k1, t, "b")
+
+    def step(total: Array, k: Array) -> tuple[Array, Array]:
+        c = lax.cond(total > 0.5, lambda k: flip(k, t[0], "c"), lambda k: 1 - 2 * flip(k, t[1], "d"), k)
+        return total + c, total * c
+
+    _, ys = lax.scan(step, jnp.ones(()), split(k2))
+    return {"apart": jnp.sum(b**2 * t) + jnp.sum(ys), "array": jnp.stack([b[0] * b[1], ys[1] + b[0]])}
+
+
+def several_mean(t: Array) -> dict[str, Array]:
+    def weighted(a: Array, b: Array, *coins: Array) -> dict[str, Array]:
+        p, total, ys = chance(a, t[0]) * chance(b, t[1]), 1.0, []
+        for coin in coins:
+            c = jnp.where(total > 0.5, coin, 1 - 2 * coin)
+            p = p * jnp.where(total > 0.5, chance(coin, t[0]), chance(coin, t[1]))
+            ys.append(total * c)
+            total = total + c
+        apart = a**2 * t[0] + b**2 * t[1] + sum(ys)
+        return {"apart": p * apart, "array": p * jnp.stack([a * b, ys[1] + a])}
+
+    return mean_over_flips(4, weighted)
+
+
+def backwards(key: Array, t: Array) -> Array:
+    """A scan from the end to the start, and sums of what it stacks up to each step."""
+
+    def step(s: Array, k: Array) -> tuple[Array, Array]:
+        b = flip(k, t[0] + t[1] * s, "b")
+        return s + b, (b + s) ** 2
+
+    _, ys = lax.scan(step, jnp.zeros(()), split(key, 3), reverse=True)
+    return jnp.sum(jnp.cumsum(ys) * jnp.array([1.0, -2.0, 0.5]))
+
+
+def backwards_mean(t: Array) -> Array:
+    def weighted(*coins: Array) -> Array:
+        p, s, total = 1.0, 0.0, 0.0
+        for b, weight in zip(coins, (0.5, -1.5, -0.5), strict=True):
+            p, total = p * chance(b, t[0] + t[1] * s), total + weight * (b + s) ** 2
+            s = s + b
+        return p * total
+
+    return mean_over_flips(3, weighted)
+
+
 PAIR = jnp.array([0.4, -0.7])
 FLOW = {
     "nested conditionals": Finite(branches, (PAIR,), branches_mean, "abcd"),
     "scan": Finite(walk, (PAIR,), walk_mean, "b"),
     "vmap": Finite(lanes, (jnp.array([0.2, -0.5, 1.0]),), lanes_mean, "b"),
+    "elements apart": Finite(apart, (jnp.array([0.2, -0.5, 1.0]),), apart_mean, "b"),
+    "lanes apart": Finite(lanes_apart, (jnp.array([0.2, -0.5, 1.0, 0.3]),), lanes_apart_mean, "ab"),
+    "totals": Finite(totals, (PAIR,), totals_mean, "b"),
+    "several results": Finite(several, (PAIR,), several_mean, "bcd"),
+    "a scan backwards": Finite(backwards, (PAIR,), backwards_mean, "b"),
     "vmap in scan": Finite(lanes_in_scan, (PAIR,), lanes_in_scan_mean, "b"),
     "scan in vmap": Finite(scan_in_lanes, (PAIR,), scan_in_lanes_mean, "b"),
     "fori_loop": Finite(counted, (jnp.array(0.2),), counted_mean, "b"),

@@ -163,8 +163,8 @@ def test_error_bars_are_honest(name: str, key: Array) -> None:
     assert honest(found), found
 
 
-def uncorrelated(derivation: Any, pull: Any, cotangents: Any, gradients: list[Array], size: int) -> list[Array]:
-    return [jnp.zeros_like(gradient[0]) for gradient in gradients]
+def uncorrelated(derivation: Any, found: Any, size: int) -> list[Array]:
+    return [jnp.zeros_like(gradient[0]) for gradient in found.gradients]
 
 
 def too_short(self: vt.Estimate, level: float = 0.95) -> tuple:

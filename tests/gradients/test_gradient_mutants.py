@@ -21,16 +21,17 @@ from variate.gradients import (
     Score,
     blocks,
     coupled,
+    credit,
     measure_valued,
     score,
     surrogate,
 )
-from variate.programs import distributions
+from variate.programs import accumulation, distributions, relations
 from variate.programs.dataflow import bit
 from variate.programs.primitive import sample_leaves
 from variate.programs.terms import Terms
 
-LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN = (
+LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN, CHARGE, TOTALS, ELEMENTS = (
     score.log_prob,
     distributions.element_probs,
     coupled._through_table,
@@ -40,12 +41,15 @@ LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN = (
     surrogate.surrogate,
     distributions.sample,
     blocks.run,
+    credit.Credit.charge,
+    accumulation._totals,
+    surrogate.element_log_probs,
 )
 
 
 def own_sample_in_the_baseline(plan: Any, runs: Any, args: Any, samples: int) -> list:
     """The mean cost of all samples, in place of the others'."""
-    charges = [jax.vmap(lambda run, g=group: surrogate.cost(run, g))(runs) for group in plan.groups]
+    charges = [jax.vmap(lambda run, g=group: surrogate.cost(plan, run, g))(runs) for group in plan.groups]
     return [[jnp.broadcast_to(jnp.mean(c, axis=0, keepdims=True), c.shape) for c in each] for each in charges]
 
 
@@ -65,6 +69,10 @@ def wrong_sign(*operands: Any) -> Array:
 
 def fixed_log_prob(*operands: Any) -> Array:
     return lax.stop_gradient(LOG_PROB(*operands))
+
+
+def fixed_element_log_probs(*operands: Any) -> Array:
+    return lax.stop_gradient(ELEMENTS(*operands))
 
 
 def moving_sample(site: Any, operands: Any) -> list[Array]:
@@ -101,16 +109,39 @@ def uncoupled_width(z: Array, exponential: Array) -> Array:
 
 def without_the_draws_before(plan: Any, run: Any, baselines: Any) -> list[Array]:
     """No product of the draws before a draw, which the first order does not miss."""
-    totals = surrogate.value(run)
+    totals = list(run.outputs)
     for n in range(len(plan.groups)):
         one = dataclasses.replace(plan, groups=plan.groups[n : n + 1])
         own = SURROGATE(one, run, baselines[n : n + 1])
-        totals = [total + new - old for total, new, old in zip(totals, own, surrogate.value(run), strict=True)]
+        totals = [total + new - old for total, new, old in zip(totals, own, run.outputs, strict=True)]
     return totals
 
 
-def uncorrelated(derivation: Any, pull: Any, cotangents: Any, gradients: list[Array], size: int) -> list[Array]:
-    return [jnp.zeros_like(gradient[0]) for gradient in gradients]
+def uncorrelated(derivation: Any, found: Any, size: int) -> list[Array]:
+    return [jnp.zeros_like(gradient[0]) for gradient in found.gradients]
+
+
+def nothing_later(self: Any, entries: Array, relation: Any) -> Array:
+    """Each element is charged with its own entry alone, where it reaches those after it too."""
+    links = frozenset(link._replace(causal=False) for link in relation.links)
+    return CHARGE(self, entries, relation._replace(links=links))
+
+
+def the_neighbours(self: Any, entries: Array, relation: Any) -> Array:
+    """Each element is charged with what the one before it should be."""
+    charges = CHARGE(self, entries, relation)
+    for axis, length in enumerate(charges.shape):
+        charges = jnp.roll(charges, 1, axis) if length > 1 else charges
+    return charges
+
+
+def only_the_first_increment(scan: Any) -> list[Any]:
+    return [total._replace(increments=total.increments[:1]) for total in TOTALS(scan)]
+
+
+def diagonal_carry(relations: Any, depth: int, scan: Any) -> Any:
+    """As if what a step hands on were made anew by the next."""
+    return relations
 
 
 def wrong_gradient(name: str, assignment: str) -> Callable[[], bool]:
@@ -131,7 +162,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], bool]]] = {
         Terms, "reach", without_downstream, wrong_gradient("linked coins", "score, leave one out"),
     ),
     "score with the wrong sign": (score, "log_prob", wrong_sign, wrong_gradient("one coin", "score")),
-    "score not differentiated": (score, "log_prob", fixed_log_prob, wrong_gradient("scan", "score")),
+    "score not differentiated": (score, "log_prob", fixed_log_prob, wrong_gradient("nested conditionals", "score")),
     "probabilities not differentiated": (
         distributions, "element_probs", fixed_probabilities, wrong_gradient("switch", "enumerate"),
     ),
@@ -142,6 +173,15 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], bool]]] = {
     "the draws before left out": (
         blocks, "surrogate", without_the_draws_before, lambda: second_discrepancy("linked coins", "score") > 1e-3,
     ),
+    "score of elements not differentiated": (
+        surrogate, "element_log_probs", fixed_element_log_probs, wrong_gradient("lanes apart", "score"),
+    ),
+    "reward-to-go without what goes": (
+        credit.Credit, "charge", nothing_later, wrong_gradient("scan", "score"),
+    ),
+    "credit to the neighbour": (credit.Credit, "charge", the_neighbours, wrong_gradient("lanes apart", "score")),
+    "carries taken for diagonal": (relations, "_later", diagonal_carry, wrong_gradient("scan", "score")),
+    "increments lost": (accumulation, "_totals", only_the_first_increment, wrong_gradient("totals", "score")),
     "leave-one-out taken for independent": (
         blocks, "_correlation", uncorrelated, short_error_bar("linked coins", "score, leave one out"),
     ),

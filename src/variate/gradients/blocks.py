@@ -16,7 +16,7 @@ from variate.gradients import samples
 from variate.gradients.orders import last
 from variate.gradients.score import LeaveOneOut, Score
 from variate.gradients.staged import Derivation, Request, derive, is_place
-from variate.gradients.surrogate import Run, baselines, run, surrogate, value
+from variate.gradients.surrogate import Run, baselines, cost, run, surrogate
 from variate.programs import validity
 
 # How many samples estimate the part of a gradient that leave-one-out correlates, which only corrects a standard error.
@@ -87,9 +87,10 @@ def _block(
     """One block, and its auxiliary outputs."""
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(start + jnp.arange(size))
     if derivation.request.stderr:
-        values, gradients, auxiliary, pull, cotangents = sampled(derivation, numbers, args, keys)
-        gradient = _spread(gradients)
-        correlation = _correlation(derivation, pull, cotangents, gradients, size)
+        found = sampled(derivation, numbers, args, keys)
+        values, auxiliary = found.runs.outputs, found.auxiliary
+        gradient = _spread(found.gradients)
+        correlation = _correlation(derivation, found, size)
     else:
         values, gradients, auxiliary = _summed(derivation, numbers, args, keys)
         zeros = [jnp.zeros_like(total) for total in gradients]
@@ -111,15 +112,23 @@ def _run_of(derivation: Derivation, numbers: list[Any], redrawn: Array | None = 
     return once
 
 
+class Sampled(NamedTuple):
+    """Runs that are each other's baselines, the gradient of each, and what made it."""
+
+    runs: Run
+    gradients: list[Array]
+    auxiliary: list[Array]
+    pull: Callable
+    cotangents: Run
+
+
 def sampled(
     derivation: Derivation, numbers: list[Any], args: Any, keys: Key[Array, " n"], redrawn: Array | None = None
-) -> tuple[list[Array], list[Array], list[Array], Callable, Run]:
-    """Values, gradients and auxiliary outputs of runs that are each other's baselines; and what made the gradients."""
+) -> Sampled:
     plan, moved = derivation.plan, [numbers[i] for i in derivation.moved]
     runs, auxiliary, pull = samples.each(_run_of(derivation, numbers, redrawn), keys, moved)
-    fixed = baselines(plan, runs, args, len(keys))
-    values, cotangents = jax.vmap(functools.partial(_cotangents, plan))(runs, fixed)
-    return values, _for_each_component(pull, cotangents, derivation), auxiliary, pull, cotangents
+    cotangents = jax.vmap(functools.partial(_cotangents, plan))(runs, baselines(plan, runs, args, len(keys)))
+    return Sampled(runs, _for_each_component(pull, cotangents, derivation), auxiliary, pull, cotangents)
 
 
 def _surrogates(derivation: Derivation, numbers: list[Any], args: Any, keys: Key[Array, " n"]) -> Callable:
@@ -129,7 +138,7 @@ def _surrogates(derivation: Derivation, numbers: list[Any], args: Any, keys: Key
     def totals(moved: Sequence[Array]) -> tuple[list[Array], tuple[list[Array], list[Array]]]:
         runs, auxiliary = jax.vmap(once, in_axes=(0, None))(keys, moved)
         fixed = baselines(plan, runs, args, len(keys))
-        return jax.vmap(functools.partial(surrogate, plan))(runs, fixed), (jax.vmap(value)(runs), auxiliary)
+        return jax.vmap(functools.partial(surrogate, plan))(runs, fixed), (runs.outputs, auxiliary)
 
     return totals
 
@@ -167,13 +176,12 @@ def _basis(outputs: list[Array]) -> list[Array]:
     return [row.reshape(-1, *output.shape).astype(output.dtype) for row, output in zip(rows, outputs, strict=True)]
 
 
-def _cotangents(plan: Any, one: Run, fixed: Any) -> tuple[list[Array], Run]:
-    """Outputs of one run, and the cotangents of all that it left, with a leading axis over the outputs' entries."""
-    totals = value(one)  # not the surrogate's: XLA need not compute a log probability that only its derivative uses
+def _cotangents(plan: Any, one: Run, fixed: Any) -> Run:
+    """The cotangents of all that a run left, with a leading axis over the outputs' entries."""
     _, pull = jax.vjp(lambda run: surrogate(plan, run, fixed), one)
-    if len(totals) == 1 and totals[0].ndim == 0:
-        return totals, jax.tree.map(lambda x: jnp.expand_dims(x, 0), pull([jnp.ones_like(totals[0])])[0])
-    return totals, jax.vmap(lambda unit: pull(unit)[0])(_basis(totals))
+    if len(one.outputs) == 1 and one.outputs[0].ndim == 0:
+        return jax.tree.map(lambda x: jnp.expand_dims(x, 0), pull([jnp.ones_like(one.outputs[0])])[0])
+    return jax.vmap(lambda unit: pull(unit)[0])(_basis(one.outputs))
 
 
 def _for_each_component(pull: Callable, cotangents: Run, derivation: Derivation, *options: Any) -> list[Array]:
@@ -198,31 +206,56 @@ def _spread(samples: list[Array]) -> list[Spread]:
     return [spread(rows) for rows in samples]
 
 
-def _correlation(
-    derivation: Derivation, pull: Callable, cotangents: Run, gradients: list[Array], size: int
-) -> list[Array]:
+def _correlation(derivation: Derivation, found: Sampled, size: int) -> list[Array]:
     r"""$n (n - 1)\,\mathrm{Cov}(g_s, g_r)$ within a block of $n$ samples that are each other's baselines.
 
     With leave-one-out two samples share a cost each in the other's baseline, so that their covariance is
-    $(g^{score} / (n - 1))^2$, the squared part of the gradient that the scores contribute, where its draws reach the
-    same terms; estimated free of bias from that part alone, then held above zero.
+    $E[h_{sr} h_{rs}] / (n - 1)^2$, where $h_{sr}$ is the scores of $s$ weighted with the costs of $r$. Where all draws
+    are charged alike, that is the squared part of the gradient that the scores contribute; estimated free of bias from
+    that part alone, then held above zero.
     """
-    linked = [
-        g for g in derivation.plan.groups if isinstance(g.rule, Score) and isinstance(g.rule.baseline, LeaveOneOut)
-    ]
+    plan = derivation.plan
+    linked = [g for g in plan.groups if isinstance(g.rule, Score) and isinstance(g.rule.baseline, LeaveOneOut)]
+    gradients = found.gradients
     if not linked or size < 2:
         return [jnp.zeros_like(gradient[0]) for gradient in gradients]
-    if derivation.direct or len(linked) < len(derivation.plan.groups):
-        sites = {site for group in linked for site in group.sites}
-        scores = {i: x if i in sites else jnp.zeros_like(x) for i, x in cotangents.log_probs.items()}
-        rest = jax.tree.map(jnp.zeros_like, (cotangents.terms, cotangents.replayed))
-        gradients = _for_each_component(pull, Run(rest[0], scores, rest[1]), derivation, min(size, _CORRELATED))
+    sites = {site for group in linked for site in group.sites}
+    if plan.credits:
+        exchanged = _from_scores(derivation, found, _exchanged(derivation, found.runs, size), sites)
+        return [jnp.mean(rows[::2] * rows[1::2], axis=0) * (size / (size - 1)) for rows in exchanged]
+    if derivation.direct or len(linked) < len(plan.groups):
+        cotangents = jax.tree.map(lambda x: x[: min(size, _CORRELATED)], found.cotangents)
+        gradients = _from_scores(derivation, found, cotangents, sites)
     count = gradients[0].shape[0]
 
     def squared(rows: Array) -> Array:
         return jnp.maximum(jnp.mean(rows, axis=0) ** 2 - jnp.var(rows, axis=0, ddof=1) / count, 0)
 
     return [squared(rows) * (size / (size - 1)) for rows in gradients]
+
+
+def _exchanged(derivation: Derivation, runs: Run, size: int) -> Run:
+    """Cotangents of the first samples, two by two, each charged with the costs of the other; centred by the rest."""
+    plan = derivation.plan
+    count = min(size, _CORRELATED) // 2 * 2
+    partner = jnp.arange(count) ^ 1
+    first = jax.tree.map(lambda x: x[:count], runs)
+    theirs = jax.tree.map(lambda x: x[partner], (first.terms, first.entries))
+    centres: list[list[Array] | None] = []
+    for group in plan.groups:
+        costs = jax.vmap(lambda run, g=group: cost(plan, run, g))(runs)
+        others = [jnp.sum(c, axis=0, keepdims=True) - c[:count] - c[partner] for c in costs]
+        centres.append([total / (size - 2) if size > 2 else jnp.zeros_like(total) for total in others])
+    swapped = first._replace(terms=theirs[0], entries=theirs[1])
+    return jax.vmap(functools.partial(_cotangents, plan))(swapped, lax.stop_gradient(centres))
+
+
+def _from_scores(derivation: Derivation, found: Sampled, cotangents: Run, sites: set[int]) -> list[Array]:
+    """The part of the gradients of the first samples that comes from the scores of these draws."""
+    none = jax.tree.map(jnp.zeros_like, cotangents)
+    scores = {i: x if i in sites else none.log_probs[i] for i, x in cotangents.log_probs.items()}
+    count = jax.tree.leaves(cotangents)[0].shape[0]
+    return _for_each_component(found.pull, none._replace(log_probs=scores), derivation, count)
 
 
 def _invalid(derivation: Derivation, keys: Array, numbers: list[Any]) -> dict[int, Array]:
@@ -243,13 +276,7 @@ def _read(derivation: Derivation, total: Block) -> tuple[Estimate, Estimate]:
     if known:
         errors = jax.tree.unflatten(jax.tree.structure(derivation.result), jax.tree.leaves(found.stderr))
         spreads = jax.tree.leaves(total.gradient.spread, is_leaf=is_spread)
-        each = [
-            # No error bar is shorter than the rounding of its value.
-            jnp.hypot(
-                jnp.sqrt((spread.squares + linked) / (float(n) * (n - 1))), jnp.finfo(mean.dtype).eps * jnp.abs(mean)
-            )
-            for spread, linked, mean in zip(spreads, total.correlation, means, strict=True)
-        ]
+        each = [_standard_error(spread, linked, n) for spread, linked in zip(spreads, total.correlation, strict=True)]
         gradient_errors = _arrange(derivation, lax.stop_gradient(each))
     counts: dict[str, Any] = {"num_samples": n, "nonfinite": total.value.nonfinite, "degrees": n - 1 if known else None}
     means = last(means) if request.order == 1 else means
@@ -258,6 +285,13 @@ def _read(derivation: Derivation, total: Block) -> tuple[Estimate, Estimate]:
         Estimate(values, errors, converged=found.converged, **counts),
         Estimate(gradient, gradient_errors, converged=finite, biased=derivation.choice.biased, **counts),
     )
+
+
+def _standard_error(spread: Spread, linked: Array, n: int) -> Array:
+    """Of a mean of n samples; `linked` may be estimated as less than it is, and nothing is surer than its rounding."""
+    squares = jnp.maximum(spread.squares + linked, spread.squares / 2)
+    rounding = jnp.finfo(squares.dtype).eps * jnp.abs(spread.center + spread.mean)
+    return jnp.hypot(jnp.sqrt(squares / (float(n) * (n - 1))), rounding)
 
 
 def _arrange(derivation: Derivation, entries: list[Array]) -> Any:

@@ -18,7 +18,7 @@ from variate.gradients.blocks import sampled
 from variate.gradients.staged import Derivation, Request, derive
 from variate.gradients.transform import value_and_grad
 from variate.programs.dataflow import bit
-from variate.programs.source import short
+from variate.programs.source import position, short
 from variate.programs.terms import Terms
 
 
@@ -128,9 +128,9 @@ def explain(
 
 
 def _rows(derivation: Derivation, shares: Mapping[int, Any]) -> list[Row]:
-    program, flows = derivation.plan.program, derivation.flows
+    program, flows, relations = derivation.plan.program, derivation.flows, derivation.relations
     every = sum(bit(i) for i, rule in derivation.plan.rules.items() if rule is not None)
-    terms = [Terms(program, output, flows, every) for output in program.outputs[: derivation.plan.outputs]]
+    terms = [Terms(program, output, flows, every, relations) for output in program.outputs[: derivation.plan.outputs]]
     masks = sorted(set().union(*(each.masks() for each in terms)))
     rows = []
     for site in program.sites:
@@ -145,11 +145,24 @@ def _rows(derivation: Derivation, shares: Mapping[int, Any]) -> list[Row]:
                 rule="none needed" if rule is None else _name(rule),
                 why=choice.biases.get(site.index, choice.reasons[site.index]),
                 biased=site.index in choice.biases,
-                reaches=f"{len(reached)} of {len(masks)} terms" if rule is not None else "",
+                reaches=f"{len(reached)} of {len(masks)} terms{_credit(derivation, terms, site.index)}" if rule else "",
                 share=None if share is None else float(share),
             )
         )
     return rows
+
+
+def _credit(derivation: Derivation, terms: Sequence[Terms], site: int) -> str:
+    """How finely the terms depend on the elements of a draw, and what stands in the way of telling them apart."""
+    if site not in derivation.shapes or derivation.relations is None:
+        return ""
+    words = []
+    for leaf in (leaf for each in terms for leaf in each.leaves if leaf.mask & bit(site)):
+        found = derivation.relations[leaf.operand].get(site) if isinstance(leaf.operand, int) else None
+        by = found.stopped if found else None
+        where = f": `{by.name}` at {short(position(by.equation, by.caller))}" if by else ""
+        words.append(f"{found.word if found else 'full'}{where}")
+    return ", " + ", ".join(dict.fromkeys(words))
 
 
 def _name(rule: Rule) -> str:
@@ -171,7 +184,7 @@ def _shares(request: Request, static: trees.Static, key: Any, numbers: list[Any]
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(request.num_samples))
 
     def gradients(redrawn: Any) -> list[Any]:
-        return sampled(derivation, numbers, args, jax.random.clone(keys), redrawn)[1]
+        return sampled(derivation, numbers, args, jax.random.clone(keys), redrawn).gradients
 
     # The first redraws nothing; one program serves all.
     every = jax.lax.map(gradients, jnp.asarray([-1, *sites]))

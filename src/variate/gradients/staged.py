@@ -11,14 +11,17 @@ from variate import checks, trees
 from variate.estimates import Estimate
 from variate.gradients.base import Replay, Rule
 from variate.gradients.choice import Choice, Chooser
+from variate.gradients.credit import Credit, credits_of
 from variate.gradients.pathwise import Pathwise
 from variate.gradients.score import LeaveOneOut, Score
 from variate.gradients.surrogate import Plan, group
+from variate.programs.accumulation import accumulated
 from variate.programs.calls import folded
 from variate.programs.dataflow import ARGUMENT, Flow, bit
 from variate.programs.recognition import Index
+from variate.programs.relations import Relations, Tracing, element_shape
 from variate.programs.simulation import log_prob_in
-from variate.programs.staging import Program, stage
+from variate.programs.staging import Operation, Program, stage
 from variate.programs.terms import Terms
 
 
@@ -74,12 +77,15 @@ class Derivation:
     result: Any  # the tree of what is differentiated, as shapes
     auxiliary: Any
     flows: list[Flow]
+    shapes: dict[int, tuple[int, ...]]  # of the elements of the draws whose elements may be told apart
+    relations: list[Relations] | None  # of every value to those draws
     direct: bool  # whether the result also depends on the arguments by a path that is not a score
 
 
 def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any]) -> Derivation:
     """Stage a request and choose its rules."""
     program, shape, biased = staged(static, key, numbers)
+    program = accumulated(program) if request.order == 1 else program
     f, arguments = trees.join(list(range(len(numbers))), static)
     result, auxiliary = checks.check_pair(f, shape) if request.has_aux else (shape, ())
     checks.check_differentiable_result(f, result)
@@ -94,21 +100,38 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     flows = chooser.analysis.environment
     scored = sum(bit(i) for i, rule in choice.rules.items() if isinstance(rule, Score | Replay))
     pathwise = sum(bit(i) for i, rule in choice.rules.items() if isinstance(rule, Pathwise))
-    terms = [Terms(program, output, flows, scored) for output in program.outputs[:outputs]]
+    shapes = _shapes(chooser.analysis.draws, choice.rules) if request.order == 1 else {}
+    relations = Tracing(program, shapes).environment if shapes else None
+    terms = [Terms(program, output, flows, scored, relations) for output in program.outputs[:outputs]]
+    credits = credits_of(shapes, terms)
     rules = _with_baselines(choice.rules, min(request.block_size, request.num_samples))
     direct = any(flow.tangent & (ARGUMENT | pathwise) for flow in chooser.outputs)
-    computed = _computed(program, rules)
+    computed = _computed(program, rules, credits)
     compact = folded(program, set(computed.values()).union(*(each.places() for each in terms)))
-    plan = Plan(compact, outputs, rules, terms, group(rules, terms), request.order, computed)
-    return Derivation(request, plan, choice, arguments, moved, result, auxiliary, flows, direct)
+    plan = Plan(compact, outputs, rules, terms, group(rules, terms, credits), request.order, computed, credits)
+    return Derivation(request, plan, choice, arguments, moved, result, auxiliary, flows, shapes, relations, direct)
 
 
-def _computed(program: Program, rules: Mapping[int, Rule | None]) -> dict[int, int]:
+def _shapes(draws: Mapping[int, Operation], rules: Mapping[int, Rule | None]) -> dict[int, tuple[int, ...]]:
+    """The shapes of the elements of scored draws of more than one element: scans, lanes, batch."""
+    found = {}
+    for i, draw in draws.items():
+        loops = [loop for loop in draw.site.loops if loop.kind in ("scan", "while")] if draw.site else []
+        if isinstance(rules[i], Score) and all(loop.length is not None for loop in loops):
+            own = element_shape(draw)
+            if own is not None and (loops or own):
+                found[i] = (*(loop.length for loop in loops), *own)
+    return found
+
+
+def _computed(program: Program, rules: Mapping[int, Rule | None], credits: Mapping[int, Credit]) -> dict[int, int]:
     """Where the program itself computes the log probability of a draw that is scored, as a variational bound does."""
-    scored = [op for op in program.operations if op.site and isinstance(rules[op.site.index], Score)]
-    index = Index(program) if scored else None
-    places = {draw.site.index: log_prob_in(index, draw) for draw in scored if draw.site and index}
-    return {site: place for site, place in places.items() if place is not None}
+    scored = {op.site.index: op for op in program.operations if op.site and isinstance(rules[op.site.index], Score)}
+    if not scored:
+        return {}
+    index = Index(program)
+    places = {i: log_prob_in(index, draw, by_element=i in credits) for i, draw in scored.items()}
+    return {i: place for i, place in places.items() if place is not None}
 
 
 def is_place(leaf: Any) -> bool:

@@ -5,6 +5,7 @@ With $m_i = p_\theta(x_i) / \mathrm{stop}(p_\theta(x_i))$, which is one, $f \pro
 $x_i$, and the terms of $f$ that $x_i$ does not reach drop out of it. (DiCE: Foerster et al. 2018.)
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,19 +18,23 @@ from jaxtyping import Array
 
 from variate.gradients import loops
 from variate.gradients.base import Alternatives, Replay, Rule, fixed_sample
+from variate.gradients.credit import Credit
 from variate.gradients.pathwise import Pathwise
 from variate.gradients.score import LeaveOneOut, Score
 from variate.programs.dataflow import bit
 from variate.programs.interpretation import Records, evaluate, read
+from variate.programs.simulation import element_log_probs
 from variate.programs.staging import Operation, Program, Site
-from variate.programs.terms import Terms
+from variate.programs.terms import Entries, Part, Terms
 
 
 class Run(NamedTuple):
-    """What one run leaves for the surrogate, all differentiable."""
+    """What one run leaves for the surrogate; to the first order, terms and entries are only multiplied with."""
 
-    terms: list[dict[int, Array]]  # of each output, by the mask of the draws that the term depends on
-    log_probs: dict[int, Array]  # of each scored draw, summed; of each replayed one, by element
+    outputs: list[Array]
+    terms: list[dict[Part, Array]]  # of each output
+    entries: list[Entries]  # of each output: what each entry of a term adds, where elements are told apart
+    log_probs: dict[int, Array]  # of each scored draw, summed as far as it may be; of each replayed one, by element
     replayed: dict[int, list[Array]]  # of each replayed draw, its contribution to each output, by element
 
 
@@ -51,6 +56,7 @@ class Plan:
     groups: list[Group]
     order: int  # of the derivatives that will be taken
     computed: dict[int, int]  # of scored draws: where the program computes their log probability by itself
+    credits: dict[int, Credit]  # of the scored draws whose elements are charged one by one
 
 
 class Estimating:
@@ -66,6 +72,9 @@ class Estimating:
             operands = [jnp.where(self.redrawn == site.index, _another(key), key), *operands[1:]]
         if rule is None or site.index in self.plan.computed:
             return fixed_sample(site, operands), None
+        if self.replacing is None and site.index in self.plan.credits:
+            values = fixed_sample(site, operands)
+            return values, self.plan.credits[site.index].summed(element_log_probs(site, values, operands), len(index))
         if self.replacing is not None:
             values = rule.draw(site, operands)[0] if isinstance(rule, Pathwise) else fixed_sample(site, operands)
             target, place, replacement = self.replacing
@@ -100,19 +109,22 @@ def run(plan: Plan, inputs: Sequence[Any], redrawn: Array | None = None) -> tupl
     `redrawn` is the index of a draw that is to take another value than the keys say, all others kept.
     """
     environment, records = evaluate(plan.program, inputs, Estimating(plan, redrawn=redrawn))
-    auxiliary = [read(environment, output) for output in plan.program.outputs[plan.outputs :]]
+    outputs = [jnp.asarray(read(environment, output)) for output in plan.program.outputs]
     terms = [each.values(environment) for each in plan.terms]
+    entries = [each.entries(environment) for each in plan.terms]
+    if plan.order == 1:
+        terms, entries = lax.stop_gradient((terms, entries))
     log_probs, replayed = {}, {}
     for group in plan.groups:
         for site in group.sites:
             record = environment[plan.computed[site]] if site in plan.computed else records.get(site)
             if isinstance(record, Alternatives):
                 log_probs[site] = record.log_prob.reshape(-1)
-                own = [_total(each, each) for each in terms]
-                replayed[site] = replay(plan, inputs, site, record, redrawn, own)
+                replayed[site] = replay(plan, inputs, site, record, redrawn, outputs[: plan.outputs])
             elif record is not None:
-                log_probs[site] = jnp.sum(record)
-    return Run(terms, log_probs, replayed), auxiliary
+                credit = plan.credits.get(site)
+                log_probs[site] = jnp.sum(record) if credit is None else credit.summed(record, 0)
+    return Run(outputs[: plan.outputs], terms, entries, log_probs, replayed), outputs[plan.outputs :]
 
 
 def replay(
@@ -139,32 +151,34 @@ def replay(
     return contributions
 
 
-def group(rules: dict[int, Rule | None], terms: list[Terms]) -> list[Group]:
+def group(rules: dict[int, Rule | None], terms: list[Terms], credits: dict[int, Credit]) -> list[Group]:
     """The draws that contribute, in the order of the program, those alike together."""
     masks = sorted(set().union(*(each.masks() for each in terms)))
     sites = [site for site in sorted(rules) if isinstance(rules[site], Score | Replay)]
 
     def kind(site: int) -> Any:
         rule, reached = rules[site], tuple(bool(bit(site) & mask) for mask in masks)
-        return (rule, reached) if isinstance(rule, Score) else (site, rule, reached)
+        return (rule, reached) if isinstance(rule, Score) and site not in credits else (site, rule, reached)
 
     return [Group(tuple(members), rules[members[0]]) for _, found in groupby(sites, kind) if (members := list(found))]
 
 
-def cost(run: Run, group: Group) -> list[Array]:
-    """The part of each output that the draws of a group reach."""
-    mask = bit(group.sites[0])
-    return [_total({reach: term for reach, term in terms.items() if reach & mask}, terms) for terms in run.terms]
+def cost(plan: Plan, run: Run, group: Group) -> list[Array]:
+    """The part of each output that the draws of a group reach; of a draw with credit, that each element reaches."""
+    site, *_ = group.sites
+    credit = plan.credits.get(site)
 
-
-def value(run: Run) -> list[Array]:
-    """The outputs of a run."""
-    return [_total(terms, terms) for terms in run.terms]
-
-
-def _total(terms: dict[int, Array], like: dict[int, Array]) -> Array:
-    first, *others = terms.values() or [jnp.zeros_like(next(iter(like.values())))]
-    return sum(others, start=first)
+    costs = []
+    for split, terms, entries in zip(plan.terms, run.terms, run.entries, strict=True):
+        like = next(iter(terms.values()))
+        relations = {part: split.relation(part, site) for part in terms if part.mask & bit(site)}
+        fine = [part for part, relation in relations.items() if credit and relation.links]
+        charges = [terms[part] for part in relations if part not in fine]
+        if credit and fine:
+            each = (credit.charge(entries.parts[part].astype(like.dtype), relations[part]) for part in fine)
+            charges.append(entries.scale.astype(like.dtype) * functools.reduce(jnp.add, each))
+        costs.append(functools.reduce(jnp.add, charges) if charges else jnp.zeros_like(like))
+    return costs
 
 
 def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list[Array]:
@@ -172,7 +186,7 @@ def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list
 
     `baselines`: for each group that has one, a number for each output.
     """
-    totals = value(run)
+    totals = list(run.outputs)
     before = jnp.zeros((), jnp.result_type(float))  # log of the product of the m_j so far: zero, its derivatives not
     for group, baseline in zip(plan.groups, baselines, strict=True):
         if isinstance(group.rule, Replay):
@@ -184,15 +198,18 @@ def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list
                 totals[i] = totals[i] + jnp.sum(weights * part, axis=0)
             before = before + jnp.sum(own).astype(before.dtype)
         else:
-            pieces = (_excess(run.log_probs[site]).astype(before.dtype) for site in group.sites)
-            own = sum(pieces, start=jnp.zeros_like(before))
+            pieces = [_excess(run.log_probs[site]).astype(before.dtype) for site in group.sites]
+            own = functools.reduce(jnp.add, pieces)
             # To the first order m - 1 is log m, and what it is multiplied by is fixed.
             factor = own if plan.order == 1 else jnp.exp(before) * jnp.expm1(own)
-            for i, charge in enumerate(cost(run, group)):
+            for i, charge in enumerate(cost(plan, run, group)):
                 charge = lax.stop_gradient(charge) if plan.order == 1 else charge
                 advantage = charge if baseline is None else charge - baseline[i]
-                totals[i] = totals[i] + factor.astype(charge.dtype) * advantage
-            before = before + own
+                if totals[i].ndim:  # its entries have their own charges, which all elements share
+                    totals[i] = totals[i] + jnp.sum(factor).astype(charge.dtype) * advantage
+                else:
+                    totals[i] = totals[i] + jnp.sum(factor.astype(charge.dtype) * advantage)
+            before = before + jnp.sum(own)
     return totals
 
 
@@ -213,11 +230,11 @@ def baselines(plan: Plan, runs: Run, args: Sequence[Any], samples: int) -> list[
     for group in plan.groups:
         kind = group.rule.baseline if isinstance(group.rule, Score) else None
         if isinstance(kind, LeaveOneOut):
-            charges = jax.vmap(lambda run, g=group: cost(run, g))(runs)
+            charges = jax.vmap(lambda run, g=group: cost(plan, run, g))(runs)
             found.append([(jnp.sum(c, axis=0, keepdims=True) - c) / (samples - 1) for c in charges])
         elif callable(kind):
             number = lax.stop_gradient(jnp.asarray(kind(*args)))
-            like = jax.vmap(lambda run, g=group: cost(run, g))(runs)
+            like = jax.vmap(lambda run, g=group: cost(plan, run, g))(runs)
             found.append([jnp.broadcast_to(number.astype(c.dtype), c.shape) for c in like])
         else:
             found.append(None)

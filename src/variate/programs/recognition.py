@@ -1,6 +1,6 @@
 """Finding in a program what another one would compute, so that it need not be computed, and differentiated, twice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from variate.programs.staging import Constant, Operand, Operation, Program
+from variate.programs.staging import Constant, Operand, Operation, Program, stage
 
 _COMMUTATIVE = frozenset("add mul max min".split())
 _NOWHERE = -1  # the place of what is not in the program
@@ -19,6 +19,7 @@ class Index:
     """The results of a program by how they are computed."""
 
     def __init__(self, program: Program):
+        self.staged: dict[Any, Program] = {}
         self.results: dict[Any, tuple[int, ...]] = {}
         self.same: dict[int, Operand] = dict(_constants(program))  # places, and the first place of the same content
         for operation in program.operations:
@@ -31,8 +32,17 @@ class Index:
     def first(self, operand: Operand) -> Operand:
         return self.same.get(operand, operand) if isinstance(operand, int) else operand
 
-    def find(self, wanted: Program, inputs: Sequence[Operand]) -> int | None:
-        """Where the program computes the one output that `wanted` computes of `inputs`; None where it does not."""
+    def find(self, name: Any, function: Callable, shapes: Any, inputs: Sequence[Operand]) -> int | None:
+        """Where the program computes the one output of `function` of `inputs`; None where it does not.
+
+        `name` stands for the function and the shapes of its arguments: what has one name is staged once.
+        """
+        try:
+            wanted = self.staged.get(name)
+        except TypeError:  # of a distribution with a part that cannot be hashed
+            return None
+        if wanted is None:
+            wanted = self.staged[name] = stage(function, *shapes)[0]
         places: dict[int, Operand] = {place: _NOWHERE for place, _ in wanted.constants} | dict(_constants(wanted))
         places.update(zip(wanted.inputs, map(self.first, inputs), strict=True))
         for operation in wanted.operations:

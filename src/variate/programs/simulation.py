@@ -41,7 +41,12 @@ class At(NamedTuple):
 
 def log_prob(site: Site, values: Sequence[Array], operands: Sequence[Array]) -> Float[Array, ""]:
     """The log probability of a drawn value, summed over lanes and elements."""
-    return traced_once(_log_prob, site.structure, site.lanes, site.event, site.binary, False)(values, operands)
+    return traced_once(_log_prob, site.structure, site.lanes, site.event, site.binary)(values, operands)
+
+
+def element_log_probs(site: Site, values: Sequence[Array], operands: Sequence[Array]) -> Float[Array, "..."]:
+    """The log probability of each element of a drawn value: lanes, then batch."""
+    return traced_once(_element_log_probs, site.structure, site.lanes, site.event, site.binary)(values, operands)
 
 
 def _log_prob(
@@ -49,45 +54,61 @@ def _log_prob(
     lanes: tuple[Lane, ...],
     event: Event,
     binary: bool,
-    checked: bool,
     values: Sequence[Array],
     operands: Sequence[Array],
+    checked: bool = False,
 ) -> Float[Array, ""]:
     def one(*arguments: Array) -> Array:
         drawn = jax.tree.unflatten(event.tree, arguments[: len(event.leaves)])
         distribution = structure.build(arguments[len(event.leaves) + 1 :])
         return _sum(distributions.drawn_log_prob(distribution, drawn, checked))
 
-    if binary:
-        dtype = jnp.result_type(float, *operands[1:])
-        values = [(value != 0).astype(dtype) for value in values]  # as in `interpretation.bind`
+    values = _as_factors(values, operands) if binary else values
     return _sum(over_lanes(one, lanes, len(values))(*values, *operands))
+
+
+def _element_log_probs(
+    structure: Structure,
+    lanes: tuple[Lane, ...],
+    event: Event,
+    binary: bool,
+    values: Sequence[Array],
+    operands: Sequence[Array],
+    checked: bool = False,
+) -> Float[Array, "..."]:
+    def one(*arguments: Array) -> Array:
+        drawn = jax.tree.unflatten(event.tree, arguments[: len(event.leaves)])
+        distribution = distributions.elementwise(structure.build(arguments[len(event.leaves) + 1 :]))
+        return distributions.drawn_log_prob(distribution, drawn, checked)
+
+    values = _as_factors(values, operands) if binary else values
+    return over_lanes(one, lanes, len(values))(*values, *operands)
+
+
+def _as_factors(coins: Sequence[Array], operands: Sequence[Array]) -> Sequence[Array]:
+    """Zeros and ones as floats, cast as in `interpretation.bind`."""
+    dtype = jnp.result_type(float, *operands[1:])
+    return [(coin != 0).astype(dtype) for coin in coins]
 
 
 def _sum(x: Array) -> Array:
     return jnp.sum(x) if x.ndim else x
 
 
-def log_prob_in(index: Index, draw: Operation) -> int | None:
+def log_prob_in(index: Index, draw: Operation, by_element: bool = False) -> int | None:
     """Where a program of this index, which makes the draw, computes the log probability of what was drawn as well."""
     site = draw.site
     if site is None or site.lanes:
         return None
+    function = _element_log_probs if by_element else _log_prob
+    values, operands = [jax.ShapeDtypeStruct(*leaf) for leaf in site.event.leaves], one_lane(draw)
     for checked in (False, True):  # as it is written by hand, and as NumPyro writes it
-        try:
-            wanted = _log_prob_program(site.structure, site.event, checked, tuple(one_lane(draw)))
-        except TypeError:  # a distribution with a part that cannot be hashed
-            return None
-        place = index.find(wanted, [*draw.outputs, *draw.inputs])
+        density = functools.partial(function, site.structure, (), site.event, False, checked=checked)
+        what = (by_element, checked, site.structure, site.event, tuple(operands))
+        place = index.find(what, density, (values, operands), [*draw.outputs, *draw.inputs])
         if place is not None:
             return place
     return None
-
-
-@functools.lru_cache(maxsize=4096)
-def _log_prob_program(structure: Structure, event: Event, checked: bool, operands: tuple[Any, ...]) -> Program:
-    values = [jax.ShapeDtypeStruct(*leaf) for leaf in event.leaves]
-    return stage(functools.partial(_log_prob, structure, (), event, False, checked), values, list(operands))[0]
 
 
 def simulate(f: Callable[..., Any]) -> Callable[..., Simulation]:

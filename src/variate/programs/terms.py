@@ -1,13 +1,15 @@
 """The split of a result into additive terms, each with the draws that it depends on."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from variate.programs.dataflow import Flow
+from variate.programs.dataflow import Flow, bit
 from variate.programs.interpretation import bind, read
+from variate.programs.relations import Relation, Relations
 from variate.programs.staging import Constant, Operand, Operation, Program
 
 # Linear in their one operand.
@@ -17,9 +19,49 @@ _LINEAR = frozenset(
 # Linear in each of two operands while the other stays.
 _BILINEAR = frozenset({"mul", "dot_general"})
 
+# Of these the result is a sum of entries of the operand as they are, or of their negatives.
+_PLAIN = frozenset("add add_any sub neg reduce_sum reshape squeeze transpose copy rev".split())
+
 _LIMIT = 256  # steps of the walk; what is beyond stays one term
 
 Step = tuple[Operation, int]  # an operation, and which of its operands the term passes through
+
+
+class Leaf(NamedTuple):
+    """A value that enters the output linearly, its sign, the operations it passes through, and how draws reach it."""
+
+    operand: Operand
+    sign: float
+    chain: tuple[Step, ...]
+    mask: int
+    relations: Relations  # those that are finer than full
+
+    @property
+    def fine(self) -> bool:
+        return bool(self.relations)
+
+    def looks_closer_than(self, other: "Leaf") -> bool:
+        """Whether fewer draws reach it, or some more finely."""
+        finer = any(_detail(relation) > _detail(other.relations.get(site)) for site, relation in self.relations.items())
+        return finer or self.mask != other.mask
+
+
+def _detail(relation: Relation | None) -> int:
+    return sum(1 if link.causal else 2 for link in relation.links) if relation else 0
+
+
+class Part(NamedTuple):
+    """A summand of an output: the draws that reach it and, if it has finer relations, which leaf it is; else -1."""
+
+    mask: int
+    leaf: int
+
+
+class Entries(NamedTuple):
+    """What each entry of each part adds to the output, but for a common factor."""
+
+    scale: Array
+    parts: dict[Part, Array]
 
 
 class Terms:
@@ -30,33 +72,51 @@ class Terms:
         output: the output to split.
         flows: the flow of every value of the program.
         draws: the mask of the draws whose reach matters; terms that differ in no other draw are not told apart.
+        relations: of every value, if elements of draws are to be told apart.
     """
 
-    def __init__(self, program: Program, output: Operand, flows: Sequence[Flow], draws: int):
+    def __init__(
+        self,
+        program: Program,
+        output: Operand,
+        flows: Sequence[Flow],
+        draws: int,
+        relations: Sequence[Relations] | None = None,
+    ):
         self.output, self.flows, self.draws = output, flows, draws
         self.producers = {place: op for op in program.operations for place in op.outputs}
-        self.leaves: list[tuple[Operand, float, tuple[Step, ...]]] = []
-        self.walk()
+        scalar = isinstance(output, int) and self.producers.get(output) and self.aval(output).ndim == 0
+        self.relations = relations if scalar else None
+        self.steps = 0
+        self.leaves = self.walk(output, 1.0, ())
+
+    def aval(self, place: int) -> Any:
+        producer = self.producers[place]
+        return producer.avals[producer.outputs.index(place)]
 
     def reach(self, operand: Operand) -> int:
         return 0 if isinstance(operand, Constant) else self.flows[operand].reach & self.draws
 
-    def walk(self) -> None:
-        pending: list[tuple[Operand, float, tuple[Step, ...]]] = [(self.output, 1.0, ())]
-        steps = 0
-        while pending:
-            operand, sign, chain = pending.pop()
-            steps += 1
-            parts = self.parts(operand, sign, chain) if steps < _LIMIT else None
-            if parts is None:
-                self.leaves.append((operand, sign, chain))
-            else:
-                pending.extend(parts)
+    def walk(self, operand: Operand, sign: float, chain: tuple[Step, ...]) -> list[Leaf]:
+        self.steps += 1
+        whole = self.leaf(operand, sign, chain)
+        parts = self.parts(operand, sign, chain) if self.steps < _LIMIT else None
+        leaves = [leaf for part in parts for leaf in self.walk(*part)] if parts else []
+        return leaves if any(leaf.looks_closer_than(whole) for leaf in leaves) else [whole]
+
+    def leaf(self, operand: Operand, sign: float, chain: tuple[Step, ...]) -> Leaf:
+        mask, relations = self.reach(operand), {}
+        if self.relations is not None and isinstance(operand, int):
+            found = self.relations[operand].items()
+            relations = {site: relation for site, relation in found if relation.links and mask & bit(site)}
+        return Leaf(operand, sign, chain, mask, relations)
 
     def parts(self, operand: Operand, sign: float, chain: tuple[Step, ...]) -> list | None:
         """The summands of a value, or None where it is to stay whole."""
         producer = self.producers.get(operand) if isinstance(operand, int) else None
-        if producer is None or self.reach(operand).bit_count() < 2:
+        if producer is None or not self.reach(operand):
+            return None
+        if self.relations is None and self.reach(operand).bit_count() < 2:
             return None
         if not jnp.issubdtype(producer.avals[0].dtype, jnp.inexact):
             return None
@@ -71,26 +131,70 @@ class Terms:
 
     def masks(self) -> set[int]:
         """The different reaches."""
-        return {self.reach(operand) for operand, *_ in self.leaves}
+        return {leaf.mask for leaf in self.leaves}
+
+    def part(self, n: int) -> Part:
+        leaf = self.leaves[n]
+        return Part(leaf.mask, n if leaf.fine else -1)
+
+    def relation(self, part: Part, site: int) -> Relation:
+        """Of a draw that reaches the part."""
+        return self.leaves[part.leaf].relations.get(site, Relation()) if part.leaf >= 0 else Relation()
 
     def places(self) -> set[int]:
-        """All that `values` reads of an environment."""
-        chains = (operand for _, _, chain in self.leaves for step, _ in chain for operand in step.inputs)
-        leaves = (operand for operand, *_ in self.leaves)
+        """All that `values` and `entries` read of an environment."""
+        chains = (operand for leaf in self.leaves for step, _ in leaf.chain for operand in step.inputs)
+        leaves = (leaf.operand for leaf in self.leaves)
         return {operand for operand in (self.output, *leaves, *chains) if isinstance(operand, int)}
 
-    def values(self, environment: list[Any]) -> dict[int, Array]:
-        """The terms of one run, by reach; they add up to the output."""
-        if len(masks := self.masks()) == 1:
-            return {masks.pop(): jnp.asarray(read(environment, self.output))}
-        terms: dict[int, Array] = {}
-        for operand, sign, chain in self.leaves:
-            value = read(environment, operand)
-            for operation, position in chain:
-                value = _pass(operation, position, value, environment)
-            mask, value = self.reach(operand), value if sign > 0 else -value
-            terms[mask] = terms[mask] + value if mask in terms else value
+    def values(self, environment: list[Any]) -> dict[Part, Array]:
+        """The terms of one run; they add up to the output."""
+        if len(parts := {self.part(n) for n in range(len(self.leaves))}) == 1:
+            return {parts.pop(): jnp.asarray(read(environment, self.output))}
+        terms: dict[Part, Array] = {}
+        for n, leaf in enumerate(self.leaves):
+            value = self.passed(leaf, read(environment, leaf.operand), environment)
+            terms[self.part(n)] = terms[self.part(n)] + value if self.part(n) in terms else value
         return terms
+
+    def passed(self, leaf: Leaf, value: Any, environment: list[Any], until: int | None = None) -> Array:
+        """What a leaf of this value adds to the output, or to what its chain holds before its step `until`."""
+        for operation, position in leaf.chain[:until]:
+            value = _pass(operation, position, value, environment)
+        return value if leaf.sign > 0 else -value
+
+    def entries(self, environment: list[Any]) -> Entries:
+        """Of the leaves with finer relations, what each of their entries adds to the output."""
+        fine = [n for n, leaf in enumerate(self.leaves) if leaf.fine]
+        shared = self.shared([self.leaves[n].chain for n in fine])
+        scale, found = jnp.ones((), jnp.result_type(read(environment, self.output))), {}
+        for n in fine:
+            leaf = self.leaves[n]
+            inner = len(leaf.chain) - shared
+            value = jnp.asarray(read(environment, leaf.operand))
+            if all(step.name in _PLAIN for step, _ in leaf.chain[:inner]):
+                negative = sum(step.name == "neg" for step, _ in leaf.chain[:inner]) + (leaf.sign < 0)
+                found[self.part(n)] = -value if negative % 2 else value
+            else:
+                result, pull = jax.vjp(lambda x, a=(leaf, inner): self.passed(a[0], x, environment, a[1]), value)
+                (weights,) = pull(jnp.ones_like(result))
+                found[self.part(n)] = value * weights
+            outside = leaf._replace(chain=leaf.chain[inner:], sign=1.0)
+            if shared:
+                operation, position = outside.chain[0]
+                scale = self.passed(outside, jnp.ones((), operation.operands[position].dtype), environment)
+        return Entries(scale, found)
+
+    def shared(self, chains: Sequence[tuple[Step, ...]]) -> int:
+        """How many last steps, of numbers alone, the chains have in common: what they multiply with is one factor."""
+        count = 0
+        for steps in zip(*(reversed(chain) for chain in chains), strict=False):
+            operation, position = steps[0]
+            scalar = operation.operands[position].ndim == 0 and operation.name not in ("add", "add_any", "sub")
+            if not scalar or any(step[0] is not operation for step in steps):
+                break
+            count += 1
+        return count
 
 
 def _pass(operation: Operation, position: int, value: Any, environment: list[Any]) -> Any:
@@ -99,9 +203,3 @@ def _pass(operation: Operation, position: int, value: Any, environment: list[Any
     operands = [read(environment, operand) for operand in operation.inputs]
     operands[position] = value
     return bind(operation, operands)[0]
-
-
-def split(program: Program, flows: Sequence[Flow], draws: int) -> Callable[[list[Any]], list[Mapping[int, Array]]]:
-    """A function from the environment of a run to the terms of each output."""
-    terms = [Terms(program, output, flows, draws) for output in program.outputs]
-    return lambda environment: [each.values(environment) for each in terms]

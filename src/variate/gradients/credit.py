@@ -1,0 +1,76 @@
+"""Credit: which entries of which terms an element of a draw is charged with."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from variate.programs.axes import Link
+from variate.programs.dataflow import members
+from variate.programs.relations import Relation
+from variate.programs.terms import Terms
+
+
+@dataclass(frozen=True)
+class Credit:
+    """The elements of one draw, as far as any term tells them apart.
+
+    `shape`: of the elements, loops first. `kept`: the axes along which charges differ; along the others the log
+    probabilities are summed, and keep an axis of length one.
+    """
+
+    shape: tuple[int, ...]
+    kept: frozenset[int]
+
+    def summed(self, log_probs: Array, first: int) -> Array:
+        """Log probabilities of elements, from this axis on, with those that share their charges added up."""
+        axes = [axis for axis in range(len(self.shape)) if axis not in self.kept and axis >= first]
+        places = tuple(axis - first for axis in axes)
+        return jnp.sum(log_probs, axis=places, keepdims=True)
+
+    def charge(self, entries: Array, relation: Relation) -> Array:
+        """What each element is charged with, of what the entries of a term add: those that it reaches."""
+        links = _independent(relation.links)
+        digits = _digits(entries, links)
+        order = sorted(range(len(links)), key=lambda n: links[n].element)
+        digits = jnp.transpose(digits, order)
+        for place, n in enumerate(order):
+            if links[n].causal:
+                digits = lax.cumsum(digits, place, reverse=True)
+        places = {links[n].element: links[n].size for n in order}
+        return digits.reshape([places.get(axis, 1) for axis in range(len(self.shape))])
+
+
+def _independent(links: Iterable[Link]) -> list[Link]:
+    """One link for each axis of the elements and for each digit; what is left out charges an element with more."""
+    ordered = sorted(links, key=lambda link: (link.causal, link.axis, -link.stride))
+    by_element = {link.element: link for link in reversed(ordered)}
+    by_digit = {(link.axis, link.stride): link for link in by_element.values()}
+    return sorted(by_digit.values(), key=lambda link: (link.axis, -link.stride))
+
+
+def _digits(entries: Array, links: Sequence[Link]) -> Array:
+    """Entries summed over all but the digits that are linked, one axis a link."""
+    shape: list[int] = []
+    wanted: list[int] = []
+    for axis, length in enumerate(entries.shape):
+        for link in (link for link in links if link.axis == axis):
+            shape.append(length // (link.size * link.stride))
+            wanted.append(len(shape))
+            shape.append(link.size)
+            length = link.stride
+        shape.append(length)
+    rest = tuple(axis for axis in range(len(shape)) if axis not in wanted)
+    return jnp.sum(entries.reshape(shape), axis=rest)
+
+
+def credits_of(shapes: Mapping[int, tuple[int, ...]], terms: Iterable[Terms]) -> dict[int, Credit]:
+    """The credit of each draw with elements of these shapes that some term tells apart."""
+    kept: dict[int, set[int]] = {}
+    for leaf in (leaf for each in terms for leaf in each.leaves):
+        for site in members(leaf.mask):
+            if site in leaf.relations:
+                kept.setdefault(site, set()).update(link.element for link in leaf.relations[site].links)
+    return {site: Credit(shapes[site], frozenset(axes)) for site, axes in kept.items()}
