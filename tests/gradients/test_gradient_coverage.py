@@ -182,7 +182,7 @@ def same_sample_twice(key: Array, data: Array) -> Array:
 FOLD_IN = jax.random.fold_in
 LITTLE_NOISE = Case(coin_at_zero(0.1), jnp.zeros(()), jax.nn.sigmoid, 64, {"b": LOO})
 MUTANTS: dict[str, tuple[Any, str, Any, Case]] = {
-    "leave-one-out taken for independent": (blocks, "_correlation", uncorrelated, LITTLE_NOISE),
+    "leave-one-out taken for independent": (blocks, "correlation_of", uncorrelated, LITTLE_NOISE),
     "every sample twice": (jax.random, "fold_in", same_sample_twice, CASES["pathwise"]),
     "an interval too short": (vt.Estimate, "interval", too_short, CASES["pathwise"]),
 }

@@ -23,6 +23,7 @@ from variate.gradients import (
     coupled,
     credit,
     measure_valued,
+    samples,
     score,
     surrogate,
 )
@@ -40,7 +41,7 @@ LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN, CH
     Terms.reach,
     surrogate.surrogate,
     distributions.sample,
-    blocks.run,
+    samples.run,
     credit.Credit.charge,
     accumulation._totals,
     surrogate.element_log_probs,
@@ -154,7 +155,7 @@ def short_error_bar(name: str, assignment: str) -> Callable[[], bool]:
 
 MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], bool]]] = {
     "own sample in the baseline": (
-        blocks, "baselines", own_sample_in_the_baseline, wrong_gradient("linked coins", "score, leave one out"),
+        samples, "baselines", own_sample_in_the_baseline, wrong_gradient("linked coins", "score, leave one out"),
     ),
     "reach too small": (Terms, "reach", reach_of_the_first_draw_lost, wrong_gradient("linked coins", "score")),
     "downstream terms lost": (Terms, "reach", without_downstream, wrong_gradient("linked coins", "score")),
@@ -183,7 +184,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], bool]]] = {
     "carries taken for diagonal": (relations, "_later", diagonal_carry, wrong_gradient("scan", "score")),
     "increments lost": (accumulation, "_totals", only_the_first_increment, wrong_gradient("totals", "score")),
     "leave-one-out taken for independent": (
-        blocks, "_correlation", uncorrelated, short_error_bar("linked coins", "score, leave one out"),
+        blocks, "correlation_of", uncorrelated, short_error_bar("linked coins", "score, leave one out"),
     ),
 }  # fmt: skip
 
@@ -234,5 +235,5 @@ def test_a_key_that_two_draws_share_is_caught_by_the_z_test(monkeypatch: pytest.
         with sampling_by(lambda d, _: SAMPLE(d, jax.random.clone(inputs[0]))):
             return RUN(plan, inputs, *rest)
 
-    monkeypatch.setattr(blocks, "run", run)
+    monkeypatch.setattr(samples, "run", run)
     assert far(estimated(case, 0, key)[0], case.expectation(*case.args).reshape(1))

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from variate import checks, trees
 from variate.gradients.base import Rule
-from variate.gradients.blocks import sampled
+from variate.gradients.samples import sampled
 from variate.gradients.staged import Derivation, Request, derive
 from variate.gradients.transform import value_and_grad
 from variate.programs.dataflow import bit

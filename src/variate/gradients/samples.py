@@ -1,10 +1,15 @@
-"""The derivative of each of many runs at once."""
+"""Many runs at once, and the gradient of each."""
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Key
+
+from variate.gradients.staged import Derivation
+from variate.gradients.surrogate import Run, baselines, run, surrogate
 
 
 def each(
@@ -38,3 +43,59 @@ def each(
         return jax.vmap(one)(*first)
 
     return results, auxiliary, pull
+
+
+def run_of(derivation: Derivation, numbers: list[Any], redrawn: Array | None = None) -> Callable:
+    """One run of the program, as a function of its key and of the numbers that are differentiated."""
+
+    def once(key: Key[Array, ""], moved: Sequence[Array]) -> tuple[Run, list[Any]]:
+        changed = dict(zip(derivation.moved, moved, strict=True))
+        return run(derivation.plan, [key, *(changed.get(i, number) for i, number in enumerate(numbers))], redrawn)
+
+    return once
+
+
+class Sampled(NamedTuple):
+    """Runs that are each other's baselines, the gradient of each, and what made it."""
+
+    runs: Run
+    gradients: list[Array]
+    auxiliary: list[Array]
+    pull: Callable
+    cotangents: Run
+
+
+def sampled(
+    derivation: Derivation, numbers: list[Any], args: Any, keys: Key[Array, " n"], redrawn: Array | None = None
+) -> Sampled:
+    plan, moved = derivation.plan, [numbers[i] for i in derivation.moved]
+    runs, auxiliary, pull = each(run_of(derivation, numbers, redrawn), keys, moved)
+    cotangents = jax.vmap(functools.partial(cotangents_of, plan))(runs, baselines(plan, runs, args, len(keys)))
+    return Sampled(runs, for_each_component(pull, cotangents, derivation), auxiliary, pull, cotangents)
+
+
+def cotangents_of(plan: Any, one: Run, fixed: Any) -> Run:
+    """The cotangents of all that a run left, with a leading axis over the outputs' entries."""
+    _, pull = jax.vjp(lambda run: surrogate(plan, run, fixed), one)
+    if len(one.outputs) == 1 and one.outputs[0].ndim == 0:
+        return jax.tree.map(lambda x: jnp.expand_dims(x, 0), pull([jnp.ones_like(one.outputs[0])])[0])
+    return jax.vmap(lambda unit: pull(unit)[0])(basis(one.outputs))
+
+
+def for_each_component(pull: Callable, cotangents: Run, derivation: Derivation, *options: Any) -> list[Array]:
+    """Gradients [samples, entries of the outputs, *number] of each differentiated number."""
+    if sum(size_of(leaf) for leaf in jax.tree.leaves(derivation.result)) == 1:
+        gradients = pull(jax.tree.map(lambda x: jnp.squeeze(x, 1), cotangents), *options)
+        return [jnp.expand_dims(gradient, 1) for gradient in gradients]
+    return jax.vmap(lambda cotangent: pull(cotangent, *options), in_axes=1, out_axes=1)(cotangents)
+
+
+def basis(outputs: list[Array]) -> list[Array]:
+    """A unit for each entry of the outputs, along a leading axis."""
+    sizes = [output.size for output in outputs]
+    rows = jnp.split(jnp.eye(sum(sizes)), [sum(sizes[:i]) for i in range(1, len(sizes))], axis=1)
+    return [row.reshape(-1, *output.shape).astype(output.dtype) for row, output in zip(rows, outputs, strict=True)]
+
+
+def size_of(leaf: Any) -> int:
+    return functools.reduce(lambda a, b: a * b, leaf.shape, 1)

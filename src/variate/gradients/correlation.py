@@ -1,0 +1,68 @@
+"""How much the samples of a block vary together, because leave-one-out makes them each other's baselines."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from variate.gradients.samples import Sampled, cotangents_of, for_each_component
+from variate.gradients.score import LeaveOneOut, Score
+from variate.gradients.staged import Derivation
+from variate.gradients.surrogate import Run, cost
+
+# How many samples estimate the part of a gradient that leave-one-out correlates, which only corrects a standard error.
+_CORRELATED = 4
+
+
+def correlation_of(derivation: Derivation, found: Sampled, size: int) -> list[Array]:
+    r"""$n (n - 1)\,\mathrm{Cov}(g_s, g_r)$ within a block of $n$ samples that are each other's baselines.
+
+    With leave-one-out two samples share a cost each in the other's baseline, so that their covariance is
+    $E[h_{sr} h_{rs}] / (n - 1)^2$, where $h_{sr}$ is the scores of $s$ weighted with the costs of $r$. Where all draws
+    are charged alike, that is the squared part of the gradient that the scores contribute; estimated free of bias from
+    that part alone, then held above zero.
+    """
+    plan = derivation.plan
+    linked = [g for g in plan.groups if isinstance(g.rule, Score) and isinstance(g.rule.baseline, LeaveOneOut)]
+    gradients = found.gradients
+    if not linked or size < 2:
+        return [jnp.zeros_like(gradient[0]) for gradient in gradients]
+    sites = {site for group in linked for site in group.sites}
+    if plan.credits:
+        exchanged = _from_scores(derivation, found, _exchanged(derivation, found.runs, size), sites)
+        return [jnp.mean(rows[::2] * rows[1::2], axis=0) * (size / (size - 1)) for rows in exchanged]
+    if derivation.direct or len(linked) < len(plan.groups):
+        cotangents = jax.tree.map(lambda x: x[: min(size, _CORRELATED)], found.cotangents)
+        gradients = _from_scores(derivation, found, cotangents, sites)
+    count = gradients[0].shape[0]
+
+    def squared(rows: Array) -> Array:
+        return jnp.maximum(jnp.mean(rows, axis=0) ** 2 - jnp.var(rows, axis=0, ddof=1) / count, 0)
+
+    return [squared(rows) * (size / (size - 1)) for rows in gradients]
+
+
+def _exchanged(derivation: Derivation, runs: Run, size: int) -> Run:
+    """Cotangents of the first samples, two by two, each charged with the costs of the other; centred by the rest."""
+    plan = derivation.plan
+    count = min(size, _CORRELATED) // 2 * 2
+    partner = jnp.arange(count) ^ 1
+    first = jax.tree.map(lambda x: x[:count], runs)
+    theirs = jax.tree.map(lambda x: x[partner], (first.terms, first.entries))
+    centres: list[list[Array] | None] = []
+    for group in plan.groups:
+        costs = jax.vmap(lambda run, g=group: cost(plan, run, g))(runs)
+        others = [jnp.sum(c, axis=0, keepdims=True) - c[:count] - c[partner] for c in costs]
+        centres.append([total / (size - 2) if size > 2 else jnp.zeros_like(total) for total in others])
+    swapped = first._replace(terms=theirs[0], entries=theirs[1])
+    return jax.vmap(functools.partial(cotangents_of, plan))(swapped, lax.stop_gradient(centres))
+
+
+def _from_scores(derivation: Derivation, found: Sampled, cotangents: Run, sites: set[int]) -> list[Array]:
+    """The part of the gradients of the first samples that comes from the scores of these draws."""
+    none = jax.tree.map(jnp.zeros_like, cotangents)
+    scores = {i: x if i in sites else none.log_probs[i] for i, x in cotangents.log_probs.items()}
+    count = jax.tree.leaves(cotangents)[0].shape[0]
+    return for_each_component(found.pull, none._replace(log_probs=scores), derivation, count)
