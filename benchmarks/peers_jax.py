@@ -13,7 +13,7 @@ from programs import STEPS, apply, bernoulli, descend, normal_divergence
 
 
 def autoencoder(key, params, x):
-    """Each latent is charged with its own terms, of the likelihood too as far as that is linear, and with its picture's.
+    """Each latent is charged with its own terms, of the likelihood as far as that is linear, and with its picture's.
 
     What does not depend on the draws is left out of the charges, since the baseline would take it off again.
     """

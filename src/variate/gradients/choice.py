@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from variate.gradients.base import BiasedGradientError, Facts, Replay, Rule
 from variate.gradients.coupled import Coupled
 from variate.gradients.enumerate import Enumerate
+from variate.gradients.implicit_reparameterization import ImplicitReparameterization
 from variate.gradients.measure_valued import MeasureValued
 from variate.gradients.pathwise import Pathwise
 from variate.gradients.score import Score
@@ -17,7 +18,14 @@ from variate.programs.staging import Operation, Program
 AFFORDABLE = 8
 
 # What an error offers in place of a rule that cannot serve a draw.
-RULES: tuple[Rule, ...] = (Pathwise(), Enumerate(), Coupled(), MeasureValued(), Score())
+RULES: tuple[Rule, ...] = (
+    Pathwise(),
+    Enumerate(),
+    Coupled(),
+    MeasureValued(),
+    Score(),
+    ImplicitReparameterization(),
+)
 
 
 @dataclass
@@ -101,7 +109,7 @@ class Chooser:
         rule = self.named.get(i)
         if rule is not None:
             return isinstance(rule, Pathwise)
-        return Pathwise().refuse(facts) is None and Pathwise().bias(facts) is None
+        return _serves(Pathwise(), facts) or _follows(facts)
 
     def facts(self, i: int, draw: Operation, moving: int) -> Facts:
         site, nature = draw.site, self.natures[i]
@@ -134,7 +142,7 @@ class Chooser:
 
     def one(self, i: int, facts: Facts) -> None:
         rule, reached = self.named.get(i), any(flow.reach & bit(i) for flow in self.outputs)
-        legal: list[Rule] = [r for r in RULES if r.refuse(facts) is None and r.bias(facts) is None]
+        legal: list[Rule] = [r for r in RULES if _serves(r, facts)]
         if rule is not None:
             self.check(rule, facts, legal)
             if reason := rule.bias(facts):
@@ -152,6 +160,8 @@ class Chooser:
         kinds = [type(rule) for rule in legal]
         if Pathwise in kinds:
             return Pathwise(), "its sampler and the path to the result are smooth"
+        if _follows(facts):
+            return ImplicitReparameterization(), "its distribution function and the path to the result are smooth"
         why = Pathwise().refuse(facts) or Pathwise().bias(facts)
         replays = (facts.support or 0) * (facts.elements or 0)
         if Enumerate in kinds and replays <= self.affordable:
@@ -193,15 +203,15 @@ class Chooser:
                 )
         contributing = {i for i, rule in self.choice.rules.items() if isinstance(rule, Score | Replay)}
         for operation in _operations(self.program):
-            if operation.name != "while":
-                continue
+            if operation.name != "while" or not operation.sites:
+                continue  # reverse mode through a loop without draws is JAX's business
             if self.analysis.loops[id(operation)].tangent & moving or operation.bodies[0].sites:
                 self.refuse_loop(operation, bool(operation.bodies[0].sites), contributing)
 
     def refuse_loop(self, operation: Operation, condition: bool, contributing: set[int]) -> None:
         inside = [site for site in operation.sites if site.index in contributing]
         if not inside and not condition:
-            return  # nothing of ours: JAX gives its own answer to reverse mode through a while_loop
+            return
         what = (
             "its condition draws: draw in its body and carry the value"
             if condition
@@ -210,6 +220,16 @@ class Chooser:
         )
         where = inside[0].source if inside else operation.bodies[0].sites[0].source
         raise TypeError(f"reverse mode cannot pass the while_loop around the draw at {where}: {what}.")
+
+
+def _serves(rule: Rule, facts: Facts) -> bool:
+    return rule.refuse(facts) is None and rule.bias(facts) is None
+
+
+def _follows(facts: Facts) -> bool:
+    """Whether a draw may be followed by its distribution function without being asked to."""
+    implicit = ImplicitReparameterization()
+    return _serves(implicit, facts) and implicit.unasked(facts)
 
 
 def _operations(program: Program) -> list[Operation]:
