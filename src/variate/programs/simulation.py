@@ -49,25 +49,21 @@ def element_log_probs(site: Site, values: Sequence[Array], operands: Sequence[Ar
     return traced_once(_element_log_probs, site.structure, site.lanes, site.event, site.binary)(values, operands)
 
 
-def _log_prob(
-    structure: Structure,
-    lanes: tuple[Lane, ...],
-    event: Event,
-    binary: bool,
-    values: Sequence[Array],
-    operands: Sequence[Array],
-    checked: bool = False,
-) -> Float[Array, ""]:
-    def one(*arguments: Array) -> Array:
-        drawn = jax.tree.unflatten(event.tree, arguments[: len(event.leaves)])
-        distribution = structure.build(arguments[len(event.leaves) + 1 :])
-        return _sum(distributions.drawn_log_prob(distribution, drawn, checked))
-
-    values = _as_factors(values, operands) if binary else values
-    return _sum(over_lanes(one, lanes, len(values))(*values, *operands))
+def _log_prob(*arguments: Any, checked: bool = False) -> Float[Array, ""]:
+    each = _log_probs(_as_it_is, *arguments, checked=checked)
+    return jnp.sum(each) if each.ndim else each
 
 
-def _element_log_probs(
+def _element_log_probs(*arguments: Any, checked: bool = False) -> Float[Array, "..."]:
+    return _log_probs(distributions.elementwise, *arguments, checked=checked)
+
+
+def _as_it_is(distribution: Any) -> Any:
+    return distribution
+
+
+def _log_probs(
+    form: Callable[[Any], Any],
     structure: Structure,
     lanes: tuple[Lane, ...],
     event: Event,
@@ -78,7 +74,7 @@ def _element_log_probs(
 ) -> Float[Array, "..."]:
     def one(*arguments: Array) -> Array:
         drawn = jax.tree.unflatten(event.tree, arguments[: len(event.leaves)])
-        distribution = distributions.elementwise(structure.build(arguments[len(event.leaves) + 1 :]))
+        distribution = form(structure.build(arguments[len(event.leaves) + 1 :]))
         return distributions.drawn_log_prob(distribution, drawn, checked)
 
     values = _as_factors(values, operands) if binary else values
@@ -89,10 +85,6 @@ def _as_factors(coins: Sequence[Array], operands: Sequence[Array]) -> Sequence[A
     """Zeros and ones as floats, cast as in `interpretation.bind`."""
     dtype = jnp.result_type(float, *operands[1:])
     return [(coin != 0).astype(dtype) for coin in coins]
-
-
-def _sum(x: Array) -> Array:
-    return jnp.sum(x) if x.ndim else x
 
 
 def log_prob_in(index: Index, draw: Operation, by_element: bool = False) -> int | None:
