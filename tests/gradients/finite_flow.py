@@ -161,6 +161,27 @@ def lanes_apart_mean(t: Array) -> Array:
     return mean_over_flips(4, weighted)
 
 
+def linked(key: Array, t: Array) -> Array:
+    """Each coin depends on the one before, and pays by itself."""
+
+    def step(last: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+        k, pay = inputs
+        b = flip(k, t[0] + t[1] * last, "b")
+        return b, pay * b
+
+    return jnp.sum(lax.scan(step, jnp.zeros(()), (split(key, 3), jnp.array([1.0, -2.0, 3.0])))[1])
+
+
+def linked_mean(t: Array) -> Array:
+    def weighted(*coins: Array) -> Array:
+        p, last, total = 1.0, 0.0, 0.0
+        for b, pay in zip(coins, (1.0, -2.0, 3.0), strict=True):
+            p, last, total = p * chance(b, t[0] + t[1] * last), b, total + pay * b
+        return p * total
+
+    return mean_over_flips(3, weighted)
+
+
 def totals(key: Array, t: Array) -> Array:
     """Rewards that a carry adds up, a discounted state, and a table that coins look into."""
     table = jnp.array([0.5, -1.0, 2.0])
@@ -244,6 +265,7 @@ FLOW = {
     "vmap": Finite(lanes, (jnp.array([0.2, -0.5, 1.0]),), lanes_mean, "b"),
     "elements apart": Finite(apart, (jnp.array([0.2, -0.5, 1.0]),), apart_mean, "b"),
     "lanes apart": Finite(lanes_apart, (jnp.array([0.2, -0.5, 1.0, 0.3]),), lanes_apart_mean, "ab"),
+    "coins linked in a scan": Finite(linked, (PAIR,), linked_mean, "b"),
     "totals": Finite(totals, (PAIR,), totals_mean, "b"),
     "several results": Finite(several, (PAIR,), several_mean, "bcd"),
     "a scan backwards": Finite(backwards, (PAIR,), backwards_mean, "b"),

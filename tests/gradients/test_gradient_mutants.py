@@ -32,7 +32,7 @@ from variate.programs.dataflow import bit
 from variate.programs.primitive import sample_leaves
 from variate.programs.terms import Terms
 
-LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN, CHARGE, TOTALS, ELEMENTS = (
+LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN, CHARGE, TOTALS, ELEMENTS, DRAWN = (
     score.log_prob,
     distributions.element_probs,
     coupled._through_table,
@@ -45,6 +45,7 @@ LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN, CH
     credit.Credit.charge,
     accumulation._totals,
     surrogate.element_log_probs,
+    relations.Tracing.drawn,
 )
 
 
@@ -122,6 +123,11 @@ def uncorrelated(derivation: Any, found: Any, size: int) -> list[Array]:
     return [jnp.zeros_like(gradient[0]) for gradient in found.gradients]
 
 
+def without_a_past(self: Any, operation: Any, operands: list) -> Any:
+    """As if no draw in a loop depended on what it drew before."""
+    return DRAWN(self, operation, [{} for _ in operands])
+
+
 def nothing_later(self: Any, entries: Array, relation: Any) -> Array:
     """Each element is charged with its own entry alone, where it reaches those after it too."""
     links = frozenset(link._replace(causal=False) for link in relation.links)
@@ -182,6 +188,9 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], bool]]] = {
     ),
     "credit to the neighbour": (credit.Credit, "charge", the_neighbours, wrong_gradient("lanes apart", "score")),
     "carries taken for diagonal": (relations, "_later", diagonal_carry, wrong_gradient("scan", "score")),
+    "draws without a past": (
+        relations.Tracing, "drawn", without_a_past, wrong_gradient("coins linked in a scan", "score"),
+    ),
     "increments lost": (accumulation, "_totals", only_the_first_increment, wrong_gradient("totals", "score")),
     "leave-one-out taken for independent": (
         blocks, "correlation_of", uncorrelated, short_error_bar("linked coins", "score, leave one out"),

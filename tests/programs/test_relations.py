@@ -45,6 +45,14 @@ def pooled(key: Array) -> Array:
     return draw(k2, dist.Poisson(1 + jnp.sum(bits(k1)) * jnp.ones(3))).astype(float)
 
 
+def chain(key: Array, shape: tuple[int, ...] = ()) -> Array:
+    def step(p: Array, k: Array) -> tuple[Array, Array]:
+        b = draw(k, dist.Bernoulli(probs=p)).astype(float)
+        return 0.1 + 0.8 * b[::-1] if shape else 0.1 + 0.8 * b, b
+
+    return lax.scan(step, 0.5 * jnp.ones(shape), split(key, 5))[1]
+
+
 def branches(key: Array) -> Array:
     def step(s: Array, k: Array) -> tuple[Array, Array]:
         b = bits(k, ())
@@ -99,6 +107,8 @@ PROGRAMS: dict[str, tuple[Callable[[Array], Array], str]] = {
     "a draw from each": (linked, "diagonal"),
     "a draw from all": (pooled, "full"),
     "drawn before a scan": (lambda key: lax.scan(lambda c, x: (0.5 * c + x, c * x), 1.0, bits(key, (5,)))[1], "causal"),
+    "coins linked in a scan": (chain, "causal"),
+    "vectors linked in a scan": (lambda key: chain(key, (3,)), "causal"),
     "a branch in a scan": (branches, "causal"),
     "a scan": (lambda key: walk(key)[1], "causal"),
     "the end of a scan": (lambda key: walk(key)[0], "diagonal"),

@@ -85,12 +85,13 @@ class Tracing:
         site = operation.site
         assert site is not None
         passages = (_of_operand(operation, i) for i in range(len(operands)))
-        found = met((moved(e, p, operation) for e, p in zip(operands, passages, strict=True)), operation)
+        found = [moved(e, p, operation) for e, p in zip(operands, passages, strict=True)]
         shape = self.shapes.get(site.index, ())
         loops = len(shape) - len(element_shape(operation) or ()) if shape else 0
         axes = [-(n + 1) if n < loops else n - loops for n in range(len(shape))]
         own = frozenset(Link(axis, n, shape[n]) for n, axis in enumerate(axes))
-        return {**found, site.index: Relation(own)}
+        # In a loop its distribution may depend on what it drew in the steps before.
+        return met([*found, {site.index: Relation(own)}], operation)
 
     def scan(self, operation: Operation, operands: list[Relations], depth: int) -> list[Relations]:
         constants, carried = scan_parts(operation)
