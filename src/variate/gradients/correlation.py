@@ -32,7 +32,7 @@ def correlation_of(derivation: Derivation, found: Sampled, size: int) -> list[Ar
     sites = {site for group in linked for site in group.sites}
     if plan.credits:
         exchanged = _from_scores(derivation, found, _exchanged(derivation, found.runs, size), sites)
-        return [jnp.mean(rows[::2] * rows[1::2], axis=0) * (size / (size - 1)) for rows in exchanged]
+        return [one * other * (size / (size - 1)) for one, other in exchanged]
     if derivation.direct or len(linked) < len(plan.groups):
         cotangents = jax.tree.map(lambda x: x[: min(size, _CORRELATED)], found.cotangents)
         gradients = _from_scores(derivation, found, cotangents, sites)
@@ -45,10 +45,9 @@ def correlation_of(derivation: Derivation, found: Sampled, size: int) -> list[Ar
 
 
 def _exchanged(derivation: Derivation, runs: Run, size: int) -> Run:
-    """Cotangents of the first samples, two by two, each charged with the costs of the other; centred by the rest."""
+    """Cotangents of the first two samples, each charged with the costs of the other, centred by the rest."""
     plan = derivation.plan
-    count = min(size, _CORRELATED) // 2 * 2
-    partner = jnp.arange(count) ^ 1
+    count, partner = 2, jnp.array([1, 0])
     first = jax.tree.map(lambda x: x[:count], runs)
     theirs = jax.tree.map(lambda x: x[partner], (first.terms, first.entries))
     centres: list[list[Array] | None] = []
