@@ -76,7 +76,7 @@ def proximal_gradient(
 
     Args:
         objective: the smooth part $f$, called as `objective(x, *args)` with the solver's arguments.
-        prox: $\mathrm{prox}_g(y) = \arg\min_z \frac12 \|y - z\|^2 + g(z)$, called as `prox(y)`, one of
+        prox: $\mathrm{prox}_g(y) = \mathrm{argmin}_z \frac{1}{2} \|y - z\|^2 + g(z)$, called as `prox(y)`, one of
             `vt.gradients.projections` say.
         parameters: for a $g$ that moves with the arguments: called as `parameters(*args)`, returns the tuple of what
             `prox` takes after `y`.

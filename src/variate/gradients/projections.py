@@ -41,7 +41,7 @@ def box(x: Like, lower: Like, upper: Like) -> Tree:
 def simplex(x: Like, total: ArrayLike = 1.0) -> Tree:
     r"""The nearest point with $x \ge 0$ and $\sum_i x_i = s$: $\max(x - \tau, 0)$ for the $\tau$ that makes it so.
 
-    $\tau = \max_j \frac1j (\sum_{i \le j} u_i - s)$ over the coordinates $u_1 \ge u_2 \ge \dots$ in order.
+    $\tau = \max_j \frac{1}{j} (\sum_{i \le j} u_i - s)$ over the coordinates $u_1 \ge u_2 \ge \dots$ in order.
 
     Args:
         x: a pytree of real arrays, taken as one vector; `jax.vmap` projects many.
@@ -103,7 +103,7 @@ def half_space(x: Like, normal: Like, offset: ArrayLike = 0.0) -> Tree:
 
 
 def prox_l1(x: Like, strength: Like = 1.0) -> Tree:
-    r"""$\arg\min_z \frac12 \|x - z\|^2 + \lambda \|z\|_1$: each coordinate $\lambda$ nearer to zero, and zero if near.
+    r"""$\mathrm{argmin}_z \frac{1}{2} \|x - z\|^2 + \lambda \|z\|_1$: each coordinate $\lambda$ nearer to zero.
 
     Args:
         x: a pytree of real arrays.
@@ -117,7 +117,7 @@ def prox_l1(x: Like, strength: Like = 1.0) -> Tree:
 
 
 def prox_elastic_net(x: Like, l1: Like = 1.0, l2: Like = 1.0) -> Tree:
-    r"""$\arg\min_z \frac12 \|x - z\|^2 + \lambda \|z\|_1 + \frac\mu2 \|z\|^2$: `prox_l1`, over $1 + \mu$.
+    r"""$\mathrm{argmin}_z \frac{1}{2} \|x - z\|^2 + \lambda \|z\|_1 + \frac{\mu}{2} \|z\|^2$: `prox_l1` over $1 + \mu$.
 
     Args:
         x: a pytree of real arrays.
@@ -134,7 +134,7 @@ def prox_elastic_net(x: Like, l1: Like = 1.0, l2: Like = 1.0) -> Tree:
 
 
 def prox_group_lasso(x: Like, strength: Like = 1.0) -> Tree:
-    r"""$\arg\min_z \frac12 \|x - z\|^2 + \sum_g \lambda_g \|z_g\|_2$: each group shorter by $\lambda_g$, or zero.
+    r"""$\mathrm{argmin}_z \frac{1}{2} \|x - z\|^2 + \sum_g \lambda_g \|z_g\|_2$: each group $\lambda_g$ shorter, or zero.
 
     Args:
         x: a pytree of real arrays, each of which is one group $x_g$; `jax.vmap` takes the rows of a matrix as groups.
