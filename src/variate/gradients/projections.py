@@ -134,7 +134,7 @@ def prox_elastic_net(x: Like, l1: Like = 1.0, l2: Like = 1.0) -> Tree:
 
 
 def prox_group_lasso(x: Like, strength: Like = 1.0) -> Tree:
-    r"""$\mathrm{argmin}_z \frac{1}{2} \|x - z\|^2 + \sum_g \lambda_g \|z_g\|_2$: each group $\lambda_g$ shorter, or zero.
+    r"""$\mathrm{argmin}_z \frac{1}{2} \|x - z\|^2 + \sum_g \lambda_g \|z_g\|_2$: groups $\lambda_g$ shorter, or zero.
 
     Args:
         x: a pytree of real arrays, each of which is one group $x_g$; `jax.vmap` takes the rows of a matrix as groups.
