@@ -8,7 +8,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from gradients.solvers import gap, iterate
-from jax import Array
+from jax import Array, lax
 
 import variate as vt
 from variate.gradients import fixed_point
@@ -71,3 +71,24 @@ def test_in_a_program_random_arguments_pass_where_the_solution_is_said_to_be_uni
     # A z-test that right code fails at one key in a million; without its derivative the mean would be 0.
     large = vt.grad(program(trusted), num_samples=4096, block_size=4096)(key, 0.3)
     assert abs(large.value - mean) < 4.9 * spread / 64
+
+
+def test_the_root_of_jax_is_right_or_refused(key: Array) -> None:
+    """From 0.12 on it is an operation that cannot be looked into."""
+
+    def program(key: Array, t: Array) -> Array:
+        def solve(f: Callable, _: Array) -> Array:
+            return lax.fori_loop(0, 40, lambda _, x: x - f(x) / (3 * x**2 + 1), jnp.ones_like(t))
+
+        root = lax.custom_root(lambda x: x**3 + x - t, jnp.zeros_like(t), solve, lambda g, y: y / g(jnp.ones_like(y)))
+        return root + 0 * vt.draw(key, dist.Normal(0.0, 1.0))
+
+    def found() -> Array:
+        return vt.grad(program, num_samples=2)(jax.random.clone(key), jnp.array(2.0)).value
+
+    opaque = "call_hi_primitive" in str(jax.make_jaxpr(program)(jax.random.clone(key), jnp.array(2.0)))
+    if opaque:
+        with pytest.raises(TypeError, match=r"custom_root .*use vt\.implicit"):
+            found()
+    else:
+        assert abs(found() - 0.25) < 1e-10

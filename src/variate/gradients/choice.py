@@ -203,6 +203,10 @@ class Chooser:
                 )
         contributing = {i for i, rule in self.choice.rules.items() if isinstance(rule, Score | Replay)}
         for operation in _operations(self.program):
+            if operation.name == "call_hi_primitive":  # what it is called from JAX 0.12 on
+                raise TypeError(
+                    "jax.lax.custom_root cannot be followed here, and its derivative would be lost: use vt.implicit"
+                )
             if operation.name != "while" or not operation.sites:
                 continue  # reverse mode through a loop without draws is JAX's business
             if self.analysis.loops[id(operation)].tangent & moving or operation.bodies[0].sites:

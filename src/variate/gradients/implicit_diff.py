@@ -81,17 +81,24 @@ def implicit(
 
 def _root(residual: Callable[[X], X], found: Callable[[], X], solve: LinearSolve) -> X:
     """What `found` returns, as the root of `residual`. Both may close over whatever is differentiated."""
-    guess = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), jax.eval_shape(found))
+    solution = lax.stop_gradient(found())
+    condition, moving = jax.closure_convert(residual, solution)
+    moving = [jnp.asarray(value) for value in moving]
 
-    def root(residual: Callable[[X], X], _: X) -> X:
+    @jax.custom_jvp
+    def root(x: X, moving: list[Any]) -> X:
         # Whoever reads the program sees that x moves with all that F depends on. XLA drops the case never taken.
-        x = found()
-        return jax.tree.map(lambda value, zero: lax.select_n(False, value, zero), x, residual(x))
+        return jax.tree.map(lambda value, zero: lax.select_n(False, value, zero), x, condition(x, *moving))
 
-    def tangent_solve(linear: Callable[[X], X], b: X) -> X:
-        return lax.custom_linear_solve(linear, b, solve, transpose_solve=solve)
+    @root.defjvp
+    def _(primals: tuple, tangents: tuple) -> tuple[X, X]:
+        x, moving = root(*primals), primals[1]  # the root once more, which has a derivative of its own
+        _, linear = jax.linearize(lambda x: condition(x, *moving), x)
+        _, shift = jax.jvp(lambda *moving: condition(x, *moving), tuple(moving), tuple(tangents[1]))
+        step = lax.custom_linear_solve(linear, jax.tree.map(jnp.negative, shift), solve, transpose_solve=solve)
+        return x, step
 
-    return lax.custom_root(residual, guess, root, tangent_solve)
+    return root(solution, moving)
 
 
 def _with_new_keys(tree: PyTree) -> Callable[[], PyTree]:
