@@ -51,7 +51,7 @@ LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN, CH
 
 def own_sample_in_the_baseline(plan: Any, runs: Any, args: Any, samples: int) -> list:
     """The mean cost of all samples, in place of the others'."""
-    charges = [jax.vmap(lambda run, g=group: surrogate.cost(plan, run, g))(runs) for group in plan.groups]
+    charges = runs.charges
     return [[jnp.broadcast_to(jnp.mean(c, axis=0, keepdims=True), c.shape) for c in each] for each in charges]
 
 
@@ -114,7 +114,7 @@ def without_the_draws_before(plan: Any, run: Any, baselines: Any) -> list[Array]
     totals = list(run.outputs)
     for n in range(len(plan.groups)):
         one = dataclasses.replace(plan, groups=plan.groups[n : n + 1])
-        own = SURROGATE(one, run, baselines[n : n + 1])
+        own = SURROGATE(one, run._replace(charges=run.charges[n : n + 1]), baselines[n : n + 1])
         totals = [total + new - old for total, new, old in zip(totals, own, run.outputs, strict=True)]
     return totals
 

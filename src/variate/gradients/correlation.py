@@ -10,7 +10,7 @@ from jaxtyping import Array
 from variate.gradients.samples import Sampled, cotangents_of, for_each_component
 from variate.gradients.score import LeaveOneOut, Score
 from variate.gradients.staged import Derivation
-from variate.gradients.surrogate import Run, cost
+from variate.gradients.surrogate import Run
 
 # How many samples estimate the part of a gradient that leave-one-out correlates, which only corrects a standard error.
 _CORRELATED = 4
@@ -49,13 +49,11 @@ def _exchanged(derivation: Derivation, runs: Run, size: int) -> Run:
     plan = derivation.plan
     count, partner = 2, jnp.array([1, 0])
     first = jax.tree.map(lambda x: x[:count], runs)
-    theirs = jax.tree.map(lambda x: x[partner], (first.terms, first.entries))
+    swapped = first._replace(charges=jax.tree.map(lambda x: x[partner], first.charges))
     centres: list[list[Array] | None] = []
-    for group in plan.groups:
-        costs = jax.vmap(lambda run, g=group: cost(plan, run, g))(runs)
+    for costs in runs.charges:
         others = [jnp.sum(c, axis=0, keepdims=True) - c[:count] - c[partner] for c in costs]
         centres.append([total / (size - 2) if size > 2 else jnp.zeros_like(total) for total in others])
-    swapped = first._replace(terms=theirs[0], entries=theirs[1])
     return jax.vmap(functools.partial(cotangents_of, plan))(swapped, lax.stop_gradient(centres))
 
 

@@ -1,14 +1,17 @@
 """Credit: which entries of which terms an element of a draw is charged with."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
 from variate.programs.axes import Link
-from variate.programs.dataflow import members
+from variate.programs.dataflow import bit, members
+from variate.programs.interpretation import read
 from variate.programs.relations import Relation
 from variate.programs.terms import Terms
 
@@ -74,3 +77,27 @@ def credits_of(shapes: Mapping[int, tuple[int, ...]], terms: Iterable[Terms]) ->
             if site in leaf.relations:
                 kept.setdefault(site, set()).update(link.element for link in leaf.relations[site].links)
     return {site: Credit(shapes[site], frozenset(axes)) for site, axes in kept.items()}
+
+
+def charged(
+    terms: Terms, draws: Sequence[int], credits: Mapping[int, Credit], environment: Sequence[Any]
+) -> list[Array]:
+    """What each draw is charged with of one output: the terms that it reaches; with credit, those of each element."""
+    total = jnp.asarray(read(environment, terms.output))
+    reached = [{part: terms.relation(part, draw) for part in terms.found if part.mask & bit(draw)} for draw in draws]
+    fine = [
+        {part: relation for part, relation in relations.items() if draw in credits and relation.links}
+        for draw, relations in zip(draws, reached, strict=True)
+    ]
+    whole = [[part for part in relations if part not in own] for relations, own in zip(reached, fine, strict=True)]
+    values = terms.values(environment, {part for parts in whole for part in parts})
+    entries = terms.entries(environment) if any(fine) else None
+    charges = []
+    for draw, parts, own in zip(draws, whole, fine, strict=True):
+        summands = [total] if len(parts) == len(terms.found) else [values[part] for part in parts]
+        if entries is not None and own:
+            credit = credits[draw]
+            each = (credit.charge(entries.parts[part].astype(total.dtype), relation) for part, relation in own.items())
+            summands.append(entries.scale.astype(total.dtype) * functools.reduce(jnp.add, each))
+        charges.append(functools.reduce(jnp.add, summands) if summands else jnp.zeros_like(total))
+    return charges

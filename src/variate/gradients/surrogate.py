@@ -18,22 +18,21 @@ from jaxtyping import Array
 
 from variate.gradients import loops
 from variate.gradients.base import Alternatives, Replay, Rule, fixed_sample
-from variate.gradients.credit import Credit
+from variate.gradients.credit import Credit, charged
 from variate.gradients.pathwise import Pathwise
 from variate.gradients.score import LeaveOneOut, Score
 from variate.programs.dataflow import bit
 from variate.programs.interpretation import Records, evaluate, read
 from variate.programs.simulation import element_log_probs
 from variate.programs.staging import Operation, Program, Site
-from variate.programs.terms import Entries, Part, Terms
+from variate.programs.terms import Terms
 
 
 class Run(NamedTuple):
-    """What one run leaves for the surrogate; to the first order, terms and entries are only multiplied with."""
+    """What one run leaves for the surrogate; to the first order, charges are only multiplied with."""
 
     outputs: list[Array]
-    terms: list[dict[Part, Array]]  # of each output
-    entries: list[Entries]  # of each output: what each entry of a term adds, where elements are told apart
+    charges: list[list[Array]]  # of each group, for each output: the part of it that the group reaches
     log_probs: dict[int, Array]  # of each scored draw, summed as far as it may be; of each replayed one, by element
     replayed: dict[int, list[Array]]  # of each replayed draw, its contribution to each output, by element
 
@@ -110,10 +109,6 @@ def run(plan: Plan, inputs: Sequence[Any], redrawn: Array | None = None) -> tupl
     """
     environment, records = evaluate(plan.program, inputs, Estimating(plan, redrawn=redrawn))
     outputs = [jnp.asarray(read(environment, output)) for output in plan.program.outputs]
-    terms = [each.values(environment) for each in plan.terms]
-    entries = [each.entries(environment) for each in plan.terms]
-    if plan.order == 1:
-        terms, entries = lax.stop_gradient((terms, entries))
     log_probs, replayed = {}, {}
     for group in plan.groups:
         for site in group.sites:
@@ -124,7 +119,8 @@ def run(plan: Plan, inputs: Sequence[Any], redrawn: Array | None = None) -> tupl
             elif record is not None:
                 credit = plan.credits.get(site)
                 log_probs[site] = jnp.sum(record) if credit is None else credit.summed(record, 0)
-    return Run(outputs[: plan.outputs], terms, entries, log_probs, replayed), outputs[plan.outputs :]
+    charges = charges_of(plan, environment)
+    return Run(outputs[: plan.outputs], charges, log_probs, replayed), outputs[plan.outputs :]
 
 
 def replay(
@@ -163,22 +159,17 @@ def group(rules: dict[int, Rule | None], terms: list[Terms], credits: dict[int, 
     return [Group(tuple(members), rules[members[0]]) for _, found in groupby(sites, kind) if (members := list(found))]
 
 
-def cost(plan: Plan, run: Run, group: Group) -> list[Array]:
-    """The part of each output that the draws of a group reach; of a draw with credit, that each element reaches."""
-    site, *_ = group.sites
-    credit = plan.credits.get(site)
-
-    costs = []
-    for split, terms, entries in zip(plan.terms, run.terms, run.entries, strict=True):
-        like = next(iter(terms.values()))
-        relations = {part: split.relation(part, site) for part in terms if part.mask & bit(site)}
-        fine = [part for part, relation in relations.items() if credit and relation.links]
-        charges = [terms[part] for part in relations if part not in fine]
-        if credit and fine:
-            each = (credit.charge(entries.parts[part].astype(like.dtype), relations[part]) for part in fine)
-            charges.append(entries.scale.astype(like.dtype) * functools.reduce(jnp.add, each))
-        costs.append(functools.reduce(jnp.add, charges) if charges else jnp.zeros_like(like))
-    return costs
+def charges_of(plan: Plan, environment: list[Any]) -> list[list[Array]]:
+    """What each group is charged with of each output; nothing where it is not scored."""
+    first = {n: group.sites[0] for n, group in enumerate(plan.groups) if isinstance(group.rule, Score)}
+    if plan.order == 1:  # held fixed before they are split: none of it is differentiated
+        needed = set().union(*(terms.places() for terms in plan.terms)) if first else set()
+        environment = [lax.stop_gradient(x) if i in needed else None for i, x in enumerate(environment)]
+    by_output = [charged(terms, list(first.values()), plan.credits, environment) for terms in plan.terms if first]
+    charges: list[list[Array]] = [[] for _ in plan.groups]
+    for n, of_group in zip(first, zip(*by_output, strict=True), strict=True):
+        charges[n] = list(of_group)
+    return charges
 
 
 def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list[Array]:
@@ -188,7 +179,7 @@ def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list
     """
     totals = list(run.outputs)
     before = jnp.zeros((), jnp.result_type(float))  # log of the product of the m_j so far: zero, its derivatives not
-    for group, baseline in zip(plan.groups, baselines, strict=True):
+    for group, charges, baseline in zip(plan.groups, run.charges, baselines, strict=True):
         if isinstance(group.rule, Replay):
             (site,) = group.sites
             own = _excess(run.log_probs[site])
@@ -202,8 +193,7 @@ def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list
             own = functools.reduce(jnp.add, pieces)
             # To the first order m - 1 is log m, and what it is multiplied by is fixed.
             factor = own if plan.order == 1 else jnp.exp(before) * jnp.expm1(own)
-            for i, charge in enumerate(cost(plan, run, group)):
-                charge = lax.stop_gradient(charge) if plan.order == 1 else charge
+            for i, charge in enumerate(charges):
                 advantage = charge if baseline is None else charge - baseline[i]
                 if totals[i].ndim:  # its entries have their own charges, which all elements share
                     totals[i] = totals[i] + jnp.sum(factor).astype(charge.dtype) * advantage
@@ -227,15 +217,13 @@ def baselines(plan: Plan, runs: Run, args: Sequence[Any], samples: int) -> list[
     """The baseline of every group for every sample, from a batch of runs."""
     runs = lax.stop_gradient(runs)
     found: list[list[Array] | None] = []
-    for group in plan.groups:
+    for group, charges in zip(plan.groups, runs.charges, strict=True):
         kind = group.rule.baseline if isinstance(group.rule, Score) else None
         if isinstance(kind, LeaveOneOut):
-            charges = jax.vmap(lambda run, g=group: cost(plan, run, g))(runs)
             found.append([(jnp.sum(c, axis=0, keepdims=True) - c) / (samples - 1) for c in charges])
         elif callable(kind):
             number = lax.stop_gradient(jnp.asarray(kind(*args)))
-            like = jax.vmap(lambda run, g=group: cost(plan, run, g))(runs)
-            found.append([jnp.broadcast_to(number.astype(c.dtype), c.shape) for c in like])
+            found.append([jnp.broadcast_to(number.astype(c.dtype), c.shape) for c in charges])
         else:
             found.append(None)
     return found

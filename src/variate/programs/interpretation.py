@@ -41,7 +41,7 @@ def run(
     return [read(environment, output) for output in program.outputs], records
 
 
-def read(environment: list[Any], operand: Operand) -> Any:
+def read(environment: Sequence[Any], operand: Operand) -> Any:
     return operand.value if isinstance(operand, Constant) else environment[operand]
 
 

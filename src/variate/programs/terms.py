@@ -1,6 +1,6 @@
 """The split of a result into additive terms, each with the draws that it depends on."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,8 +19,10 @@ _LINEAR = frozenset(
 # Linear in each of two operands while the other stays.
 _BILINEAR = frozenset({"mul", "dot_general"})
 
+_SUMS = frozenset({"add", "add_any", "sub"})
+
 # Of these the result is a sum of entries of the operand as they are, or of their negatives.
-_PLAIN = frozenset("add add_any sub neg reduce_sum reshape squeeze transpose copy rev".split())
+_PLAIN = _SUMS | frozenset("neg reduce_sum reshape squeeze transpose copy rev".split())
 
 _LIMIT = 256  # steps of the walk; what is beyond stays one term
 
@@ -89,6 +91,7 @@ class Terms:
         self.relations = relations if scalar else None
         self.steps = 0
         self.leaves = self.walk(output, 1.0, ())
+        self.found = list(dict.fromkeys(self.part(n) for n in range(len(self.leaves))))
 
     def aval(self, place: int) -> Any:
         producer = self.producers[place]
@@ -121,7 +124,7 @@ class Terms:
         if not jnp.issubdtype(producer.avals[0].dtype, jnp.inexact):
             return None
         name, inputs = producer.name, producer.inputs
-        if name in ("add", "add_any", "sub"):
+        if name in _SUMS:
             second = -sign if name == "sub" else sign
             return [(inputs[0], sign, ((producer, 0), *chain)), (inputs[1], second, ((producer, 1), *chain))]
         reached = [i for i, operand in enumerate(inputs) if self.reach(operand)]
@@ -143,27 +146,31 @@ class Terms:
 
     def places(self) -> set[int]:
         """All that `values` and `entries` read of an environment."""
-        chains = (operand for leaf in self.leaves for step, _ in leaf.chain for operand in step.inputs)
-        leaves = (leaf.operand for leaf in self.leaves)
-        return {operand for operand in (self.output, *leaves, *chains) if isinstance(operand, int)}
+        operands = [self.output, *(leaf.operand for leaf in self.leaves)]
+        for operation, position in (step for leaf in self.leaves for step in leaf.chain):
+            if operation.name not in _SUMS:
+                operands += [operand for i, operand in enumerate(operation.inputs) if i != position]
+        return {operand for operand in operands if isinstance(operand, int)}
 
-    def values(self, environment: list[Any]) -> dict[Part, Array]:
-        """The terms of one run; they add up to the output."""
-        if len(parts := {self.part(n) for n in range(len(self.leaves))}) == 1:
-            return {parts.pop(): jnp.asarray(read(environment, self.output))}
+    def values(self, environment: Sequence[Any], wanted: Collection[Part] | None = None) -> dict[Part, Array]:
+        """The terms of one run, all or those wanted; all add up to the output."""
+        wanted = self.found if wanted is None else wanted
+        if len(self.found) == 1:
+            return {part: jnp.asarray(read(environment, self.output)) for part in wanted}
         terms: dict[Part, Array] = {}
         for n, leaf in enumerate(self.leaves):
-            value = self.passed(leaf, read(environment, leaf.operand), environment)
-            terms[self.part(n)] = terms[self.part(n)] + value if self.part(n) in terms else value
+            if (part := self.part(n)) in wanted:
+                value = self.passed(leaf, read(environment, leaf.operand), environment)
+                terms[part] = terms[part] + value if part in terms else value
         return terms
 
-    def passed(self, leaf: Leaf, value: Any, environment: list[Any], until: int | None = None) -> Array:
+    def passed(self, leaf: Leaf, value: Any, environment: Sequence[Any], until: int | None = None) -> Array:
         """What a leaf of this value adds to the output, or to what its chain holds before its step `until`."""
         for operation, position in leaf.chain[:until]:
             value = _pass(operation, position, value, environment)
         return value if leaf.sign > 0 else -value
 
-    def entries(self, environment: list[Any]) -> Entries:
+    def entries(self, environment: Sequence[Any]) -> Entries:
         """Of the leaves with finer relations, what each of their entries adds to the output."""
         fine = [n for n, leaf in enumerate(self.leaves) if leaf.fine]
         shared = self.shared([self.leaves[n].chain for n in fine])
@@ -190,15 +197,15 @@ class Terms:
         count = 0
         for steps in zip(*(reversed(chain) for chain in chains), strict=False):
             operation, position = steps[0]
-            scalar = operation.operands[position].ndim == 0 and operation.name not in ("add", "add_any", "sub")
+            scalar = operation.operands[position].ndim == 0 and operation.name not in _SUMS
             if not scalar or any(step[0] is not operation for step in steps):
                 break
             count += 1
         return count
 
 
-def _pass(operation: Operation, position: int, value: Any, environment: list[Any]) -> Any:
-    if operation.name in ("add", "add_any", "sub"):
+def _pass(operation: Operation, position: int, value: Any, environment: Sequence[Any]) -> Any:
+    if operation.name in _SUMS:
         return jnp.broadcast_to(jnp.asarray(value, operation.avals[0].dtype), operation.avals[0].shape)
     operands = [read(environment, operand) for operand in operation.inputs]
     operands[position] = value
