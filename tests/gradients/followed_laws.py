@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 from jax import Array, lax
 from programs.laws import loosely
 
-from variate.gradients.implicit_reparameterization import follow
+from variate.gradients.rules.implicit_reparameterization import follow
 from variate.programs import distributions
 
 

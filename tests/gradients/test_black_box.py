@@ -14,7 +14,8 @@ from gradients.sampled_checks import far, flat
 from jax import Array
 
 import variate as vt
-from variate.gradients import SPSA, EvolutionStrategies, black_box, perturbation
+from variate.gradients import SPSA, EvolutionStrategies, black_box
+from variate.gradients.perturbations import perturbation
 
 AT = jnp.array([0.7, -0.4, 0.3])
 # A right interval of 95% leaves this band by chance, over 4,000 keys, with probability 1.4e-5.

@@ -14,19 +14,8 @@ from gradients.sampled_programs import PROGRAMS
 from jax import Array, lax
 
 import variate as vt
-from variate.gradients import (
-    MeasureValued,
-    NoBaseline,
-    Pathwise,
-    Score,
-    blocks,
-    coupled,
-    credit,
-    measure_valued,
-    samples,
-    score,
-    surrogate,
-)
+from variate.gradients import MeasureValued, NoBaseline, Pathwise, Score, blocks, credit, samples, surrogate
+from variate.gradients.rules import coupled, measure_valued, score
 from variate.programs import accumulation, distributions, relations
 from variate.programs.dataflow import bit
 from variate.programs.primitive import sample_leaves

@@ -13,12 +13,12 @@ from jax import Array, lax
 import variate as vt
 from variate.gradients import (
     fixed_point,
-    implicit_diff,
     linear_solves,
     projected_gradient,
     projections,
     stationary,
 )
+from variate.gradients.optimality import implicit_diff
 
 SOLVES = {
     "dense": linear_solves.BySize(),

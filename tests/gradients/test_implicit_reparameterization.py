@@ -32,8 +32,9 @@ from programs.laws import loosely
 from scipy import stats
 
 import variate as vt
-from variate.gradients import ImplicitReparameterization, LeaveOneOut, Score, implicit_reparameterization
-from variate.gradients.implicit_reparameterization import follow
+from variate.gradients import ImplicitReparameterization, LeaveOneOut, Score
+from variate.gradients.rules import implicit_reparameterization
+from variate.gradients.rules.implicit_reparameterization import follow
 from variate.programs import cdfs
 
 

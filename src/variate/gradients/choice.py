@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from variate.gradients.base import BiasedGradientError, Facts, Replay, Rule
-from variate.gradients.coupled import Coupled
-from variate.gradients.enumerate import Enumerate
-from variate.gradients.implicit_reparameterization import ImplicitReparameterization
-from variate.gradients.measure_valued import MeasureValued
-from variate.gradients.pathwise import Pathwise
-from variate.gradients.score import Score
+from variate.gradients.rules.coupled import Coupled
+from variate.gradients.rules.enumerate import Enumerate
+from variate.gradients.rules.implicit_reparameterization import ImplicitReparameterization
+from variate.gradients.rules.measure_valued import MeasureValued
+from variate.gradients.rules.pathwise import Pathwise
+from variate.gradients.rules.score import Score
 from variate.programs import keys, samplers
 from variate.programs.dataflow import ARGUMENT, Analysis, Break, Flow, bit
 from variate.programs.staging import Operation, Program

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from variate.gradients.rules.score import LeaveOneOut, Score
 from variate.gradients.samples import Sampled, cotangents_of, for_each_component
-from variate.gradients.score import LeaveOneOut, Score
 from variate.gradients.staged import Derivation
 from variate.gradients.surrogate import Run
 

@@ -12,8 +12,8 @@ from variate.estimates import Estimate
 from variate.gradients.base import Replay, Rule
 from variate.gradients.choice import Choice, Chooser
 from variate.gradients.credit import Credit, credits_of
-from variate.gradients.pathwise import Pathwise
-from variate.gradients.score import LeaveOneOut, Score
+from variate.gradients.rules.pathwise import Pathwise
+from variate.gradients.rules.score import LeaveOneOut, Score
 from variate.gradients.surrogate import Plan, group
 from variate.programs.accumulation import accumulated
 from variate.programs.calls import folded

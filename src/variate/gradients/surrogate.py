@@ -19,8 +19,8 @@ from jaxtyping import Array
 from variate.gradients import loops
 from variate.gradients.base import Alternatives, Replay, Rule, fixed_sample
 from variate.gradients.credit import Credit, charged
-from variate.gradients.pathwise import Pathwise
-from variate.gradients.score import LeaveOneOut, Score
+from variate.gradients.rules.pathwise import Pathwise
+from variate.gradients.rules.score import LeaveOneOut, Score
 from variate.programs.dataflow import bit
 from variate.programs.interpretation import Records, evaluate, read
 from variate.programs.simulation import element_log_probs

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Key
 
-from variate.gradients.perturbation import positive_scale
+from variate.gradients.perturbations.perturbation import positive_scale
 
 
 class SPSA(eqx.Module):

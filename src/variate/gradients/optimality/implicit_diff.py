@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from variate import checks, trees
-from variate.gradients.linear_solves import BySize, LinearSolve, check_linear_solve
+from variate.gradients.optimality.linear_solves import BySize, LinearSolve, check_linear_solve
 
 P = ParamSpec("P")
 X = TypeVar("X")

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from variate.gradients.base import Facts, fixed_sample
-from variate.gradients.pathwise import Pathwise
+from variate.gradients.rules.pathwise import Pathwise
 from variate.programs import cdfs, distributions
 from variate.programs.primitive import Lane, over_lanes, traced_once
 from variate.programs.staging import Site

@@ -9,7 +9,7 @@ from jax.core import Tracer
 
 from variate import checks, trees
 from variate.estimates import Estimate
-from variate.gradients.perturbation import Perturbation, Request, run
+from variate.gradients.perturbations.perturbation import Perturbation, Request, run
 from variate.gradients.staged import staged
 from variate.programs import validity
 
