@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
@@ -104,7 +105,7 @@ class Replay:
             return "it is inside a while_loop, where the number of draws is random"
         if reason := self.serves(facts):
             return reason
-        if facts.elements is None:
+        if facts.elements is None and not isinstance(self, JointReplay):
             return "how many elements it draws is not known before the run"
         if facts.order > 1 and facts.looped:
             return "it is inside a loop, where only its first derivative is available"
@@ -119,18 +120,37 @@ class Replay:
         def one(value: Array, key: Array, *arrays: Array) -> Alternatives:
             another = jax.random.fold_in(jax.random.clone(key), _ALTERNATIVES)
             with distributions.numpyro_promotion():
-                found = self.alternatives(site.structure.build(arrays), value, another)
-            return _by_element(found, 0)
+                return self.in_lane(self.alternatives(site.structure.build(arrays), value, another))
 
-        found = over_lanes(one, site.lanes, 1)(value, *operands)
-        return [value], _by_element(found, len(site.lanes))
+        return [value], self.in_lanes(over_lanes(one, site.lanes, 1)(value, *operands), len(site.lanes))
+
+    def in_lane(self, found: Alternatives) -> Alternatives:
+        """With one axis of elements in place of all that the log probability has."""
+        ndim = found.log_prob.ndim
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[ndim:]), found)
+
+    def in_lanes(self, found: Alternatives, lanes: int) -> Alternatives:
+        """With one axis of elements in place of the lanes and of their own."""
+        assert found.log_prob.ndim == lanes + 1
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[lanes + 1 :]), found)
+
+
+class JointReplay(Replay):
+    r"""A replay rule that changes all elements of a draw at once, so that a replay serves them all.
+
+    Its alternatives stand for $E \sum_k (\sum_i \nabla_\theta w_{ik}) (f(x_k) - f(x))$ over the elements $i$ of $x_k$.
+    """
+
+    def in_lane(self, found: Alternatives) -> Alternatives:
+        """The whole of a draw as one element."""
+        axes = tuple(range(found.log_prob.ndim))
+        values = jnp.moveaxis(found.values, len(axes), 0)
+        return Alternatives(jnp.sum(found.log_prob), jnp.sum(found.weights, axis=axes), values)
+
+    def in_lanes(self, found: Alternatives, lanes: int) -> Alternatives:
+        whole = self.in_lane(found)
+        return jax.tree.map(lambda x: jnp.expand_dims(x, 0), whole)
 
 
 _ALTERNATIVES = 0x5EED  # what tells the key of alternatives from any that a sampler makes of the same key
 
-
-def _by_element(found: Alternatives, lanes: int) -> Alternatives:
-    """With one axis of elements in place of all that the log probability has, lanes first."""
-    ndim = found.log_prob.ndim
-    assert not lanes or ndim == lanes + 1
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[ndim:]), found)
