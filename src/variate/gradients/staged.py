@@ -1,7 +1,7 @@
 """A program that is to be differentiated: staged, split into terms, its rules chosen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -117,7 +117,7 @@ def _shapes(draws: Mapping[int, Operation], rules: Mapping[int, Rule | None]) ->
     found = {}
     for i, draw in draws.items():
         loops = [loop for loop in draw.site.loops if loop.kind in ("scan", "while")] if draw.site else []
-        if isinstance(rules[i], Score) and all(loop.length is not None for loop in loops):
+        if type(rules[i]) is Score and all(loop.length is not None for loop in loops):
             own = element_shape(draw)
             if own is not None and (loops or own):
                 found[i] = (*(loop.length for loop in loops), *own)
@@ -126,7 +126,7 @@ def _shapes(draws: Mapping[int, Operation], rules: Mapping[int, Rule | None]) ->
 
 def _computed(program: Program, rules: Mapping[int, Rule | None], credits: Mapping[int, Credit]) -> dict[int, int]:
     """Where the program itself computes the log probability of a draw that is scored, as a variational bound does."""
-    scored = {op.site.index: op for op in program.operations if op.site and isinstance(rules[op.site.index], Score)}
+    scored = {op.site.index: op for op in program.operations if op.site and type(rules[op.site.index]) is Score}
     if not scored:
         return {}
     index = Index(program)
@@ -147,6 +147,6 @@ def _with_baselines(rules: Mapping[int, Rule | None], samples: int) -> dict[int,
             if isinstance(rule.baseline, LeaveOneOut) and samples < 2:
                 raise ValueError("num_samples: a leave-one-out baseline needs two samples or more in a block, got 1")
             if rule.baseline is None and samples > 1:
-                rule = Score(LeaveOneOut())
+                rule = replace(rule, baseline=LeaveOneOut())
         filled[i] = rule
     return filled
