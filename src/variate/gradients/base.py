@@ -75,6 +75,11 @@ def fixed_sample(site: Site, operands: Sequence[Array]) -> list[Array]:
     return lax.stop_gradient(sample_leaves(site.structure, site.lanes)(*lax.stop_gradient(list(operands))))
 
 
+def another_key(key: Key[Array, ""]) -> Key[Array, ""]:
+    """For what a rule draws besides, independent of what a sampler makes of the same key."""
+    return jax.random.fold_in(jax.random.clone(key), _ALTERNATIVES)
+
+
 class Alternatives(NamedTuple):
     r"""Values $x_k$ that each element of a draw could have had, and weights $w_k$, of which only derivatives count.
 
@@ -118,9 +123,8 @@ class Replay:
         (value,) = fixed_sample(site, operands)
 
         def one(value: Array, key: Array, *arrays: Array) -> Alternatives:
-            another = jax.random.fold_in(jax.random.clone(key), _ALTERNATIVES)
             with distributions.numpyro_promotion():
-                return self.in_lane(self.alternatives(site.structure.build(arrays), value, another))
+                return self.in_lane(self.alternatives(site.structure.build(arrays), value, another_key(key)))
 
         return [value], self.in_lanes(over_lanes(one, site.lanes, 1)(value, *operands), len(site.lanes))
 
@@ -153,4 +157,3 @@ class JointReplay(Replay):
 
 
 _ALTERNATIVES = 0x5EED  # what tells the key of alternatives from any that a sampler makes of the same key
-

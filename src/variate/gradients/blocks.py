@@ -171,7 +171,7 @@ def _read(derivation: Derivation, total: Block) -> tuple[Estimate, Estimate]:
     means = last(means) if request.order == 1 else means
     gradient = _arrange(derivation, means)
     return (
-        Estimate(values, errors, converged=found.converged, **counts),
+        Estimate(values, errors, converged=found.converged, biased=derivation.choice.value_biased, **counts),
         Estimate(gradient, gradient_errors, converged=finite, biased=derivation.choice.biased, **counts),
     )
 

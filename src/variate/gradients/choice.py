@@ -9,10 +9,11 @@ from variate.gradients.rules.enumerate import Enumerate
 from variate.gradients.rules.implicit_reparameterization import ImplicitReparameterization
 from variate.gradients.rules.measure_valued import MeasureValued
 from variate.gradients.rules.pathwise import Pathwise
+from variate.gradients.rules.relaxation import Relaxation
 from variate.gradients.rules.score import Score
 from variate.programs import keys, samplers
 from variate.programs.dataflow import ARGUMENT, Analysis, Break, Flow, bit
-from variate.programs.staging import Operation, Program
+from variate.programs.staging import Operation, Program, every_operation
 
 # Enumeration is chosen unasked up to this many replays of the program, over all its draws.
 AFFORDABLE = 8
@@ -43,6 +44,26 @@ class Choice:
     def biased(self) -> bool:
         return bool(self.biases) or self.bias is not None or self.inherited
 
+    @property
+    def value_biased(self) -> bool:
+        """Whether the runs themselves are not those of the program."""
+        return self.inherited or any(isinstance(rule, Relaxation) and rule.soft for rule in self.rules.values())
+
+
+def by_site(program: Program, named: Mapping[str, Rule]) -> dict[int, Rule]:
+    """The rules that a user gave, by the index of the draw: those by name come before those given to `draw`."""
+    sites = {site.index: site for site in program.sites}
+    labels: dict[str, int] = {}
+    for i, site in sorted(sites.items()):
+        if site.name is not None and labels.setdefault(site.name, i) != i:
+            other = sites[labels[site.name]].source
+            raise ValueError(f"name: two draws are called {site.name!r}, at {other} and at {site.source}")
+    unknown = [name for name in named if name not in labels]
+    if unknown:
+        raise ValueError(f"rules: no draw is called {unknown[0]!r}; the named draws are {sorted(labels) or 'none'}")
+    given = {i: site.rule for i, site in sites.items() if site.rule is not None}
+    return {**given, **{labels[name]: rule for name, rule in named.items()}}
+
 
 class Chooser:
     """Chooses the rules of one program.
@@ -51,7 +72,7 @@ class Chooser:
         program: the staged program.
         outputs: how many of its outputs are differentiated; the rest is auxiliary.
         inputs: which of its inputs are differentiated.
-        named: the user's rules, by the name of the draw; they come before the rules given to `draw`.
+        named: the user's rules, by the index of the draw.
         allow_bias: take a named rule although its gradient is biased.
         order: the order of the derivatives that will be taken.
     """
@@ -61,31 +82,19 @@ class Chooser:
         program: Program,
         outputs: int,
         inputs: Sequence[bool],
-        named: Mapping[str, Rule],
+        named: Mapping[int, Rule],
         allow_bias: bool,
         order: int = 1,
     ):
         self.program, self.allow_bias, self.order = program, allow_bias, order
         flows = [Flow(tangent=ARGUMENT) if moved else Flow() for moved in inputs]
-        self.analysis = Analysis(program, flows, order)
+        relaxed = frozenset(i for i, rule in named.items() if isinstance(rule, Relaxation))
+        self.analysis = Analysis(program, flows, order, relaxed)
         self.outputs = self.analysis.outputs[:outputs]
-        self.named = self.by_site(named)
+        self.named = named
         self.natures = {i: samplers.nature(draw, order) for i, draw in self.analysis.draws.items()}
         self.shared_keys = keys.shared_keys(program)
         self.choice = Choice()
-
-    def by_site(self, named: Mapping[str, Rule]) -> dict[int, Rule]:
-        sites = {i: draw.site for i, draw in sorted(self.analysis.draws.items()) if draw.site is not None}
-        labels: dict[str, int] = {}
-        for i, site in sites.items():
-            if site.name is not None and labels.setdefault(site.name, i) != i:
-                other = sites[labels[site.name]].source
-                raise ValueError(f"name: two draws are called {site.name!r}, at {other} and at {site.source}")
-        unknown = [name for name in named if name not in labels]
-        if unknown:
-            raise ValueError(f"rules: no draw is called {unknown[0]!r}; the named draws are {sorted(labels) or 'none'}")
-        given = {i: site.rule for i, site in sites.items() if site.rule is not None}
-        return {**given, **{labels[name]: rule for name, rule in named.items()}}
 
     def choose(self, certified: bool = False) -> Choice:
         """The choice; a `certified` program is a gradient that has looked at its own discontinuities."""
@@ -182,7 +191,8 @@ class Chooser:
         others = ", ".join(type(other).__name__ for other in legal) or "none of the others either"
         if reason := rule.refuse(facts):
             raise ValueError(f"rules: {type(rule).__name__} cannot serve {who}: {reason}. Those that can: {others}.")
-        if (reason := rule.bias(facts)) and facts.moved and not self.allow_bias:
+        insisted = self.allow_bias or isinstance(rule, Relaxation)
+        if (reason := rule.bias(facts)) and facts.moved and not insisted:
             raise BiasedGradientError(
                 f"{type(rule).__name__} would be biased for {who}: {reason}. Unbiased there: {others}. "
                 "Leave the rule out to have one chosen, or pass allow_bias=True to insist."
@@ -202,7 +212,7 @@ class Chooser:
                     "jax.random.bernoulli(key, p) is vt.draw(key, Bernoulli(p))), or pass allow_bias=True to insist."
                 )
         contributing = {i for i, rule in self.choice.rules.items() if isinstance(rule, Score | Replay)}
-        for operation in _operations(self.program):
+        for operation in every_operation(self.program):
             if operation.name == "call_hi_primitive":  # what it is called from JAX 0.12 on
                 raise TypeError(
                     "jax.lax.custom_root cannot be followed here, and its derivative would be lost: use vt.implicit"
@@ -234,8 +244,3 @@ def _follows(facts: Facts) -> bool:
     """Whether a draw may be followed by its distribution function without being asked to."""
     implicit = ImplicitReparameterization()
     return _serves(implicit, facts) and implicit.unasked(facts)
-
-
-def _operations(program: Program) -> list[Operation]:
-    nested = [inner for op in program.operations for body in op.bodies for inner in _operations(body)]
-    return [*program.operations, *nested]

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from variate import checks, trees
 from variate.estimates import Estimate
 from variate.gradients.base import Replay, Rule
-from variate.gradients.choice import Choice, Chooser
+from variate.gradients.choice import Choice, Chooser, by_site
 from variate.gradients.credit import Credit, credits_of
 from variate.gradients.rules.pathwise import Pathwise
+from variate.gradients.rules.relaxation import Relaxation
 from variate.gradients.rules.score import LeaveOneOut, Score
 from variate.gradients.surrogate import Plan, group
 from variate.programs.accumulation import accumulated
@@ -20,8 +21,10 @@ from variate.programs.calls import folded
 from variate.programs.dataflow import ARGUMENT, Flow, bit
 from variate.programs.recognition import Index
 from variate.programs.relations import Relations, Tracing, element_shape
+from variate.programs.relaxation import relaxed
+from variate.programs.samplers import support
 from variate.programs.simulation import log_prob_in
-from variate.programs.staging import Operation, Program, stage
+from variate.programs.staging import Operation, Program, every_operation, stage
 from variate.programs.terms import Terms
 
 
@@ -86,6 +89,8 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     """Stage a request and choose its rules."""
     program, shape, biased = staged(static, key, numbers)
     program = accumulated(program) if request.order == 1 else program
+    named = by_site(program, dict(request.rules))
+    program = relaxed(program, _supports(program, named))
     f, arguments = trees.join(list(range(len(numbers))), static)
     result, auxiliary = checks.check_pair(f, shape) if request.has_aux else (shape, ())
     checks.check_differentiable_result(f, result)
@@ -94,7 +99,7 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     real = [jnp.issubdtype(jnp.result_type(number), jnp.floating) for number in numbers]
     inputs = [False, *(i in moved and real[i] for i in range(len(numbers)))]
     outputs = len(jax.tree.leaves(result))
-    chooser = Chooser(program, outputs, inputs, dict(request.rules), request.allow_bias, request.order)
+    chooser = Chooser(program, outputs, inputs, named, request.allow_bias, request.order)
     choice = chooser.choose(request.certified)
     choice.inherited = biased
     flows = chooser.analysis.environment
@@ -110,6 +115,13 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     compact = folded(program, set(computed.values()).union(*(each.places() for each in terms)))
     plan = Plan(compact, outputs, rules, terms, group(rules, terms, credits), request.order, computed, credits)
     return Derivation(request, plan, choice, arguments, moved, result, auxiliary, flows, shapes, relations, direct)
+
+
+def _supports(program: Program, named: Mapping[int, Rule]) -> dict[int, Any]:
+    """The values of those draws that are relaxed."""
+    draws = [op for op in every_operation(program) if op.site and isinstance(named.get(op.site.index), Relaxation)]
+    supports = {draw.site.index: support(draw) for draw in draws if draw.site}
+    return {i: values for i, values in supports.items() if values is not None}
 
 
 def _shapes(draws: Mapping[int, Operation], rules: Mapping[int, Rule | None]) -> dict[int, tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """Running totals of a scan as sums of their increments, so that what each step adds can be told apart."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import ShapedArray
 
-from variate.programs.staging import Operand, Operation, Program, scan_parts, stage
+from variate.programs.staging import Operand, Operation, Program, scan_parts
+from variate.programs.writing import Writer, renamed_in
 
 _LARGEST = 16  # elements of a total: its increments take that much memory a step
 
@@ -19,11 +20,11 @@ def accumulated(program: Program) -> Program:
     program = replace(program, operations=tuple(_inside(operation) for operation in program.operations))
     if not any(op.name == "scan" and op.sites for op in program.operations):
         return program
-    writer = _Writer(program.size)
+    writer = Writer(program.size)
     renamed: dict[int, Operand] = {}
     for operation in program.operations:
         if any(isinstance(operand, int) and operand in renamed for operand in operation.inputs):
-            operation = replace(operation, inputs=tuple(_renamed(renamed, operand) for operand in operation.inputs))
+            operation = replace(operation, inputs=tuple(renamed_in(renamed, operand) for operand in operation.inputs))
         totals = _totals(operation) if operation.name == "scan" and operation.sites else []
         if not totals:
             writer.operations.append(operation)
@@ -36,7 +37,7 @@ def accumulated(program: Program) -> Program:
             steps = jax.ShapeDtypeStruct((operation.params["length"], *aval.shape), aval.dtype)
             begun = operation.inputs[constants + total.carry]
             renamed[operation.outputs[total.carry]] = writer.write(_sum, [begun, increments], [aval, steps], operation)
-    outputs = tuple(_renamed(renamed, output) for output in program.outputs)
+    outputs = tuple(renamed_in(renamed, output) for output in program.outputs)
     return replace(program, operations=tuple(writer.operations), outputs=outputs, size=writer.size)
 
 
@@ -45,33 +46,6 @@ class _Total(NamedTuple):
 
     carry: int
     increments: list[tuple[Operand, int]]
-
-
-class _Writer:
-    """Appends operations to a program."""
-
-    def __init__(self, size: int):
-        self.size, self.operations = size, []
-
-    def place(self) -> int:
-        self.size += 1
-        return self.size - 1
-
-    def write(self, function: Callable, inputs: Sequence[Operand], avals: Sequence[Any], like: Operation) -> Operand:
-        """The place of `function(*inputs)`; errors show it where `like` was written."""
-        written, _ = stage(function, *avals)
-        places: dict[int, Operand] = dict(zip(written.inputs, inputs, strict=True))
-        for operation in written.operations:
-            outputs = tuple(self.place() for _ in operation.outputs)
-            operands = tuple(_renamed(places, operand) for operand in operation.inputs)
-            places.update(zip(operation.outputs, outputs, strict=True))
-            own = replace(operation, inputs=operands, outputs=outputs, equation=like.equation, caller=like.caller)
-            self.operations.append(own)
-        return _renamed(places, written.outputs[0])
-
-
-def _renamed(names: dict[int, Operand], operand: Operand) -> Operand:
-    return names.get(operand, operand) if isinstance(operand, int) else operand
 
 
 def _inside(operation: Operation) -> Operation:
@@ -118,10 +92,10 @@ def _increments(
     return None
 
 
-def _stacking(scan: Operation, totals: Sequence[_Total], writer: _Writer) -> tuple[Operation, list[int]]:
+def _stacking(scan: Operation, totals: Sequence[_Total], writer: Writer) -> tuple[Operation, list[int]]:
     """The scan that stacks the increments too, and their places."""
     (body,) = scan.bodies
-    inside = _Writer(body.size)
+    inside = Writer(body.size)
     inside.operations = list(body.operations)
     extra = []
     for total in totals:

@@ -1,5 +1,6 @@
 """Whether a choice between two cases is continuous where it switches, as in `leaky_relu` and `elu`."""
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,3 +89,28 @@ def _function(operation: Operation) -> Any:
     if operation.name == "integer_pow":
         return lambda x: x ** operation.params["y"]
     return _ELEMENTWISE.get(operation.name)
+
+
+_TESTS = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+}
+
+
+def answer(operation: Operation | None) -> bool | None:
+    """The answer of a test that finite numbers cannot change: whether it is finite, equal to itself, or infinite."""
+    if operation is not None and operation.name == "is_finite":
+        return True
+    if operation is None or operation.name not in _TESTS:
+        return None
+    compare, (left, right) = _TESTS[operation.name], operation.inputs
+    if left == right:
+        return compare(0, 0)
+    sides = [
+        float(np.max(o.value)) if isinstance(o, Constant) and np.all(np.isinf(o.value)) else 0.0 for o in (left, right)
+    ]
+    return compare(*sides) if any(sides) else None

@@ -1,13 +1,11 @@
 """Dataflow: what each value of a program depends on, and where a derivative is lost, before anything runs."""
 
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from variate.programs import continuity, signs, smoothness
 from variate.programs.interpretation import bind
@@ -86,10 +84,11 @@ class Analysis:
         program: the staged program.
         inputs: the flow of each of its inputs.
         order: derivatives up to this order will be taken; from 2 on a kink counts as a break.
+        relaxed: the discrete draws which derivatives pass, for those who find the place of their relaxation.
     """
 
-    def __init__(self, program: Program, inputs: Sequence[Flow], order: int = 1):
-        self.order = order
+    def __init__(self, program: Program, inputs: Sequence[Flow], order: int = 1, relaxed: frozenset[int] = frozenset()):
+        self.order, self.relaxed = order, relaxed
         self.draws: dict[int, Operation] = {}
         self.operands: dict[int, list[Flow]] = {}  # of each draw: its key and its distribution's arrays
         self.breaks: dict[int, list[Break]] = {}  # of each source, by its bit
@@ -142,11 +141,13 @@ class Analysis:
         seen = self.operands.get(site.index, [NOTHING] * len(flows))
         self.draws[site.index] = operation
         self.operands[site.index] = [join(pair) for pair in zip(seen, flows, strict=True)]
-        flow = join(flows)
+        real = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in operation.operands]
+        flow = join(flow if each else self.lose(flow, operation) for flow, each in zip(flows, real, strict=True))
         continuous = all(jnp.issubdtype(aval.dtype, jnp.inexact) for aval in operation.avals)
         own = bit(site.index)
+        moving = own * (continuous or site.index in self.relaxed)
         sign = signs.of_draw(operation)
-        return Flow(flow.reach | own, own * continuous, flow.broken, flow.random or continuous, sign)
+        return Flow(flow.reach | own, moving, flow.broken, flow.random or bool(moving), sign)
 
     def simple(self, operation: Operation, flows: list[Flow], producers: Mapping[int, Operation]) -> Flow:
         name, each = operation.name, [flow.sign for flow in flows]
@@ -155,7 +156,7 @@ class Analysis:
             flow = settled(replace(flow, random=True))
         if name == "select_n":
             return self.choice(operation, flows, producers)
-        if _answer(operation) is not None:
+        if continuity.answer(operation) is not None:
             return replace(flow, tangent=0, broken=0)
         if not flow.tangent:
             return flow
@@ -174,7 +175,7 @@ class Analysis:
         """`select_n`: the break is in its predicate, the derivative in its cases."""
         predicate, *cases = flows
         which = operation.inputs[0]
-        answer = _answer(producers.get(which)) if isinstance(which, int) else None
+        answer = continuity.answer(producers.get(which)) if isinstance(which, int) else None
         if answer is not None:
             return cases[answer]
         if (
@@ -262,28 +263,3 @@ class Analysis:
 
 def _function(operation: Operation) -> Callable[..., list[Any]]:
     return lambda *inputs: list(bind(operation, inputs))
-
-
-_COMPARISONS = {
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "lt": operator.lt,
-    "le": operator.le,
-    "gt": operator.gt,
-    "ge": operator.ge,
-}
-
-
-def _answer(operation: Operation | None) -> bool | None:
-    """The answer of a test that finite numbers cannot change: whether it is finite, equal to itself, or infinite."""
-    if operation is not None and operation.name == "is_finite":
-        return True
-    if operation is None or operation.name not in _COMPARISONS:
-        return None
-    compare, (left, right) = _COMPARISONS[operation.name], operation.inputs
-    if left == right:
-        return compare(0, 0)
-    sides = [
-        float(np.max(o.value)) if isinstance(o, Constant) and np.all(np.isinf(o.value)) else 0.0 for o in (left, right)
-    ]
-    return compare(*sides) if any(sides) else None

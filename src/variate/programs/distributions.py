@@ -123,12 +123,12 @@ def support(d: PyTree) -> Array | None:
         return None
     try:
         with numpyro_promotion(), jax.ensure_compile_time_eval():
-            values = element.enumerate_support(expand=False)
+            values = element.enumerate_support(expand=False).reshape(-1, *element.event_shape)
     except (NotImplementedError, jax.errors.ConcretizationTypeError):
         return None
     if isinstance(element, dist.ZeroInflatedProbs) and not np.any(np.asarray(values) == 0):
         return None  # NumPyro lists the values of the base alone
-    return values.reshape(-1, *element.event_shape)
+    return values
 
 
 def element_log_probs(d: PyTree) -> Float[Array, "values *batch"]:

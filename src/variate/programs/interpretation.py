@@ -59,6 +59,8 @@ def evaluate(
             operands = [jnp.asarray(operand) for operand in operands]
         if operation.site is not None:
             outputs, record = handler.draw(operation.site, index, operands)
+            if len(outputs) < len(operation.outputs):
+                outputs = [*outputs, _one_hot(operation, outputs[0])]
             if record is not None:
                 records[operation.site.index] = record
         elif operation.sites:
@@ -69,6 +71,14 @@ def evaluate(
         for place, value in zip(operation.outputs, outputs, strict=True):
             environment[place] = value
     return environment, records
+
+
+def _one_hot(draw: Operation, value: Array) -> Array:
+    """The weights that a relaxed draw gives besides, where its handler gave none: those of what was drawn."""
+    assert draw.site is not None
+    weights = draw.avals[-1]
+    values = jnp.broadcast_to(jnp.asarray(draw.site.values, value.dtype), weights.shape)
+    return (value[..., None] == values).astype(weights.dtype)
 
 
 def bind(operation: Operation, operands: Sequence[Any]) -> Sequence[Any]:

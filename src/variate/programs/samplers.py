@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints, transforms
 
@@ -47,6 +48,19 @@ def nature(draw: Operation, order: int = 1) -> Nature:
         return _cached(draw.site.structure, operands, draw.site.event, order)
     except TypeError:  # a distribution with a part that cannot be hashed
         return _nature(draw.site.structure, operands, draw.site.event, order)
+
+
+def support(draw: Operation) -> np.ndarray | None:
+    """The values of an element of a draw, where they are finitely many numbers."""
+    assert draw.site is not None
+    structure, found = draw.site.structure, []
+
+    def look(*arrays: Any) -> None:
+        values = distributions.support(structure.build(arrays))
+        found.extend([] if values is None or values.ndim != 1 else [np.asarray(values)])
+
+    jax.eval_shape(look, *one_lane(draw)[1:])
+    return found[0] if found else None
 
 
 @functools.lru_cache(maxsize=4096)

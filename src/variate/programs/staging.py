@@ -18,9 +18,9 @@ _CALLS = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "rem
 _LOOPS = {"scan": ("jaxpr",), "while": ("cond_jaxpr", "body_jaxpr"), "cond": ("branches",)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Constant:
-    """An operand whose value is written in the program."""
+    """An operand whose value, which may be an array, is written in the program."""
 
     value: Any
 
@@ -48,6 +48,7 @@ class Site:
     name: str | None
     source: str
     loops: tuple["Loop", ...]  # the loops and branches around it, outermost first
+    values: tuple[Any, ...] = ()  # of a relaxed draw: those that its weights stand for
 
     @property
     def label(self) -> str:
@@ -113,6 +114,12 @@ class Program:
     size: int
     sites: list[Site] = field(default_factory=list)
     calls: tuple[Call, ...] = ()  # those inside others first
+
+
+def every_operation(program: Program) -> list[Operation]:
+    """Those of a program and of the bodies inside it."""
+    nested = [inner for op in program.operations for body in op.bodies for inner in every_operation(body)]
+    return [*program.operations, *nested]
 
 
 class _Builder:
@@ -189,8 +196,7 @@ class _Builder:
     def program(self, jaxpr: ClosedJaxpr, caller: JaxprEqn | None = None) -> Program:
         inputs = [self.place() for _ in jaxpr.jaxpr.invars]
         outputs = self.inline(jaxpr.jaxpr, jaxpr.consts, inputs, caller)
-        needed = _needed(self.operations, outputs)
-        operations = tuple(op for op, keep in zip(self.operations, needed, strict=True) if keep)
+        operations = needed(self.operations, outputs)
         sites = [site for op in operations for site in op.sites]
         return Program(
             tuple(inputs), tuple(self.constants), operations, tuple(outputs), self.size, sites, tuple(self.calls)
@@ -264,16 +270,15 @@ def has_draw(jaxpr: Jaxpr) -> bool:
     )
 
 
-def _needed(operations: Sequence[Operation], outputs: Sequence[Operand]) -> list[bool]:
-    """Which operations an output or a side effect needs; a draw that nobody reads is not among them."""
+def needed(operations: Sequence[Operation], outputs: Sequence[Operand]) -> tuple[Operation, ...]:
+    """The operations that an output or a side effect needs; a draw that nobody reads is not among them."""
     live = {output for output in outputs if isinstance(output, int)}
-    needed = []
+    found = []
     for operation in reversed(operations):
-        keep = bool(operation.equation.effects) or not live.isdisjoint(operation.outputs)
-        if keep:
+        if operation.equation.effects or not live.isdisjoint(operation.outputs):
             live.update(place for place in operation.inputs if isinstance(place, int))
-        needed.append(keep)
-    return needed[::-1]
+            found.append(operation)
+    return tuple(reversed(found))
 
 
 def stage(function: Callable, *args: Any) -> tuple[Program, Any]:

@@ -1,0 +1,90 @@
+"""What relaxations share: a drawn integer stands for weights of the values that it might have had."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+from variate.gradients.base import Facts, another_key, fixed_sample
+from variate.gradients.rules.pathwise import Pathwise
+from variate.programs import distributions
+from variate.programs.primitive import over_lanes
+from variate.programs.staging import Site
+
+
+class Relaxation(Pathwise):
+    r"""The part that is common to rules which let derivatives pass a draw of finite support.
+
+    A real $g(x)$ that the program makes of the drawn integer is taken for $\sum_k w_k g(x_k)$; rules differ in the
+    weights $w_k(\theta)$. The gradient is biased, and naming a relaxation is asking for that.
+    """
+
+    soft: ClassVar[bool] = False  # whether the weights are not zeros and a one, so that the runs are changed too
+
+    def weights(
+        self, distribution: Any, drawn: Float[Array, "*elements k"], key: Key[Array, ""]
+    ) -> Float[Array, "*elements k"]:
+        """Weights of the values of each element; `drawn` has a one at what was drawn and zeros elsewhere."""
+        raise NotImplementedError
+
+    def refuse(self, facts: Facts) -> str | None:
+        if facts.support is None or any(jnp.issubdtype(dtype, jnp.inexact) for _, dtype in facts.site.event.leaves):
+            return "it does not draw integers of a finite support that is known"
+        if facts.order > 1:
+            return "only its first derivative is available"
+        if facts.breaks:
+            return f"no derivative passes {facts.breaks[0]}, to which its value comes"
+        return facts.shared_key
+
+    def bias(self, facts: Facts) -> str | None:
+        return "a relaxation is biased"
+
+    def draw(self, site: Site, operands: Sequence[Array]) -> tuple[list[Array], Any]:
+        (value,) = fixed_sample(site, operands)
+
+        def one(value: Array, key: Array, *arrays: Array) -> Array:
+            distribution = site.structure.build(arrays)
+            with distributions.numpyro_promotion():
+                return self.weights(distribution, one_hot(distribution, value), another_key(key))
+
+        return [value, over_lanes(one, site.lanes, 1)(value, *operands)], None
+
+
+def one_hot(distribution: Any, value: Array) -> Float[Array, "*elements k"]:
+    """Of a value that was drawn: a one at its place in the support."""
+    support = distributions.support(distribution)
+    assert support is not None  # or `refuse` had said so
+    probabilities = jax.eval_shape(distributions.element_probs, distribution)
+    return (value[..., None] == support.astype(value.dtype)).astype(probabilities.dtype)
+
+
+def probabilities(distribution: Any) -> Float[Array, "*elements k"]:
+    return jnp.moveaxis(distributions.element_probs(distribution), 0, -1)
+
+
+def log_probabilities(distribution: Any) -> Float[Array, "*elements k"]:
+    """Of each value; of an impossible one that of the smallest number there is, which has no derivative."""
+    found = jnp.moveaxis(distributions.element_log_probs(distribution), 0, -1)
+    possible = found > jnp.log(jnp.finfo(found.dtype).tiny)
+    return jnp.where(possible, found, jnp.log(jnp.finfo(found.dtype).tiny))
+
+
+def straight_through(drawn: Array, moving: Array) -> Array:
+    """What was drawn, with the derivatives of something else."""
+    return lax.stop_gradient(drawn) + (moving - lax.stop_gradient(moving))
+
+
+def perturbed(log_probs: Array, drawn: Array, key: Key[Array, ""]) -> Array:
+    r"""$\log p_k + G_k$ with Gumbel noise $G$ of which the largest is at what was drawn; $G$ is held.
+
+    With $T_k = e^{-G_k} / p_k$, exponential of rate $p_k$, the smallest is exponential of rate one and independent of
+    which it is, and what the others exceed it by is again exponential of rate $p_k$. (Paulus et al. 2021, sec. 3.)
+    """
+    exponential = jax.random.exponential(key, log_probs.shape, log_probs.dtype)
+    held = lax.stop_gradient(log_probs)
+    first = jnp.sum(drawn * exponential, axis=-1, keepdims=True)
+    times = jnp.where(drawn > 0, first, first + exponential * jnp.exp(-held))
+    return log_probs + (-jnp.log(times) - held)
