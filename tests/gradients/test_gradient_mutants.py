@@ -14,7 +14,7 @@ from gradients.sampled_programs import PROGRAMS
 from jax import Array, lax
 
 import variate as vt
-from variate.gradients import MeasureValued, NoBaseline, Pathwise, Score, blocks, credit, samples, surrogate
+from variate.gradients import MeasureValued, NoBaseline, Pathwise, Score, blocks, credit, replays, samples, surrogate
 from variate.gradients.rules import coupled, measure_valued, score
 from variate.programs import accumulation, distributions, relations
 from variate.programs.dataflow import bit
@@ -25,7 +25,7 @@ LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN, CH
     score.log_prob,
     distributions.element_probs,
     coupled._through_table,
-    surrogate.replay,
+    replays.replay,
     measure_valued._normal,
     Terms.reach,
     surrogate.surrogate,
@@ -33,7 +33,7 @@ LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN, CH
     samples.run,
     credit.Credit.charge,
     accumulation._totals,
-    surrogate.element_log_probs,
+    replays.element_log_probs,
     relations.Tracing.drawn,
 )
 
@@ -165,12 +165,12 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], bool]]] = {
     "a step in the wrong direction": (
         coupled, "_through_table", step_back, wrong_gradient("mixture by indexing", "coupled"),
     ),
-    "the run itself forgotten": (surrogate, "replay", own_value_forgotten, wrong_gradient("linked coins", "coupled")),
+    "the run itself forgotten": (replays, "replay", own_value_forgotten, wrong_gradient("linked coins", "coupled")),
     "the draws before left out": (
         blocks, "surrogate", without_the_draws_before, lambda: second_discrepancy("linked coins", "score") > 1e-3,
     ),
     "score of elements not differentiated": (
-        surrogate, "element_log_probs", fixed_element_log_probs, wrong_gradient("lanes apart", "score"),
+        replays, "element_log_probs", fixed_element_log_probs, wrong_gradient("lanes apart", "score"),
     ),
     "reward-to-go without what goes": (
         credit.Credit, "charge", nothing_later, wrong_gradient("scan", "score"),

@@ -9,11 +9,12 @@ from variate.gradients.rules.enumerate import Enumerate
 from variate.gradients.rules.implicit_reparameterization import ImplicitReparameterization
 from variate.gradients.rules.measure_valued import MeasureValued
 from variate.gradients.rules.pathwise import Pathwise
+from variate.gradients.rules.rebar import Control, Rebar
 from variate.gradients.rules.relaxation import Relaxation
 from variate.gradients.rules.score import Score
 from variate.programs import keys, samplers
 from variate.programs.dataflow import ARGUMENT, Analysis, Break, Flow, bit
-from variate.programs.staging import Operation, Program, every_operation
+from variate.programs.staging import Operation, Program, Site, every_operation
 
 # Enumeration is chosen unasked up to this many replays of the program, over all its draws.
 AFFORDABLE = 8
@@ -88,7 +89,7 @@ class Chooser:
     ):
         self.program, self.allow_bias, self.order = program, allow_bias, order
         flows = [Flow(tangent=ARGUMENT) if moved else Flow() for moved in inputs]
-        relaxed = frozenset(i for i, rule in named.items() if isinstance(rule, Relaxation))
+        relaxed = frozenset(i for i, rule in named.items() if isinstance(rule, Relaxation | Rebar))
         self.analysis = Analysis(program, flows, order, relaxed)
         self.outputs = self.analysis.outputs[:outputs]
         self.named = named
@@ -149,6 +150,15 @@ class Chooser:
             order=self.order,
         )
 
+    def follower(self, i: int) -> str | None:
+        """What a draw is called that depends on the value of this one and moves neither by its path nor as this one."""
+        for j, operands in self.analysis.operands.items():
+            site = self.analysis.draws[j].site
+            dependent = any(flow.tangent & bit(i) for flow in operands)
+            if dependent and site is not None and not isinstance(self.choice.rules[j], Rebar | Pathwise | None):
+                return site.label
+        return None
+
     def one(self, i: int, facts: Facts) -> None:
         rule, reached = self.named.get(i), any(flow.reach & bit(i) for flow in self.outputs)
         legal: list[Rule] = [r for r in RULES if _serves(r, facts)]
@@ -187,7 +197,7 @@ class Chooser:
         )
 
     def check(self, rule: Rule, facts: Facts, legal: list[Rule]) -> None:
-        who = f"the draw {facts.site.label!r} ({facts.site.source}, {facts.site.distribution})"
+        who = _who(facts.site)
         others = ", ".join(type(other).__name__ for other in legal) or "none of the others either"
         if reason := rule.refuse(facts):
             raise ValueError(f"rules: {type(rule).__name__} cannot serve {who}: {reason}. Those that can: {others}.")
@@ -211,7 +221,14 @@ class Chooser:
                     "(a threshold t on z ~ Normal(m, s) is a threshold 0 on z ~ Normal(m - t, s); "
                     "jax.random.bernoulli(key, p) is vt.draw(key, Bernoulli(p))), or pass allow_bias=True to insist."
                 )
-        contributing = {i for i, rule in self.choice.rules.items() if isinstance(rule, Score | Replay)}
+        for i, rule in self.choice.rules.items():
+            if isinstance(rule, Rebar) and (follower := self.follower(i)):
+                who = _who(self.analysis.draws[i].site)
+                raise ValueError(
+                    f"rules: Rebar cannot serve {who}: the draw {follower!r} depends on it and is not relaxed with it. "
+                    "Name Rebar for that draw too."
+                )
+        contributing = {i for i, rule in self.choice.rules.items() if isinstance(rule, Score | Replay | Control)}
         for operation in every_operation(self.program):
             if operation.name == "call_hi_primitive":  # what it is called from JAX 0.12 on
                 raise TypeError(
@@ -234,6 +251,11 @@ class Chooser:
         )
         where = inside[0].source if inside else operation.bodies[0].sites[0].source
         raise TypeError(f"reverse mode cannot pass the while_loop around the draw at {where}: {what}.")
+
+
+def _who(site: Site | None) -> str:
+    assert site is not None
+    return f"the draw {site.label!r} ({site.source}, {site.distribution})"
 
 
 def _serves(rule: Rule, facts: Facts) -> bool:

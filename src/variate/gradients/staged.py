@@ -1,6 +1,6 @@
 """A program that is to be differentiated: staged, split into terms, its rules chosen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,10 +12,11 @@ from variate.estimates import Estimate
 from variate.gradients.base import Replay, Rule
 from variate.gradients.choice import Choice, Chooser, by_site
 from variate.gradients.credit import Credit, credits_of
+from variate.gradients.plan import Plan, group
 from variate.gradients.rules.pathwise import Pathwise
+from variate.gradients.rules.rebar import Control, Rebar
 from variate.gradients.rules.relaxation import Relaxation
 from variate.gradients.rules.score import LeaveOneOut, Score
-from variate.gradients.surrogate import Plan, group
 from variate.programs.accumulation import accumulated
 from variate.programs.calls import folded
 from variate.programs.dataflow import ARGUMENT, Flow, bit
@@ -103,7 +104,7 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     choice = chooser.choose(request.certified)
     choice.inherited = biased
     flows = chooser.analysis.environment
-    scored = sum(bit(i) for i, rule in choice.rules.items() if isinstance(rule, Score | Replay))
+    scored = sum(bit(i) for i, rule in choice.rules.items() if isinstance(rule, Score | Replay | Control))
     pathwise = sum(bit(i) for i, rule in choice.rules.items() if isinstance(rule, Pathwise))
     shapes = _shapes(chooser.analysis.draws, choice.rules) if request.order == 1 else {}
     relations = Tracing(program, shapes).environment if shapes else None
@@ -113,13 +114,20 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     direct = any(flow.tangent & (ARGUMENT | pathwise) for flow in chooser.outputs)
     computed = _computed(program, rules, credits)
     compact = folded(program, set(computed.values()).union(*(each.places() for each in terms)))
-    plan = Plan(compact, outputs, rules, terms, group(rules, terms, credits), request.order, computed, credits)
+    groups = group(rules, terms, credits)
+
+    def called_with(numbers: Sequence[Any]) -> Any:
+        return trees.join(list(numbers), static)[1]
+
+    plan = Plan(compact, outputs, rules, terms, groups, request.order, computed, credits, called_with)
     return Derivation(request, plan, choice, arguments, moved, result, auxiliary, flows, shapes, relations, direct)
 
 
 def _supports(program: Program, named: Mapping[int, Rule]) -> dict[int, Any]:
     """The values of those draws that are relaxed."""
-    draws = [op for op in every_operation(program) if op.site and isinstance(named.get(op.site.index), Relaxation)]
+    draws = [
+        op for op in every_operation(program) if op.site and isinstance(named.get(op.site.index), Relaxation | Rebar)
+    ]
     supports = {draw.site.index: support(draw) for draw in draws if draw.site}
     return {i: values for i, values in supports.items() if values is not None}
 

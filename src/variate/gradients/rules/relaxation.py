@@ -18,8 +18,20 @@ from variate.programs.staging import Site
 class Relaxation(Pathwise):
     r"""The part that is common to rules which let derivatives pass a draw of finite support.
 
-    A real $g(x)$ that the program makes of the drawn integer is taken for $\sum_k w_k g(x_k)$; rules differ in the
-    weights $w_k(\theta)$. The gradient is biased, and naming a relaxation is asking for that.
+    A real $g(x)$ that the program makes of an element $x$ of the drawn integers is taken for $\sum_k w_k g(k)$, over the
+    values $k$ that it may have; rules differ in the weights $w_k(\theta)$. To make a real of it the program may cast it,
+    compare it with what is not drawn and choose by that with `jnp.where` or `jnp.select` (a choice in a choice by the
+    same draw is one $g$), write it as `jax.nn.one_hot`, look up `table[x]` (or a row, or `jnp.take_along_axis`), raise a
+    real to its power, and do any arithmetic with it before that: `(x**2).astype(float)` is averaged over squares,
+    `x.astype(float)**2` is the square of an average. Several drawn integers may be added, multiplied, stacked, summed.
+
+    Refused are integers on whose way to the result there is anything else: `lax.cond` and `lax.switch` on it, an integer
+    that goes into or comes out of a loop, a branch or a `jax.checkpoint` as such (cast it first), two draws compared with
+    each other or in one condition, a comparison after the cast, places to write to (`x.at[i].set`); further a draw that
+    shares its key with other randomness, and derivatives after the first. A value $g(k)$ that is not finite, and was
+    not drawn, counts as that of what was drawn.
+
+    The gradient is biased, the estimate says so, and naming a relaxation is asking for it.
     """
 
     soft: ClassVar[bool] = False  # whether the weights are not zeros and a one, so that the runs are changed too
@@ -31,7 +43,8 @@ class Relaxation(Pathwise):
         raise NotImplementedError
 
     def refuse(self, facts: Facts) -> str | None:
-        if facts.support is None or any(jnp.issubdtype(dtype, jnp.inexact) for _, dtype in facts.site.event.leaves):
+        whole = all(jnp.issubdtype(dtype, jnp.integer) for _, dtype in facts.site.event.leaves)
+        if not whole or not facts.site.values:
             return "it does not draw integers of a finite support that is known"
         if facts.order > 1:
             return "only its first derivative is available"
@@ -67,12 +80,13 @@ def probabilities(distribution: Any) -> Float[Array, "*elements k"]:
 
 def log_probabilities(distribution: Any) -> Float[Array, "*elements k"]:
     """Of each value; of an impossible one that of the smallest number there is, which has no derivative."""
-    found = jnp.moveaxis(distributions.element_log_probs(distribution), 0, -1)
-    possible = found > jnp.log(jnp.finfo(found.dtype).tiny)
-    return jnp.where(possible, found, jnp.log(jnp.finfo(found.dtype).tiny))
+    found = probabilities(distribution)
+    least = jnp.finfo(found.dtype).tiny
+    possible = found > least
+    return jnp.where(possible, jnp.log(jnp.where(possible, found, 1)), jnp.log(least))
 
 
-def straight_through(drawn: Array, moving: Array) -> Array:
+def held_at(drawn: Array, moving: Array) -> Array:
     """What was drawn, with the derivatives of something else."""
     return lax.stop_gradient(drawn) + (moving - lax.stop_gradient(moving))
 
@@ -83,7 +97,9 @@ def perturbed(log_probs: Array, drawn: Array, key: Key[Array, ""]) -> Array:
     With $T_k = e^{-G_k} / p_k$, exponential of rate $p_k$, the smallest is exponential of rate one and independent of
     which it is, and what the others exceed it by is again exponential of rate $p_k$. (Paulus et al. 2021, sec. 3.)
     """
-    exponential = jax.random.exponential(key, log_probs.shape, log_probs.dtype)
+    # JAX's exponential numbers may be 0, whose logarithm would not be finite.
+    least = jnp.finfo(log_probs.dtype).tiny
+    exponential = jnp.maximum(jax.random.exponential(key, log_probs.shape, log_probs.dtype), least)
     held = lax.stop_gradient(log_probs)
     first = jnp.sum(drawn * exponential, axis=-1, keepdims=True)
     times = jnp.where(drawn > 0, first, first + exponential * jnp.exp(-held))

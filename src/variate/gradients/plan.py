@@ -1,0 +1,48 @@
+"""The plan of a gradient: a staged program, the rule of each of its draws, and what each is charged with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from variate.gradients.base import Replay, Rule
+from variate.gradients.credit import Credit
+from variate.gradients.rules.rebar import Control
+from variate.gradients.rules.score import Score
+from variate.programs.dataflow import bit
+from variate.programs.staging import Program
+from variate.programs.terms import Terms
+
+
+class Group(NamedTuple):
+    """Draws, one after the other in the program, that reach the same terms under the same rule."""
+
+    sites: tuple[int, ...]
+    rule: Rule | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A staged program and the rule of each of its draws."""
+
+    program: Program
+    outputs: int  # how many of the program's outputs are differentiated; the rest is auxiliary
+    rules: dict[int, Rule | None]
+    terms: list[Terms]
+    groups: list[Group]
+    order: int  # of the derivatives that will be taken
+    computed: dict[int, int]  # of scored draws: where the program computes their log probability by itself
+    credits: dict[int, Credit]  # of the scored draws whose elements are charged one by one
+    arguments: Callable[[Sequence[Any]], Any]  # what the program was called with, of its inputs but the key
+
+
+def group(rules: dict[int, Rule | None], terms: list[Terms], credits: dict[int, Credit]) -> list[Group]:
+    """The draws that contribute, in the order of the program, those alike together."""
+    masks = sorted(set().union(*(each.masks() for each in terms)))
+    sites = [site for site in sorted(rules) if isinstance(rules[site], Score | Replay | Control)]
+
+    def kind(site: int) -> Any:
+        rule, reached = rules[site], tuple(bool(bit(site) & mask) for mask in masks)
+        return (rule, reached) if isinstance(rule, Score) and site not in credits else (site, rule, reached)
+
+    return [Group(tuple(members), rules[members[0]]) for _, found in groupby(sites, kind) if (members := list(found))]
