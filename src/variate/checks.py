@@ -3,6 +3,7 @@
 import inspect
 import math
 import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -178,6 +179,19 @@ def check_rules(rules: Any) -> dict[str, Any]:
     return dict(rules)
 
 
+def check_candidates(candidates: Any, legal: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Rules to try by the name of the draw, from rules for each or for all of the draws in `legal`."""
+    by_name = candidates if hasattr(candidates, "items") else dict.fromkeys(legal, candidates)
+    for name, rules in by_name.items():
+        if name not in legal:
+            raise ValueError(f"candidates: no draw to be tuned is called {name!r}; there are {sorted(legal)}")
+        if not isinstance(rules, list | tuple) or not rules:
+            raise TypeError(f"candidates[{name!r}] must be a list of rules, got {describe(rules)}")
+        for i, rule in enumerate(rules):
+            check_rule(f"candidates[{name!r}][{i}]", rule)
+    return {name: list(rules) for name, rules in by_name.items()}
+
+
 def check_argnums(argnums: Any) -> tuple[int, ...]:
     positions = tuple(argnums) if isinstance(argnums, tuple | list) else (argnums,)
     for position in positions:
@@ -230,3 +244,22 @@ def check_differentiable_result(f: Any, result: PyTree) -> None:
                 f"{name_of(f)} must return real numbers to differentiate, got {describe(leaf)}{where}; "
                 "cast counts and flags with .astype(float)"
             )
+
+
+def check_leading_axis(name: str, tree: PyTree) -> int:
+    """The length of the first axis, which all arrays of a tree have to share."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
+    lengths = {shape[0] if shape else 0 for shape in shapes}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(f"{name} must be arrays that share a first axis, got shapes {shapes}")
+    return lengths.pop()
+
+
+def check_column(name: str, values: Any, length: int) -> np.ndarray:
+    """Positive numbers, one for each item; ones if left out."""
+    column = np.ones(length) if values is None else np.asarray(values, float)
+    if column.shape != (length,):
+        raise ValueError(f"{name} must have one number for each of {length} items, got shape {column.shape}")
+    if not np.all(np.isfinite(column) & (column > 0)):
+        raise ValueError(f"{name} must be positive and finite, got {values}")
+    return column

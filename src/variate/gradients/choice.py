@@ -37,6 +37,7 @@ class Choice:
     rules: dict[int, Rule | None] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
     biases: dict[int, str] = field(default_factory=dict)
+    legal: dict[int, list[Rule]] = field(default_factory=dict)  # of the draws that need a rule: all that serve
     bias: str | None = None  # of the whole gradient, where an argument meets a discontinuity
 
     inherited: bool = False  # an estimate that the program differentiates is biased
@@ -170,7 +171,9 @@ class Chooser:
             what = "nothing that is differentiated moves its distribution" if reached else "the result does not use it"
             self.choice.rules[i], self.choice.reasons[i] = None, what
             self.choice.biases.pop(i, None)
-        elif rule is not None:
+            return
+        self.choice.legal[i] = legal
+        if rule is not None:
             self.choice.rules[i], self.choice.reasons[i] = rule, "named by the user"
         else:
             self.choice.rules[i], self.choice.reasons[i] = self.best(facts, legal)

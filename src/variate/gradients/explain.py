@@ -1,21 +1,18 @@
 """`explain`: for each draw of a program the rule that its gradient uses, why, and how much noise it brings."""
 
 import functools
-import html
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from rich.console import Console
-from rich.table import Table
 
 from variate import checks, trees
 from variate.gradients.base import Rule
 from variate.gradients.samples import sampled
 from variate.gradients.staged import Derivation, Request, derive
+from variate.gradients.tables import Tabular, name_of
 from variate.gradients.transform import value_and_grad
 from variate.programs.dataflow import bit
 from variate.programs.source import position, short
@@ -36,7 +33,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Tabular):
     """A table, a row a draw; prints as text, shows as HTML in a notebook.
 
     `share` is the part of the gradient's variance that is left when all draws but this one are held: the total-effect
@@ -46,6 +43,8 @@ class Explanation:
     rows: tuple[Row, ...]
     bias: str | None
     num_samples: int
+
+    header: ClassVar = ("draw", "distribution", "rule", "why", "biased", "reaches", "share")
 
     @property
     def biased(self) -> bool:
@@ -73,28 +72,6 @@ class Explanation:
         bias = f"biased:{where}" if self.biased else "unbiased"
         return f"the gradient is {bias}; shares of its variance from a pilot of {self.num_samples} samples"
 
-    def __rich__(self) -> Table:
-        table = Table(*_HEADER, caption=self.caption, caption_justify="left")
-        for column in table.columns:
-            column.overflow = "fold"  # a narrow terminal shows all of it, in more lines
-        for cells in self.cells():
-            table.add_row(*cells)
-        return table
-
-    def __str__(self) -> str:
-        text = io.StringIO()
-        Console(file=text, width=120, color_system=None).print(self)
-        return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
-
-    def _repr_html_(self) -> str:
-        def row(cells: Sequence[str], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-        body = "".join(row(cells, "td") for cells in self.cells())
-        return f"<table><caption>{html.escape(self.caption)}</caption>{row(_HEADER, 'th')}{body}</table>"
-
-
-_HEADER = ("draw", "distribution", "rule", "why", "biased", "reaches", "share")
 
 # Beyond this many draws their shares are not measured: each takes a run of its own in the compiled pilot.
 _MEASURED = 16
@@ -142,7 +119,7 @@ def _rows(derivation: Derivation, shares: Mapping[int, Any]) -> list[Row]:
             Row(
                 draw=f"{site.name} ({place})" if site.name else place,
                 distribution=site.distribution,
-                rule="none needed" if rule is None else _name(rule),
+                rule="none needed" if rule is None else name_of(rule),
                 why=choice.biases.get(site.index, choice.reasons[site.index]),
                 biased=site.index in choice.biases,
                 reaches=f"{len(reached)} of {len(masks)} terms{_credit(derivation, terms, site.index)}" if rule else "",
@@ -163,14 +140,6 @@ def _credit(derivation: Derivation, terms: Sequence[Terms], site: int) -> str:
         where = f": `{by.name}` at {short(position(by.equation, by.caller))}" if by else ""
         words.append(f"{found.word if found else 'full'}{where}")
     return ", " + ", ".join(dict.fromkeys(words))
-
-
-def _name(rule: Rule) -> str:
-    baseline = getattr(rule, "baseline", None)
-    name = type(rule).__name__
-    if baseline is None:
-        return name
-    return f"{name}({getattr(baseline, '__name__', None) or type(baseline).__name__})"
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -1,0 +1,145 @@
+"""`allocate`: a budget of runs split over items so that the summed gradient varies least."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from variate import checks
+from variate.gradients.transform import grad
+
+
+@dataclass(frozen=True)
+class Allocation:
+    r"""How many runs each item gets.
+
+    `num_samples` [items]: the runs $n_i$. `index` [runs]: the item of each run, and `weights` [runs]: $w_i / n_i$, with
+    which gradients, or costs, of the runs add up to $\sum_i w_i \nabla E f_i$. `spread` [items]: the root of the
+    variance of one run's gradient, summed over coordinates. `variance` and `equal`: of the sum so allocated and with
+    equal shares; each half of the pilot is judged by the other, so that its noise does not flatter the split.
+    """
+
+    num_samples: Int[np.ndarray, " items"]
+    weight: Float[np.ndarray, " items"]
+    spread: Float[np.ndarray, " items"]
+    variance: float
+    equal: float
+
+    @property
+    def index(self) -> Int[np.ndarray, " runs"]:
+        return np.repeat(np.arange(len(self.num_samples)), self.num_samples)
+
+    @property
+    def weights(self) -> Float[np.ndarray, " runs"]:
+        return (self.weight / self.num_samples)[self.index]
+
+    def __str__(self) -> str:
+        n = self.num_samples
+        return (
+            f"{n.sum()} runs over {len(n)} items, {n.min()} to {n.max()} each: variance {self.variance:.3g}, "
+            f"{self.variance / self.equal:.2f} of that of equal shares"
+        )
+
+
+def allocate(
+    f: Callable[..., Any],
+    argnums: int | Sequence[int] = 2,
+    *,
+    budget: float,
+    pilot: int = 16,
+    least: int = 1,
+    weights: Any = None,
+    costs: Any = None,
+    **options: Any,
+) -> Callable[..., Allocation]:
+    r"""Split a budget of runs over items so that $\sum_i w_i \nabla_\theta E f(\cdot, \text{item}_i)$ varies least.
+
+    With a standard deviation $\sigma_i$ of one run's gradient (summed over coordinates) and a cost $c_i$ of a run, the
+    variance $\sum_i w_i^2 \sigma_i^2 / n_i$ at a cost $\sum_i c_i n_i$ is least for $n_i \propto w_i \sigma_i /
+    \sqrt{c_i}$. $\sigma_i$ is estimated from a pilot. The wrong choice where all items vary alike, or where the pilot
+    costs more than it saves.
+
+    Args:
+        f: a program `f(key, item, *args)`.
+        argnums: which arguments to differentiate in, by Python's position: the key is 0, the item 1.
+        budget: what all runs together may cost, the pilot not counted: their number, or what `costs` add up to.
+        pilot: how many runs of each item the pilot takes, 4 or more.
+        least: how many runs an item gets at least; none may be left out, or the gradient would be biased.
+        weights: $w_i$ [items]; ones if left out.
+        costs: $c_i$ [items], of one run, tokens or seconds say; ones if left out.
+        options: of `vt.grad`.
+
+    Returns:
+        A function of `(key, items, *args)`, `items` having a leading axis of items, that returns an `Allocation`.
+
+    Raises:
+        ValueError: the budget does not pay for `least` runs of each item; an array of another length than `items`.
+
+    Source: Neyman (1934); for the gradients of a policy over prompts Yao et al. (2025), GVM.
+    """
+    checks.check_callable("f", f)
+    budget, least = checks.check_positive("budget", budget), checks.check_positive_int("least", least)
+    pilot = checks.check_positive_int("pilot", pilot)
+    if pilot < 4:
+        raise ValueError(f"pilot: expected 4 runs or more, two for each half, got {pilot}")
+    if not options.get("stderr", True):
+        raise ValueError("stderr: expected True, as the runs are split by what each item's gradient varies")
+    halves = [grad(f, argnums, num_samples=n, **options) for n in (pilot // 2, pilot - pilot // 2)]
+
+    def allocated(key: Any, items: Any, *args: Any) -> Allocation:
+        checks.check_key(key)
+        count = checks.check_leading_axis("items", items)
+        weight = checks.check_column("weights", weights, count)
+        cost = checks.check_column("costs", costs, count)
+        if least * cost.sum() > budget:
+            raise ValueError(f"budget: {least} runs of each of the items cost {least * cost.sum():g}, got {budget:g}")
+
+        def variance(half: int, item: Any, i: Array) -> Array:
+            found = halves[half](jax.random.fold_in(jax.random.fold_in(key, half), i), item, *args)
+            errors = [jnp.sum(error**2) for error in jax.tree.leaves(found.stderr)]
+            return found.num_samples * functools.reduce(jnp.add, errors)
+
+        def both(item: tuple[Any, Array]) -> list[Array]:
+            return [variance(half, *item) for half in (0, 1)]
+
+        first, second = (np.asarray(x) for x in jax.lax.map(both, (items, jnp.arange(count))))
+        mean = (first + second) / 2
+
+        def split(variances: np.ndarray) -> np.ndarray:
+            return _split(weight * np.sqrt(variances), cost, budget, least)
+
+        def judged(n: np.ndarray, variances: np.ndarray) -> float:
+            return float(np.sum(weight**2 * variances / n))
+
+        equal = _split(np.sqrt(cost), cost, budget, least)
+        crossed = (judged(split(first), second) + judged(split(second), first)) / 2
+        return Allocation(split(mean), weight, np.sqrt(mean), crossed, judged(equal, mean))
+
+    return allocated
+
+
+def _split(share: np.ndarray, cost: np.ndarray, budget: float, least: int) -> np.ndarray:
+    r"""Whole $n_i \ge$ `least` near to what is proportional to $\text{share}_i / \sqrt{c_i}$, that cost the budget."""
+    wanted = share / np.sqrt(cost)
+    wanted = wanted if np.any(wanted > 0) else np.ones_like(cost)
+    held = np.zeros(len(cost), bool)  # at the least
+    while True:
+        left = budget - least * np.sum(cost[held])
+        scale = left / np.sum((wanted * cost)[~held]) if np.any(wanted[~held] > 0) else 0.0
+        low = ~held & (scale * wanted < least)
+        if not np.any(low):
+            break
+        held |= low
+    exact = np.where(held, least, scale * wanted)
+    whole = np.floor(exact).astype(int)
+    left = budget - np.sum(whole * cost)
+    for i in np.argsort(whole - exact):  # what is left goes to those that lost most by rounding
+        if exact[i] > whole[i] and cost[i] <= left:
+            whole[i] += 1
+            left -= cost[i]
+    return whole

@@ -1,0 +1,229 @@
+"""`tune`: the rules of a program's draws, chosen by measuring variance and time."""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from rich.progress import track
+
+from variate import checks, trees
+from variate.gradients.base import BiasedGradientError, Rule
+from variate.gradients.staged import derive
+from variate.gradients.tables import Tabular, name_of
+from variate.gradients.transform import Gradient, value_and_grad
+
+_FINAL = 3  # combinations that are measured of those that looked best
+_COMBINATIONS = 100_000  # that are ranked; a program of more keeps to the best rule of each draw
+_RUNS = 3  # of a pilot, of which the fastest counts: another process can only slow one down
+
+Assignment = tuple[tuple[str, Rule], ...]
+
+
+class Change(NamedTuple):
+    """What a rule of one draw adds to variance and seconds; None for the rule that is chosen by default."""
+
+    rule: Rule | None
+    variance: float
+    seconds: float
+
+
+class Measured(NamedTuple):
+    """What a gradient of `num_samples` runs has for variance, summed over its coordinates, and what it takes."""
+
+    variance: float
+    stderr: float  # of the variance
+    seconds: float
+
+    @property
+    def cost(self) -> float:
+        """Variance times time: what an accuracy costs."""
+        return self.variance * self.seconds
+
+
+class Trial(NamedTuple):
+    """An assignment of rules and what came of it: what was measured, or why it was refused."""
+
+    rules: dict[str, Rule]
+    measured: Measured | None
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Tuning(Tabular):
+    """What `tune` found: `rules`, for `vt.grad(f, rules=...)`, and all that was tried, the best first."""
+
+    rules: dict[str, Rule]
+    trials: tuple[Trial, ...]
+    num_samples: int
+    replicates: int
+
+    header: ClassVar = ("rules", "variance", "time", "variance x time", "to the best")
+
+    @property
+    def caption(self) -> str:
+        return (
+            f"variance of a gradient of {self.num_samples} samples, summed over its coordinates, from {self.replicates}"
+            " of them; draws that are not named keep the rule chosen for them"
+        )
+
+    def cells(self) -> list[list[str]]:
+        best = next(trial.measured.cost for trial in self.trials if trial.measured)
+        return [_cells(trial, best) for trial in self.trials]
+
+
+def tune(
+    f: Callable[..., Any],
+    argnums: int | Sequence[int] = 1,
+    *,
+    candidates: Mapping[str, Sequence[Rule]] | Sequence[Rule] | None = None,
+    budget: int = 4096,
+    num_samples: int = 16,
+    block_size: int | None = None,
+    progress: bool = True,
+) -> Callable[..., Tuning]:
+    r"""Choose the rules of the named draws of `f` by variance x time, measured on a pilot.
+
+    A draw's rule adds its own part to the variance and to the time of a gradient, so each candidate of each draw is
+    tried with the other draws as they are chosen by default. The combinations that this makes look best are measured in
+    turn, and the best of all that was measured is returned. It takes a compilation for each trial.
+
+    Args:
+        f: a program `f(key, *args)`, as for `vt.grad`, with names for the draws to be tuned.
+        argnums: which arguments to differentiate in, by Python's position, the key being 0.
+        candidates: the rules to try, by the name of the draw or for all of them; all that are legal and unbiased if
+            left out. Those that cannot serve a draw are shown as refused, and so are biased ones: less variance says
+            nothing of them.
+        budget: how many runs of the program a trial may take.
+        num_samples: how many runs the gradient is to have later; a baseline's worth depends on it.
+        block_size: as for `vt.grad`.
+        progress: whether to show a bar.
+
+    Returns:
+        A function of `(key, *args)` that returns a `Tuning`.
+
+    Raises:
+        TypeError: `candidates` are no lists of rules.
+        ValueError: no draw is named, a name is unknown, or `budget` is less than eight times `num_samples`.
+    """
+    num_samples = checks.check_positive_int("num_samples", num_samples)
+    budget = checks.check_positive_int("budget", budget)
+    if budget < 8 * num_samples:
+        raise ValueError(
+            f"budget: expected at least {8 * num_samples}, 8 gradients of {num_samples} samples, got {budget}"
+        )
+
+    def gradient(rules: Assignment) -> Gradient:
+        options = {"num_samples": num_samples, "block_size": block_size, "rules": dict(rules)}
+        return value_and_grad(f, argnums, **options)
+
+    def tuned(key: Any, *args: Any) -> Tuning:
+        plain = gradient(())
+        plain.check(key, args)
+        names = _candidates(plain, key, args, candidates)
+        replicates = budget // num_samples
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(replicates))
+
+        def tried(rules: Assignment) -> Trial:
+            try:
+                return Trial(dict(rules), _measure(gradient(rules), keys, args))
+            except (ValueError, BiasedGradientError) as error:  # of a rule that cannot serve
+                return Trial(dict(rules), None, str(error))
+
+        single = [((name, rule),) for name, rules in names.items() for rule in rules]
+        found: dict[Assignment, Trial] = {}
+        for rules in track([(), *single], "measuring rules", transient=True, disable=not progress):
+            found[rules] = tried(rules)
+        if found[()].measured is None:
+            raise ValueError(found[()].refused)
+        for rules in _promising(found):
+            found[rules] = tried(rules)
+        trials = sorted(found.values(), key=lambda trial: trial.measured.cost if trial.measured else math.inf)
+        return Tuning(trials[0].rules, tuple(trials), num_samples, replicates)
+
+    return tuned
+
+
+def _candidates(plain: Gradient, key: Any, args: tuple, given: Any) -> dict[str, list[Rule]]:
+    """The rules to try of each named draw, without the one that it has."""
+    numbers, static = trees.split((plain.f, args))
+    derivation = derive(plain.request, static, key, numbers)
+    sites = {site.index: site.name for site in derivation.plan.program.sites if site.name is not None}
+    own = derivation.choice.rules
+    legal = {sites[i]: [r for r in rules if r != own[i]] for i, rules in derivation.choice.legal.items() if i in sites}
+    if not legal:
+        raise ValueError("f: no draw that needs a rule has a name to be tuned by; give one with vt.draw(..., name=...)")
+    if given is None:
+        return legal
+    chosen = checks.check_candidates(given, legal)
+    return {name: chosen[name] for name in legal if name in chosen}
+
+
+def _measure(gradient: Gradient, keys: Any, args: tuple) -> Measured:
+    """Of gradients from many keys: how much they vary, and how long one takes."""
+    numbers, static = trees.split(args)
+
+    @jax.jit
+    def several(keys: Any, numbers: list[Any]) -> Any:
+        def one(key: Any) -> Any:
+            estimate = gradient(key, *trees.join(list(numbers), static))[1]
+            if estimate.biased:
+                raise ValueError("its gradient is biased, and its variance no measure of its error")
+            found = estimate.value
+            return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(found)])
+
+        return jax.lax.map(one, keys)
+
+    def timed() -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(several(keys, numbers))
+        return time.perf_counter() - start
+
+    rows = several(keys, numbers)
+    squares = jnp.sum((rows - jnp.mean(rows, axis=0, keepdims=True)) ** 2, axis=1) * (len(rows) / (len(rows) - 1))
+    seconds = min(timed() for _ in range(_RUNS)) / len(keys)
+    return Measured(float(jnp.mean(squares)), float(jnp.std(squares) / math.sqrt(len(rows))), seconds)
+
+
+def _promising(found: Mapping[Assignment, Trial]) -> list[Assignment]:
+    """Combinations that should be best if each draw adds its own to variance and time."""
+    start = found[()].measured
+    assert start is not None
+    changes: dict[str, list[Change]] = {}
+    for rules, trial in found.items():
+        if rules and trial.measured is not None:
+            ((name, rule),) = rules
+            variance, _, seconds = trial.measured
+            change = Change(rule, variance - start.variance, seconds - start.seconds)
+            changes.setdefault(name, [Change(None, 0.0, 0.0)]).append(change)
+    if len(changes) < 2:
+        return []
+
+    def cost(choice: Sequence[Change]) -> float:
+        variance = start.variance + sum(change.variance for change in choice)
+        seconds = start.seconds + sum(change.seconds for change in choice)
+        return max(variance, 0.0) * max(seconds, 0.0)
+
+    if math.prod(len(options) for options in changes.values()) > _COMBINATIONS:
+        changes = {name: [min(options, key=lambda x: cost([x]))] for name, options in changes.items()}
+    ranked = sorted(itertools.product(*changes.values()), key=cost)
+    named = [tuple((n, x.rule) for n, x in zip(changes, choice, strict=True) if x.rule) for choice in ranked]
+    return [rules for rules in named if rules not in found][:_FINAL]
+
+
+def _cells(trial: Trial, best: float) -> list[str]:
+    rules = ", ".join(f"{name}: {name_of(rule)}" for name, rule in trial.rules.items()) or "as chosen by default"
+    if trial.measured is None:
+        return [rules, f"refused: {trial.refused}", "", "", ""]
+    variance, stderr, seconds = trial.measured
+    return [
+        rules,
+        f"{variance:.3g} ± {stderr:.1g}",
+        f"{1e3 * seconds:.3g} ms",
+        f"{trial.measured.cost:.3g}",
+        f"{trial.measured.cost / best:.2f}",
+    ]
