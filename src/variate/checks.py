@@ -158,6 +158,14 @@ def check_name(name: Any) -> None:
         raise TypeError(f"name must be a string, got {describe(name)}")
 
 
+def check_names(argument: str, names: Any) -> tuple[str, ...]:
+    """One name or several."""
+    found = (names,) if isinstance(names, str) else names
+    if not isinstance(found, tuple | list) or not found or not all(isinstance(name, str) for name in found):
+        raise TypeError(f"{argument} must be names of values of the program, got {describe(names)}")
+    return tuple(found)
+
+
 def check_rule(name: str, rule: Any) -> None:
     """Raise unless `rule` is a gradient rule; the bottom of the house knows one by what it can do."""
     owed = all(callable(getattr(rule, method, None)) for method in ("refuse", "bias", "draw"))

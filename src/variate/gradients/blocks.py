@@ -83,11 +83,11 @@ def _block(
 ) -> tuple[Block, list[Array]]:
     """One block, and its auxiliary outputs."""
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(start + jnp.arange(size))
-    if derivation.request.stderr:
+    if derivation.request.stderr or derivation.plan.optimal:
         found = sampled(derivation, numbers, args, keys)
         values, auxiliary = found.runs.outputs, found.auxiliary
         gradient = _spread(found.gradients)
-        correlation = correlation_of(derivation, found, size)
+        correlation = jax.tree.map(jnp.add, correlation_of(derivation, found, size), found.linked)
     else:
         values, gradients, auxiliary = _summed(derivation, numbers, args, keys)
         zeros = [jnp.zeros_like(total) for total in gradients]
@@ -105,7 +105,7 @@ def _surrogates(derivation: Derivation, numbers: list[Any], args: Any, keys: Key
 
     def totals(moved: Sequence[Array]) -> tuple[list[Array], tuple[list[Array], list[Array]]]:
         runs, auxiliary = jax.vmap(once, in_axes=(0, None))(keys, moved)
-        fixed = baselines(plan, runs, args, len(keys))
+        fixed = baselines(plan, runs, args)
         return jax.vmap(functools.partial(surrogate, plan))(runs, fixed), (runs.outputs, auxiliary)
 
     return totals

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from variate.gradients.rules.score import LeaveOneOut, Score
-from variate.gradients.samples import Sampled, cotangents_of, for_each_component
+from variate.gradients.base import Rule
+from variate.gradients.rules.baseline import Baseline
+from variate.gradients.rules.score import Score
+from variate.gradients.samples import Sampled, cotangents_of, from_scores
 from variate.gradients.staged import Derivation
 from variate.gradients.surrogate import Run
 
@@ -25,17 +27,18 @@ def correlation_of(derivation: Derivation, found: Sampled, size: int) -> list[Ar
     that part alone, then held above zero.
     """
     plan = derivation.plan
-    linked = [g for g in plan.groups if isinstance(g.rule, Score) and isinstance(g.rule.baseline, LeaveOneOut)]
+    linked = [g for g in plan.groups if _is_shared(g.rule)]
     gradients = found.gradients
     if not linked or size < 2:
         return [jnp.zeros_like(gradient[0]) for gradient in gradients]
     sites = {site for group in linked for site in group.sites}
     if plan.credits:
-        exchanged = _from_scores(derivation, found, _exchanged(derivation, found.runs, size), sites)
+        exchanged = from_scores(derivation, found, _exchanged(derivation, found.runs, size), sites, 2)
         return [one * other * (size / (size - 1)) for one, other in exchanged]
     if derivation.direct or len(linked) < len(plan.groups):
-        cotangents = jax.tree.map(lambda x: x[: min(size, _CORRELATED)], found.cotangents)
-        gradients = _from_scores(derivation, found, cotangents, sites)
+        few = min(size, _CORRELATED)
+        cotangents = jax.tree.map(lambda x: x[:few], found.cotangents)
+        gradients = from_scores(derivation, found, cotangents, sites, few)
     count = gradients[0].shape[0]
 
     def squared(rows: Array) -> Array:
@@ -57,9 +60,6 @@ def _exchanged(derivation: Derivation, runs: Run, size: int) -> Run:
     return jax.vmap(functools.partial(cotangents_of, plan))(swapped, lax.stop_gradient(centres))
 
 
-def _from_scores(derivation: Derivation, found: Sampled, cotangents: Run, sites: set[int]) -> list[Array]:
-    """The part of the gradients of the first samples that comes from the scores of these draws."""
-    none = jax.tree.map(jnp.zeros_like, cotangents)
-    scores = {i: x if i in sites else none.log_probs[i] for i, x in cotangents.log_probs.items()}
-    count = jax.tree.leaves(cotangents)[0].shape[0]
-    return for_each_component(found.pull, none._replace(log_probs=scores), derivation, count)
+def _is_shared(rule: Rule | None) -> bool:
+    """Whether samples are each other's baselines under a rule."""
+    return isinstance(rule, Score) and isinstance(rule.baseline, Baseline) and rule.baseline.shared

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from variate.gradients.base import Replay, Rule
 from variate.gradients.credit import Credit
+from variate.gradients.rules.baseline import Optimal
 from variate.gradients.rules.rebar import Control
 from variate.gradients.rules.score import Score
 from variate.programs.dataflow import bit
@@ -33,7 +34,13 @@ class Plan:
     order: int  # of the derivatives that will be taken
     computed: dict[int, int]  # of scored draws: where the program computes their log probability by itself
     credits: dict[int, Credit]  # of the scored draws whose elements are charged one by one
+    watched: dict[str, int]  # the named values that baselines look at, and the numbers of their records
     arguments: Callable[[Sequence[Any]], Any]  # what the program was called with, of its inputs but the key
+
+    @property
+    def optimal(self) -> list[Group]:
+        """The groups whose baseline is taken off the gradients of samples, which it needs one by one."""
+        return [g for g in self.groups if isinstance(g.rule, Score) and isinstance(g.rule.baseline, Optimal)]
 
 
 def group(rules: dict[int, Rule | None], terms: list[Terms], credits: dict[int, Credit]) -> list[Group]:

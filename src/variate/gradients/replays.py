@@ -24,6 +24,7 @@ class Estimating:
 
     def __init__(self, plan: Plan, replacing: tuple | None = None, redrawn: Array | None = None):
         self.plan, self.replacing, self.redrawn = plan, replacing, redrawn
+        self.watched = plan.watched if replacing is None else {}
 
     def draw(self, site: Site, index: tuple[Array, ...], operands: Sequence[Array]) -> tuple[list[Array], Any]:
         rule = self.plan.rules.get(site.index)

@@ -63,6 +63,7 @@ class Sampled(NamedTuple):
     auxiliary: list[Array]
     pull: Callable
     cotangents: Run
+    linked: list[Array]  # n (n - 1) times what an optimal baseline adds to the covariance of two samples
 
 
 def sampled(
@@ -70,8 +71,39 @@ def sampled(
 ) -> Sampled:
     plan, moved = derivation.plan, [numbers[i] for i in derivation.moved]
     runs, auxiliary, pull = each(run_of(derivation, numbers, redrawn), keys, moved)
-    cotangents = jax.vmap(functools.partial(cotangents_of, plan))(runs, baselines(plan, runs, args, len(keys)))
-    return Sampled(runs, for_each_component(pull, cotangents, derivation), auxiliary, pull, cotangents)
+    cotangents = jax.vmap(functools.partial(cotangents_of, plan))(runs, baselines(plan, runs, args))
+    gradients = for_each_component(pull, cotangents, derivation)
+    found = Sampled(runs, gradients, auxiliary, pull, cotangents, [jnp.zeros_like(g[0]) for g in gradients])
+    for group in plan.optimal:
+        found = _with_optimal(derivation, found, set(group.sites))
+    return found
+
+
+def from_scores(derivation: Derivation, found: Sampled, cotangents: Run, draws: set[int], count: int) -> list[Array]:
+    """The part of the gradients of the first samples that comes from the scores of these draws."""
+    none = jax.tree.map(jnp.zeros_like, cotangents)
+    scores = {i: x if i in draws else none.log_probs[i] for i, x in cotangents.log_probs.items()}
+    return for_each_component(found.pull, none._replace(log_probs=scores), derivation, count)
+
+
+def _with_optimal(derivation: Derivation, found: Sampled, draws: set[int]) -> Sampled:
+    r"""Gradients less $b_i h_i$, where $b_i$ regresses the scored part on the score $h_i$ over the other samples."""
+    count = len(found.runs.outputs[0])
+    ones = jax.tree.map(jnp.ones_like, found.cotangents)
+    scores = from_scores(derivation, found, ones, draws, count)
+    parts = from_scores(derivation, found, found.cotangents, draws, count)
+    gradients, linked = [], []
+    for gradient, part, score, before in zip(found.gradients, parts, scores, found.linked, strict=True):
+        products, squares = part * score, score**2
+        rest = jnp.sum(squares, axis=0, keepdims=True) - squares
+        others = jnp.sum(products, axis=0, keepdims=True) - products
+        ratio = jnp.where(rest > 0, others / jnp.where(rest > 0, rest, 1), 0)
+        gradients.append(gradient - ratio * score)
+        # Each sample is in the ratio of every other: what that makes them vary together.
+        mean = jnp.mean(squares, axis=0)
+        shared = jnp.mean((part - ratio * score) * squares, axis=0) / jnp.where(mean > 0, mean, 1)
+        linked.append(before + shared**2 * (count / (count - 1)))
+    return found._replace(gradients=gradients, linked=linked)
 
 
 def cotangents_of(plan: Any, one: Run, fixed: Any) -> Run:

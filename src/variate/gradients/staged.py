@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +14,12 @@ from variate.gradients.base import Replay, Rule
 from variate.gradients.choice import Choice, Chooser, by_site
 from variate.gradients.credit import Credit, credits_of
 from variate.gradients.plan import Plan, group
+from variate.gradients.rules.baseline import Baseline, LeaveOneOut
 from variate.gradients.rules.pathwise import Pathwise
 from variate.gradients.rules.rebar import Control, Rebar
 from variate.gradients.rules.relaxation import Relaxation
-from variate.gradients.rules.score import LeaveOneOut, Score
+from variate.gradients.rules.score import Score
+from variate.gradients.watching import check_watched, watched
 from variate.programs.accumulation import accumulated
 from variate.programs.calls import folded
 from variate.programs.dataflow import ARGUMENT, Flow, bit
@@ -111,15 +114,17 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     terms = [Terms(program, output, flows, scored, relations) for output in program.outputs[:outputs]]
     credits = credits_of(shapes, terms)
     rules = _with_baselines(choice.rules, min(request.block_size, request.num_samples))
+    check_watched(program, rules)
     direct = any(flow.tangent & (ARGUMENT | pathwise) for flow in chooser.outputs)
     computed = _computed(program, rules, credits)
     compact = folded(program, set(computed.values()).union(*(each.places() for each in terms)))
+    names = {name: -1 - n for n, name in enumerate(dict.fromkeys(chain.from_iterable(watched(rules).values())))}
     groups = group(rules, terms, credits)
 
     def called_with(numbers: Sequence[Any]) -> Any:
         return trees.join(list(numbers), static)[1]
 
-    plan = Plan(compact, outputs, rules, terms, groups, request.order, computed, credits, called_with)
+    plan = Plan(compact, outputs, rules, terms, groups, request.order, computed, credits, names, called_with)
     return Derivation(request, plan, choice, arguments, moved, result, auxiliary, flows, shapes, relations, direct)
 
 
@@ -164,8 +169,12 @@ def _with_baselines(rules: Mapping[int, Rule | None], samples: int) -> dict[int,
     filled: dict[int, Rule | None] = {}
     for i, rule in rules.items():
         if isinstance(rule, Score):
-            if isinstance(rule.baseline, LeaveOneOut) and samples < 2:
-                raise ValueError("num_samples: a leave-one-out baseline needs two samples or more in a block, got 1")
+            least = rule.baseline.least if isinstance(rule.baseline, Baseline) else 1
+            if samples < least:
+                name = type(rule.baseline).__name__
+                raise ValueError(
+                    f"num_samples: the baseline {name} needs {least} samples or more in a block, got {samples}"
+                )
             if rule.baseline is None and samples > 1:
                 rule = replace(rule, baseline=LeaveOneOut())
         filled[i] = rule

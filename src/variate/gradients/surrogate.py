@@ -13,12 +13,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from variate.gradients import replays
+from variate.gradients import replays, watching
 from variate.gradients.base import Alternatives, Replay
 from variate.gradients.credit import charged
 from variate.gradients.plan import Plan
+from variate.gradients.rules.baseline import Baseline, from_arguments
 from variate.gradients.rules.rebar import Control, Controlled
-from variate.gradients.rules.score import LeaveOneOut, Score
+from variate.gradients.rules.score import Score
 from variate.programs.interpretation import evaluate, read
 
 
@@ -27,6 +28,7 @@ class Run(NamedTuple):
 
     outputs: list[Array]
     charges: list[list[Array]]  # of each group, for each output: the part of it that the group reaches
+    seen: list[list[list[Array]]]  # of each group, for each output: what its baseline looks at, by charge
     log_probs: dict[int, Array]  # of each scored draw, summed as far as it may be; of each replayed one, by element
     replayed: dict[int, list[Array]]  # of each replayed draw, its contribution to each output, by element
 
@@ -52,7 +54,9 @@ def run(plan: Plan, inputs: Sequence[Any], redrawn: Array | None = None) -> tupl
                 credit = plan.credits.get(site)
                 log_probs[site] = jnp.sum(record) if credit is None else credit.summed(record, 0)
     charges = charges_of(plan, environment)
-    return Run(outputs[: plan.outputs], charges, log_probs, replayed), outputs[plan.outputs :]
+    named = {name: records[n] for name, n in plan.watched.items()}
+    seen = [watching.seen(group, own, named) for group, own in zip(plan.groups, charges, strict=True)]
+    return Run(outputs[: plan.outputs], charges, seen, log_probs, replayed), outputs[plan.outputs :]
 
 
 def charges_of(plan: Plan, environment: list[Any]) -> list[list[Array]]:
@@ -104,17 +108,18 @@ def _product(plan: Plan, log: Array) -> Array:
     return jnp.ones_like(log) if plan.order == 1 else jnp.exp(log)
 
 
-def baselines(plan: Plan, runs: Run, args: Sequence[Any], samples: int) -> list[list[Array] | None]:
+def baselines(plan: Plan, runs: Run, args: Sequence[Any]) -> list[list[Array] | None]:
     """The baseline of every group for every sample, from a batch of runs."""
     runs = lax.stop_gradient(runs)
     found: list[list[Array] | None] = []
-    for group, charges in zip(plan.groups, runs.charges, strict=True):
+    for group, charges, seen in zip(plan.groups, runs.charges, runs.seen, strict=True):
         kind = group.rule.baseline if isinstance(group.rule, Score) else None
-        if isinstance(kind, LeaveOneOut):
-            found.append([(jnp.sum(c, axis=0, keepdims=True) - c) / (samples - 1) for c in charges])
+        if isinstance(kind, Baseline):
+            values = [kind.values(charge, features, args) for charge, features in zip(charges, seen, strict=True)]
         elif callable(kind):
-            number = lax.stop_gradient(jnp.asarray(kind(*args)))
-            found.append([jnp.broadcast_to(number.astype(c.dtype), c.shape) for c in charges])
+            values = [from_arguments(kind, charge, args) for charge in charges]
         else:
-            found.append(None)
+            values = []
+        known = [lax.stop_gradient(value) for value in values if value is not None]
+        found.append(known or None)
     return found

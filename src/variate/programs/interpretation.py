@@ -1,6 +1,6 @@
 """Running a program with a handler of draws, loops rolled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -10,7 +10,9 @@ from jaxtyping import Array
 
 from variate.programs.staging import Constant, Operand, Operation, Program, Site, scan_parts
 
-Records = dict[int, Any]  # by the index of the site; one more leading axis for each scan around the draw
+# By the index of the site, or a number below zero that a handler has for a named value that it watches; one more
+# leading axis for each scan around it.
+Records = dict[int, Any]
 
 
 @runtime_checkable
@@ -51,6 +53,7 @@ def evaluate(
     """The whole environment at the end of a run, for those who read intermediate values, and the records."""
     environment: list[Any] = [None] * program.size
     records: Records = {}
+    watched: Mapping[str, int] = getattr(handler, "watched", {})
     for place, value in (*program.constants, *zip(program.inputs, inputs, strict=True)):
         environment[place] = value
     for operation in program.operations:
@@ -68,6 +71,8 @@ def evaluate(
             records.update(inner)
         else:
             outputs = bind(operation, operands)
+            if watched and operation.name == "name" and operation.params["name"] in watched:
+                records[watched[operation.params["name"]]] = outputs[0]
         for place, value in zip(operation.outputs, outputs, strict=True):
             environment[place] = value
     return environment, records

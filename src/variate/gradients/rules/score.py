@@ -7,21 +7,9 @@ from typing import Any
 from jaxtyping import Array
 
 from variate.gradients.base import Facts, fixed_sample
+from variate.gradients.rules.baseline import Baseline
 from variate.programs.simulation import log_prob
 from variate.programs.staging import Site
-
-
-@dataclass(frozen=True)
-class NoBaseline:
-    """The cost as it is."""
-
-
-@dataclass(frozen=True)
-class LeaveOneOut:
-    r"""$b_s = \frac{1}{S-1}\sum_{r\ne s} f_r$: the mean cost of the other samples (Kool, van Hoof and Welling 2019)."""
-
-
-Baseline = NoBaseline | LeaveOneOut | Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -33,16 +21,19 @@ class Score:
     affordable: both have less variance.
 
     Args:
-        baseline: $b$: `LeaveOneOut()`, `NoBaseline()`, or a function of the arguments of the program (the key left
-            out) that returns a number; left out, leave-one-out with two samples or more.
+        baseline: $b$: `LeaveOneOut()`, `NoBaseline()`, `Linear`, `Learned`, `Given`, `MovingAverage`, `Optimal`, or a
+            function of the arguments of the program (the key left out) that returns a number; left out, leave-one-out
+            with two samples or more.
 
     Source: Glynn (1990); Williams (1992); any order by Foerster et al. (2018), the DiCE construction, with the baseline
     of Mao et al. (2019).
     """
 
-    baseline: Baseline | None = None
+    baseline: Baseline | Callable[..., Any] | None = None
 
     def refuse(self, facts: Facts) -> str | None:
+        if isinstance(self.baseline, Baseline) and (reason := self.baseline.refuse(facts)):
+            return reason
         if facts.edges:
             return "its parameters move its support, and the score function misses what enters and leaves at the edge"
         if facts.shared_key:

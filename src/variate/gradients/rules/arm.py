@@ -1,0 +1,39 @@
+"""Augment-REINFORCE-merge: coins compared with their antithetic twins."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Array, Key
+
+from variate import checks
+from variate.gradients.base import Alternatives, Facts, JointReplay
+from variate.gradients.rules.disarm import twins, why_no_twins
+
+
+@dataclass(frozen=True)
+class ARM(JointReplay):
+    r"""$\nabla_\theta E f(b) = E\, (f(b) - f(\tilde b)) \sum_i (u_i - \tfrac12)\, \nabla_\theta \ell_i$.
+
+    The coins $b_i = 1[u_i > 1 - p_i]$ with logits $\ell_i$ have twins $\tilde b_i = 1[u_i < p_i]$ of the same
+    distribution, and $u$ is uniform. Serves Bernoulli draws. One replay, in which all elements (over lanes too) are
+    their twins, whatever their number; a draw in a loop takes one for each step. Choose it to compare with published
+    results: `DisARM`, which averages $u$ out, costs the same and never has more noise. The wrong choice for few coins,
+    where `Enumerate` is exact, and for probabilities that are parameters themselves and come near 0 or 1.
+
+    Args:
+        limit: the most replays that one draw may cost.
+
+    Source: Yin and Zhou (2019), ARM: augment-REINFORCE-merge gradient for stochastic binary networks, theorem 1.
+    """
+
+    limit: int = 1024
+
+    def __post_init__(self) -> None:
+        checks.check_positive_int("limit", self.limit)
+
+    def serves(self, facts: Facts) -> str | None:
+        return why_no_twins(self, facts, self.limit)
+
+    def alternatives(self, distribution: Any, value: Array, key: Key[Array, ""]) -> Alternatives:
+        coins = twins(distribution, value, key)
+        return coins.alternatives(coins.sign * (0.5 - coins.distance))
