@@ -47,6 +47,7 @@ class Facts:
     looped: bool  # inside a loop
     unbounded: bool  # inside a `while`, which may run any number of times
     order: int  # of the derivatives that will be taken
+    linked: bool  # its distribution depends on other random numbers
 
 
 @runtime_checkable

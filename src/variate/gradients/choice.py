@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from variate.gradients.base import BiasedGradientError, Facts, Replay, Rule
 from variate.gradients.rules.coupled import Coupled
+from variate.gradients.rules.covariance import Covariance
+from variate.gradients.rules.disarm import DisARM
 from variate.gradients.rules.enumerate import Enumerate
 from variate.gradients.rules.implicit_reparameterization import ImplicitReparameterization
 from variate.gradients.rules.measure_valued import MeasureValued
@@ -27,6 +29,9 @@ RULES: tuple[Rule, ...] = (
     MeasureValued(),
     Score(),
     ImplicitReparameterization(),
+    DisARM(),
+    Rebar(),
+    Covariance(),
 )
 
 
@@ -149,6 +154,7 @@ class Chooser:
             looped=bool(lengths),
             unbounded=unbounded,
             order=self.order,
+            linked=any(flow.reach or flow.random for flow in self.analysis.operands[i][1:]),
         )
 
     def follower(self, i: int) -> str | None:
@@ -191,6 +197,8 @@ class Chooser:
             return Enumerate(), f"{replays} replays cover its support"
         if Score in kinds:
             return Score(), f"not pathwise: {why}"
+        if Covariance in kinds:
+            return Covariance(), f"not pathwise: {why}; its density is known up to a constant"
         if Enumerate in kinds:
             return Enumerate(), f"not pathwise: {why}; not score: {Score().refuse(facts)}"
         raise BiasedGradientError(

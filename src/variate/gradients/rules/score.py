@@ -32,6 +32,12 @@ class Score:
     baseline: Baseline | Callable[..., Any] | None = None
 
     def refuse(self, facts: Facts) -> str | None:
+        if getattr(facts.law, "normalized", True) is False:
+            return "its log_prob is not normalised, as its class says"
+        return self.refuse_score(facts)
+
+    def refuse_score(self, facts: Facts) -> str | None:
+        """Why a score, of whatever density, cannot serve that draw."""
         if isinstance(self.baseline, Baseline) and (reason := self.baseline.refuse(facts)):
             return reason
         if facts.edges:
