@@ -10,7 +10,7 @@ from gradients.sampled import Sampled
 from jax import Array, lax
 from jax.nn import sigmoid
 from jax.random import split
-from jax.scipy.special import gamma
+from jax.scipy.special import gamma, gammainc
 
 import variate as vt
 from variate.gradients import Coupled, MeasureValued
@@ -57,6 +57,21 @@ def queue_mean(t: Array) -> Array:
     return jnp.exp(t) * (1 - 0.7**20) / 0.3
 
 
+def many(key: Array, t: Array) -> Array:
+    """Ten counts in each of two lanes and three steps."""
+
+    def step(total: Array, key: Array) -> tuple[Array, None]:
+        n = jax.vmap(lambda k, t: vt.draw(k, dist.Poisson(jnp.exp(t) * jnp.ones(10)), name="x"))(split(key, 2), t)
+        return total + jnp.sum(n.astype(float)), None
+
+    return lax.scan(step, jnp.zeros(()), split(key, 3))[0] ** 2 / 100
+
+
+def many_mean(t: Array) -> Array:
+    mean = 30 * jnp.sum(jnp.exp(t))
+    return (mean + mean**2) / 100
+
+
 REPLAYS = {
     "exponential": measured(squared(dist.Exponential), 0.7, lambda t: 2 / t**2),
     "gamma of a rate": measured(squared(lambda t: dist.Gamma(2.5, t)), 0.7, lambda t: 2.5 * 3.5 / t**2),
@@ -66,6 +81,23 @@ REPLAYS = {
         squared(lambda t: dist.LogNormal(t[0], t[1])), [0.3, 0.4], lambda t: jnp.exp(2 * t[0] + 2 * t[1] ** 2)
     ),
     "weibull of a scale": measured(squared(lambda t: dist.Weibull(t, 1.7)), 0.9, lambda t: t**2 * gamma(1 + 2 / 1.7)),
+    "logistic": measured(
+        squared(lambda t: dist.Logistic(t[0], t[1])), [0.5, 0.8], lambda t: t[0] ** 2 + (jnp.pi * t[1]) ** 2 / 3
+    ),
+    "cauchy": measured(
+        above_one(lambda t: dist.Cauchy(t[0], t[1])), [0.3, 0.8], lambda t: 0.5 + jnp.arctan((t[0] - 1) / t[1]) / jnp.pi
+    ),
+    "half cauchy": measured(above_one(dist.HalfCauchy), 0.7, lambda t: 1 - 2 * jnp.arctan(1 / t) / jnp.pi),
+    "student of its place": measured(
+        squared(lambda t: dist.StudentT(9.0, t[0], t[1])), [0.5, 0.8], lambda t: t[0] ** 2 + t[1] ** 2 * 9 / 7
+    ),
+    "inverse gamma of a rate": measured(
+        above_one(lambda t: dist.InverseGamma(2.5, t)), 1.4, lambda t: gammainc(2.5, t)
+    ),
+    "pareto": measured(above_one(lambda t: dist.Pareto(t[0], t[1])), [0.6, 1.5], lambda t: t[0] ** t[1]),
+    "uniform over a step": measured(
+        above_one(lambda t: dist.Uniform(t[0], t[1])), [-0.5, 2.0], lambda t: (t[1] - 1) / (t[1] - t[0])
+    ),
     "vectors of gammas": measured(vector, [0.8, 1.3], vector_mean),
     "poisson of a rate": counted(dist.Poisson, 1.3, lambda t: t, lambda t: t),
     "geometric of logits": counted(
@@ -91,5 +123,8 @@ REPLAYS = {
         lambda t: dist.NegativeBinomial2(t, 2.0), 1.5, lambda t: t, lambda t: t + t**2 / 2
     ),
     "gamma and Poisson": counted(lambda t: dist.GammaPoisson(2.0, t), 0.8, lambda t: 2 / t, lambda t: 2 / t + 2 / t**2),
+    "many counts, some of them replayed": Sampled(
+        many, (jnp.array([0.2, -0.3]),), many_mean, ({"x": Coupled(replays=3)}, {"x": Coupled()})
+    ),
     "a queue": Sampled(queue, (jnp.asarray(0.2),), queue_mean, ({"x": Coupled()},)),
 }

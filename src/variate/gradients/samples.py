@@ -1,6 +1,7 @@
 """Many runs at once, and the gradient of each."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from variate.gradients.rules.covariance import Covariance
 from variate.gradients.staged import Derivation
 from variate.gradients.surrogate import Run, baselines, run, surrogate
 
@@ -76,6 +78,9 @@ def sampled(
     found = Sampled(runs, gradients, auxiliary, pull, cotangents, [jnp.zeros_like(g[0]) for g in gradients])
     for group in plan.optimal:
         found = _with_optimal(derivation, found, set(group.sites))
+    for group in plan.groups:
+        if isinstance(group.rule, Covariance) and derivation.request.stderr:
+            found = _centred(derivation, found, group.sites)
     return found
 
 
@@ -131,3 +136,19 @@ def basis(outputs: list[Array]) -> list[Array]:
 
 def size_of(leaf: Any) -> int:
     return functools.reduce(lambda a, b: a * b, leaf.shape, 1)
+
+
+def _centred(derivation: Derivation, found: Sampled, draws: tuple[int, ...]) -> Sampled:
+    """The same gradients in sum, each with its score less the mean of all: what a constant adds is not their noise."""
+    count = len(found.runs.outputs[0])
+    ones = jax.tree.map(jnp.ones_like, found.cotangents)
+    scores = from_scores(derivation, found, ones, set(draws), count)
+    advantages = found.cotangents.log_probs[draws[0]].reshape(count, -1)
+    gradients = []
+    for gradient, score in zip(found.gradients, scores, strict=True):
+        mean = jnp.mean(score, axis=0, keepdims=True)
+        rows = gradient - advantages.reshape(*advantages.shape, *(1,) * (gradient.ndim - 2)) * mean
+        center = jnp.mean(rows, axis=0, keepdims=True)
+        # The mean score was made of the same samples, which takes a degree of freedom.
+        gradients.append(center + (rows - center) * math.sqrt(count / (count - 1)))
+    return found._replace(gradients=gradients)

@@ -1,48 +1,61 @@
 """Relaxed draws: whoever makes real numbers of a drawn integer finds them averaged over the values it might have."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.core import ShapedArray
 from jaxtyping import Array
 
+from variate.programs import distributions
 from variate.programs.interpretation import bind
-from variate.programs.staging import Constant, Operand, Operation, Program, needed
+from variate.programs.staging import Constant, Operand, Operation, Program, needed, one_lane
 from variate.programs.writing import Writer
 
-_SHAPES = frozenset("broadcast_in_dim copy expand_dims reshape rev slice squeeze transpose".split())
 _ELEMENTWISE = frozenset(
     """
-    abs add and clamp convert_element_type div eq ge gt integer_pow le lt max min mul ne neg not or rem select_n sign
-    sub xor
+    abs add and clamp clz convert_element_type div eq ge gt integer_pow le lt max min mul ne neg not or population_count
+    pow rem select_n shift_left shift_right_arithmetic shift_right_logical sign square sub xor
     """.split()
 )
-# They make reals of reals by the formula by which they make integers of integers.
-_LINEAR = frozenset("add concatenate mul neg reduce_sum sub".split()) | _SHAPES
 _LOOKUPS = frozenset({"dynamic_slice", "gather"})
+_MOVES = frozenset("copy reshape rev slice squeeze tile transpose".split()) | _LOOKUPS
+_SHAPES = _MOVES | {"broadcast_in_dim"}
+_JOINS = frozenset({"concatenate", "stack"})
+_REDUCTIONS = frozenset("argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum".split())
+# They make reals of reals by the formula by which they make integers of integers.
+_FORMULAS = "add convert_element_type cumprod cumsum integer_pow mul neg pad reduce_prod reduce_sum square sub".split()
+_POLYNOMIAL = _JOINS | (_SHAPES - _LOOKUPS) | set(_FORMULAS)
 
 
-class Table(NamedTuple):
-    """An integer as a function of what was drawn: its value for each drawn value, and the weight of that.
+class Weights(NamedTuple):
+    """Weights of the drawn values, the axis at the end, of length one along an axis that shares an element of the draw.
 
-    Both have an axis of drawn values at the end; the weights of the run itself are zeros and a one.
+    `base` are those of which they are a copy but for such axes.
     """
-
-    weights: Operand
-    values: Operand
-    weight: Any  # their avals
-    value: Any
-
-
-class Real(NamedTuple):
-    """A real in the place of an integer: several draws have gone into it."""
 
     place: Operand
     aval: Any
+    base: Operand
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        return self.aval.shape[:-1]
+
+
+class Table(NamedTuple):
+    """A number as a function of what was drawn: its value for each drawn value, along an axis at the end."""
+
+    weights: Weights
+    values: Operand
+    aval: Any  # of the values
+
+
+Real = tuple[Operand, Any]  # in the place of an integer that several draws have gone into, with its aval
 
 
 def relaxed(program: Program, supports: Mapping[int, np.ndarray]) -> Program:
@@ -57,8 +70,9 @@ def relaxed(program: Program, supports: Mapping[int, np.ndarray]) -> Program:
     writer = _Relaxing(program.size, supports)
     for operation in program.operations:
         writer.append(operation)
+    outputs = tuple(writer.held(output, None) for output in program.outputs)
     # Calls hold the operations as they were.
-    return replace(program, operations=needed(writer.operations, program.outputs), size=writer.size, calls=())
+    return replace(program, operations=needed(writer.operations, outputs), outputs=outputs, size=writer.size, calls=())
 
 
 class _Relaxing(Writer):
@@ -67,150 +81,220 @@ class _Relaxing(Writer):
     def __init__(self, size: int, supports: Mapping[int, np.ndarray]):
         super().__init__(size)
         self.supports = supports
-        self.found: dict[int, Table | Real] = {}  # by the place of the integer
-        self.shapes: dict[Any, Operand] = {}  # places of weights, by what was done to which
+        self.drawn: dict[Operand, Operation] = {}  # by the place of the integer
+        self.found: dict[Operand, Table | Real] = {}  # likewise
+        self.chosen: dict[Operand, Table] = {}  # by the place of a real that has been averaged
+        self.shapes: dict[Any, Weights] = {}  # by what was done to which
 
     def append(self, operation: Operation) -> None:
-        if operation.site is not None and operation.site.index in self.supports:
-            self.draw(operation, self.supports[operation.site.index])
-            return
+        site = operation.site
+        if site is not None and site.index in self.supports:
+            return self.draw(operation, self.supports[site.index])
         if operation.sites:
             bodies = tuple(relaxed(body, self.supports) for body in operation.bodies)
-            self.operations.append(replace(operation, bodies=bodies))
-            return
-        known = {x: self.found[x] for x in operation.inputs if isinstance(x, int) and x in self.found}
-        if not known:
-            self.operations.append(operation)
-        elif len(operation.outputs) == 1 and operation.name in _ELEMENTWISE | _SHAPES and _one_table(known):
-            self.elementwise(operation, known)
-        elif operation.name in _LOOKUPS and _one_table(known) and operation.inputs[0] not in known:
-            self.looked_up(operation, known)
-        elif operation.name in _LINEAR | {"convert_element_type"}:
-            self.linear(operation, known)
-        else:
-            self.operations.append(operation)
+            return self.keep(replace(operation, bodies=bodies))
+        known = {x: self.found[x] for x in operation.inputs if x in self.found}
+        tables = self.tables(operation, known) if len(operation.outputs) == 1 else {}
+        weights = self.weights(operation, tables) if tables else None
+        if weights is not None:
+            return self.each(operation, tables, weights, averaged=not known)
+        return self.polynomial(operation, known) if known and _is_polynomial(operation) else self.keep(operation)
 
     def draw(self, operation: Operation, support: np.ndarray) -> None:
-        (aval,), site = operation.avals, operation.site
+        (output,), (aval,), site = operation.outputs, operation.avals, operation.site
         assert site is not None
-        dtype = jnp.result_type(float, *(x.dtype for x in operation.operands[1:]))
-        weights, weight = self.place(), ShapedArray((*aval.shape, len(support)), dtype)
-        values = support.astype(aval.dtype)
+        build, values, shape = site.structure.build, support.astype(aval.dtype), (*aval.shape, len(support))
+        with distributions.numpyro_promotion():
+            each = jax.eval_shape(lambda *a: distributions.element_probs(build(a)), *one_lane(operation)[1:])
+        place, weight = self.place(), ShapedArray(shape, each.dtype)
         site = replace(site, values=tuple(values.tolist()))
-        outputs = (*operation.outputs, weights)
-        self.operations.append(replace(operation, site=site, outputs=outputs, avals=(aval, weight)))
-        table = Constant(np.broadcast_to(values, weight.shape))
-        self.found[operation.outputs[0]] = Table(weights, table, weight, ShapedArray(weight.shape, aval.dtype))
+        self.operations.append(replace(operation, site=site, outputs=(output, place), avals=(aval, weight)))
+        table = self.write(lambda v: jnp.broadcast_to(v, shape), [Constant(values)], [values], operation)
+        self.drawn[output] = operation
+        self.found[output] = Table(Weights(place, weight, place), table, ShapedArray(shape, aval.dtype))
 
-    def elementwise(self, operation: Operation, known: Mapping[int, Any]) -> None:
-        """An operation on one table: done for each of its values."""
-        (aval,), table = operation.avals, next(iter(known.values()))
-        axes = [-1 if isinstance(x, int) and x in known else None for x in operation.inputs]
-        each = jax.vmap(_doing(operation), in_axes=axes, out_axes=-1)
-        inputs = [known[x].values if isinstance(x, int) and x in known else x for x in operation.inputs]
-        operands = zip(operation.inputs, operation.operands, strict=True)
-        avals = [known[x].value if isinstance(x, int) and x in known else like for x, like in operands]
-        values = self.write(each, inputs, avals, operation)
-        value = ShapedArray((*aval.shape, table.value.shape[-1]), aval.dtype)
-        weights, weight = table.weights, ShapedArray(value.shape, table.weight.dtype)
-        if operation.name in _SHAPES:
-            weights = self.shaped(operation, jax.vmap(_doing(operation), in_axes=-1, out_axes=-1), table)
-        elif table.weight.shape != weight.shape:  # a choice between arrays by one number
-            weights = self.shaped(operation, lambda w: jnp.broadcast_to(w, weight.shape), table)
-        self.settle(operation, Table(weights, values, weight, value))
+    def keep(self, operation: Operation) -> None:
+        """An operation that reads the integers themselves, and loses all derivatives."""
+        if operation.bodies or _is_real(operation):
+            operation = replace(operation, inputs=tuple(self.held(x, operation) for x in operation.inputs))
+        self.operations.append(operation)
 
-    def shaped(self, operation: Operation, function: Any, table: Table) -> Operand:
-        """Weights in the shape of what is made of them, once for all that is made in the same way."""
-        key = (table.weights, operation.name, str(operation.params), operation.avals[0].shape)
+    def held(self, operand: Operand, reader: Operation | None) -> Operand:
+        """A drawn integer for a reader who would take the derivatives of the draw for its own."""
+        draw = self.drawn.get(operand)
+        return operand if draw is None else self.write(jnp.copy, [operand], [draw.avals[0]], reader or draw)
+
+    def tables(self, operation: Operation, known: Mapping[Operand, Table | Real]) -> dict[Operand, Table]:
+        """Those of the operands, if all that is known is in tables; of reals where one is chosen or moved about."""
+        tables = {x: found for x, found in known.items() if isinstance(found, Table)}
+        if len(tables) < len(known):
+            return {}
+        if operation.name in _SHAPES | {"select_n", "convert_element_type"} and _is_real(operation):
+            reals = {x: self.chosen[x] for x in operation.inputs if x in self.chosen}
+            own = {table.weights.base for table in tables.values() or reals.values()}
+            tables.update((x, table) for x, table in reals.items() if table.weights.base in own or not known)
+        return tables
+
+    def weights(self, operation: Operation, tables: Mapping[Operand, Table]) -> Weights | None:
+        """Of the output, if each of its numbers is made of one element of one draw."""
+        name, params, own = operation.name, operation.params, next(iter(tables.values())).weights
+        places, rank = own.places, len(operation.avals[0].shape)
+        first = tables.get(operation.inputs[0])
+        alike = len({(each.weights.base, _placed(each.weights)) for each in tables.values()}) == 1
+        if name in _ELEMENTWISE and alike:
+            return self.reshaped(own, _placed(own) or (1,) * rank)
+        if name == "broadcast_in_dim":
+            sizes = dict(zip(params["broadcast_dimensions"], places, strict=True))
+            return self.reshaped(own, tuple(sizes.get(axis, 1) for axis in range(rank)))
+        if name in _MOVES and first and len(tables) == 1:
+            return self.moved(operation, first)
+        if name == "dynamic_slice" and not first and alike:
+            return self.reshaped(own, (1,) * rank)
+        if name == "gather" and not first and places[-1] == 1:  # else its coordinates are different elements
+            batch, offsets = iter(places[:-1]), params["dimension_numbers"].offset_dims
+            return self.reshaped(own, [1 if axis in offsets else next(batch) for axis in range(rank)])
+        if name == "stack" and alike:
+            return self.reshaped(own, (*places[: params["axis"]], 1, *places[params["axis"] :]))
+        if name == "concatenate" and alike and places[params["dimension"]] == 1:
+            return self.reshaped(own, places)
+        if name in _JOINS and len({each.aval.shape[-1] for each in tables.values()}) == 1:
+            return self.joined(operation, tables)
+        if name in _REDUCTIONS and all(places[axis] == 1 for axis in params["axes"]):
+            return self.reshaped(own, [n for axis, n in enumerate(places) if axis not in params["axes"]])
+        return None
+
+    def reshaped(self, weights: Weights, places: Sequence[int]) -> Weights:
+        """With other axes of length one."""
+        shape = (*places, weights.aval.shape[-1])
+        if shape == weights.aval.shape:
+            return weights
+        found = self.once((weights.base, shape), lambda w: w.reshape(shape), [weights.place], [weights.aval])
+        return found._replace(base=weights.base)
+
+    def whole(self, table: Table) -> Weights:
+        """With a weight for every value."""
+        (place, aval, _), shape = table.weights, table.aval.shape
+        if aval.shape == shape:
+            return table.weights
+        return self.once((place, shape, "whole"), lambda w: jnp.broadcast_to(w, shape), [place], [aval])
+
+    def moved(self, operation: Operation, table: Table) -> Weights:
+        if not _placed(table.weights) and operation.name != "gather":
+            return self.reshaped(table.weights, (1,) * len(operation.avals[0].shape))
+        own = self.whole(table)
+        before, after = ([n for n in shape if n != 1] for shape in (own.places, operation.avals[0].shape))
+        if operation.name in ("reshape", "squeeze") and before == after:
+            return self.reshaped(own, operation.avals[0].shape)
+        if operation.params.get("mode") == lax.GatherScatterMode.FILL_OR_DROP:
+            filling = 1 / own.aval.shape[-1]  # what fills the values is a constant, and weights have the sum one
+            operation = replace(operation, params={**operation.params, "fill_value": filling})
+        (_, *inputs), (_, *avals) = operation.inputs, operation.operands
+        each = jax.vmap(_doing(operation), in_axes=(-1, *(None,) * len(inputs)), out_axes=-1)
+        key = (own.place, operation.name, str(operation.params), *inputs)
+        return self.once(key, each, [own.place, *inputs], [own.aval, *avals])
+
+    def joined(self, operation: Operation, tables: Mapping[Operand, Table]) -> Weights:
+        """Of several draws with as many values each, and of what is not drawn, whose weights may be any."""
+        wholes = {x: self.whole(table) for x, table in tables.items()}
+        inputs, avals = _with(operation, {x: (whole.place, whole.aval) for x, whole in wholes.items()})
+        dtype = max((whole.aval.dtype for whole in wholes.values()), key=lambda dtype: dtype.itemsize)
+        count = next(iter(tables.values())).aval.shape[-1]
+
+        def join(*weights: Array) -> Array:
+            pairs = zip(weights, operation.inputs, strict=True)
+            parts = [w if x in wholes else jnp.full((*jnp.shape(w), count), 1 / count) for w, x in pairs]
+            return jax.vmap(_doing(operation), in_axes=-1, out_axes=-1)(*(part.astype(dtype) for part in parts))
+
+        return self.once(operation.outputs, join, inputs, avals)
+
+    def once(self, key: Any, function: Callable, inputs: Sequence[Operand], avals: Sequence[Any]) -> Weights:
+        """Weights that are made of others, the same for all that is made in the same way."""
         if key not in self.shapes:
-            self.shapes[key] = self.write(function, [table.weights], [table.weight], operation)
+            found = jax.eval_shape(function, *avals)
+            place = self.write(function, inputs, avals, self.operations[-1])
+            self.shapes[key] = Weights(place, ShapedArray(found.shape, found.dtype), place)
         return self.shapes[key]
 
-    def looked_up(self, operation: Operation, known: Mapping[int, Any]) -> None:
-        """A table of the user's, read at a drawn place."""
-        (aval,), table = operation.avals, next(iter(known.values()))
-        shape = _alignment(operation, table)
-        if shape is None or not jnp.issubdtype(aval.dtype, jnp.inexact):
-            self.operations.append(operation)
-            return
-        axes = [-1 if isinstance(x, int) and x in known else None for x in operation.inputs]
+    def each(self, operation: Operation, tables: Mapping[Operand, Table], weights: Weights, averaged: bool) -> None:
+        """An operation done for each drawn value: an integer has a table, a real is the average over it."""
+        axes = [-1 if x in tables else None for x in operation.inputs]
         each = jax.vmap(_doing(operation), in_axes=axes, out_axes=-1)
-        inputs = [known[x].values if isinstance(x, int) and x in known else x for x in operation.inputs]
-        operands = zip(operation.inputs, operation.operands, strict=True)
-        avals = [known[x].value if isinstance(x, int) and x in known else like for x, like in operands]
+        values = self.write(each, *_with(operation, {x: (t.values, t.aval) for x, t in tables.items()}), operation)
+        (output,), (aval,) = operation.outputs, operation.avals
+        table = Table(weights, values, ShapedArray((*aval.shape, weights.aval.shape[-1]), aval.dtype))
+        if _is_real(operation) and not averaged:
+            self.rename(output, self.real(table, operation)[0])
+        else:  # an integer is what it was, and a real that is made of averages is one
+            self.operations.append(operation)
+        (self.chosen if _is_real(operation) else self.found)[output] = table
 
-        def averaged(weights: Array, *operands: Array) -> Array:
-            return jnp.sum(weights.reshape(shape).astype(aval.dtype) * each(*operands), axis=-1)
-
-        self.rename(operation, self.write(averaged, [table.weights, *inputs], [table.weight, *avals], operation))
-
-    def linear(self, operation: Operation, known: Mapping[int, Any]) -> None:
+    def polynomial(self, operation: Operation, known: Mapping[Operand, Table | Real]) -> None:
         """An operation on reals that several draws may have gone into."""
         reals = {x: self.real(found, operation) for x, found in known.items()}
-        inputs = [reals[x].place if isinstance(x, int) and x in reals else x for x in operation.inputs]
-        operands = zip(operation.inputs, operation.operands, strict=True)
-        avals = [reals[x].aval if isinstance(x, int) and x in reals else like for x, like in operands]
-        dtype = jnp.result_type(*(real.aval.dtype for real in reals.values()))
-        (aval,) = operation.avals
-        if operation.name == "convert_element_type":
-            (real,) = reals.values()
-            if jnp.issubdtype(aval.dtype, jnp.inexact):
-                cast = jnp.copy if aval.dtype == dtype else (lambda x: x.astype(aval.dtype))
-                self.rename(operation, self.write(cast, [real.place], [real.aval], operation))
-                return
-            place = real.place
-        else:
-            do = _doing(operation)
-            place = self.write(lambda *xs: do(*(jnp.asarray(x).astype(dtype) for x in xs)), inputs, avals, operation)
-        self.operations.append(operation)
-        self.found[operation.outputs[0]] = Real(place, ShapedArray(aval.shape, dtype))
+        (output,), (aval,) = operation.outputs, operation.avals
+        dtype = max((like.dtype for _, like in reals.values()), key=lambda dtype: dtype.itemsize)
 
-    def settle(self, operation: Operation, table: Table) -> None:
-        """An integer has a table; a real is the average over it."""
-        if jnp.issubdtype(table.value.dtype, jnp.inexact):
-            self.rename(operation, self.real(table, operation).place)
+        def do(*operands: Array) -> Array:
+            if operation.name == "convert_element_type":
+                return jnp.copy(operands[0].astype(aval.dtype if _is_real(operation) else dtype))
+            return _doing(operation)(*(jnp.asarray(x).astype(dtype) for x in operands))
+
+        place = self.write(do, *_with(operation, reals), operation)
+        if _is_real(operation):
+            self.rename(output, place)
         else:
             self.operations.append(operation)
-            self.found[operation.outputs[0]] = table
+            self.found[output] = place, ShapedArray(aval.shape, dtype)
 
     def real(self, found: Table | Real, operation: Operation) -> Real:
-        if isinstance(found, Real):
+        if not isinstance(found, Table):
             return found
-        real = jnp.issubdtype(found.value.dtype, jnp.inexact)
-        dtype = found.value.dtype if real else found.weight.dtype
+        weights, real = found.weights, jnp.issubdtype(found.aval.dtype, jnp.inexact)
+        dtype = found.aval.dtype if real else weights.aval.dtype
 
         def average(weights: Array, values: Array) -> Array:
+            if real and operation.name != "convert_element_type":
+                values = _where_it_counts(lax.stop_gradient(weights), values)
             return jnp.sum(weights.astype(dtype) * values.astype(dtype), axis=-1)
 
-        place = self.write(average, [found.weights, found.values], [found.weight, found.value], operation)
-        return Real(place, ShapedArray(found.value.shape[:-1], dtype))
+        place = self.write(average, [weights.place, found.values], [weights.aval, found.aval], operation)
+        return place, ShapedArray(found.aval.shape[:-1], dtype)
 
-    def rename(self, operation: Operation, place: Operand) -> None:
-        """Let the one output of an operation be what stands at a place."""
-        (output,) = operation.outputs
+    def rename(self, output: int, place: Operand) -> None:
+        """Let an output of an operation be what stands at a place."""
         last = self.operations[-1]
         assert last.outputs == (place,)
         self.operations[-1] = replace(last, outputs=(output,))
 
 
-def _one_table(known: Mapping[int, Any]) -> bool:
-    """Whether all that is known is one draw's, in the same order of its elements."""
-    tables = list(known.values())
-    return all(isinstance(table, Table) for table in tables) and len({table.weights for table in tables}) == 1
+def _where_it_counts(weights: Array, values: Array) -> Array:
+    """Values of which one without weight that is not finite, as a logarithm not chosen may be, is the likeliest's."""
+    likeliest = jnp.broadcast_to(jnp.argmax(weights, axis=-1, keepdims=True), (*values.shape[:-1], 1))
+    own = lax.stop_gradient(jnp.take_along_axis(values, likeliest, axis=-1, mode="clip"))
+    return jnp.where(jnp.isfinite(values) | (weights != 0), values, own)
 
 
-def _doing(operation: Operation) -> Any:
+def _is_real(operation: Operation) -> bool:
+    return any(jnp.issubdtype(aval.dtype, jnp.inexact) for aval in operation.avals)
+
+
+def _is_polynomial(operation: Operation) -> bool:
+    name, (aval, *more) = operation.name, operation.avals
+    number = _is_real(operation) or jnp.issubdtype(aval.dtype, jnp.signedinteger)
+    return name in _POLYNOMIAL and number and not more and operation.params.get("y", 0) >= 0
+
+
+def _doing(operation: Operation) -> Callable[..., Any]:
     return lambda *operands: bind(replace(operation, from_binary=False), operands)[0]
 
 
-def _alignment(operation: Operation, table: Table) -> tuple[int, ...] | None:
-    """The shape in which the weights of a looked-up place stand beside what was found there."""
-    *places, values = table.weight.shape
-    rank = len(operation.avals[0].shape)
-    if operation.name == "dynamic_slice":
-        return (*(1,) * rank, values)
-    numbers = operation.params["dimension_numbers"]
-    if not places or places[-1] != 1 or numbers.operand_batching_dims:
-        return None
-    batch = iter(places[:-1])
-    return (*(1 if n in numbers.offset_dims else next(batch) for n in range(rank)), values)
+def _with(operation: Operation, others: Mapping[Operand, tuple[Operand, Any]]) -> tuple[list[Operand], list[Any]]:
+    """The operands of an operation and their avals, with others in place of some."""
+    own = zip(operation.inputs, operation.operands, strict=True)
+    pairs = [others.get(x, (x, aval)) for x, aval in own]
+    return [operand for operand, _ in pairs], [aval for _, aval in pairs]
+
+
+def _placed(weights: Weights) -> tuple[int, ...]:
+    """The shape of weights; nothing where they are of one element."""
+    return weights.places if any(n != 1 for n in weights.places) else ()

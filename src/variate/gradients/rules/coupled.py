@@ -1,17 +1,21 @@
 """Coupled finite perturbation: a count moves by one, as often as its parameter says."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import lax
 from jax.nn import sigmoid
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
+from variate import checks
 from variate.gradients.base import Alternatives, Facts, Replay
 from variate.programs import distributions
+from variate.programs.staging import Site
 
 
 @dataclass(frozen=True)
@@ -23,16 +27,25 @@ class Coupled(Replay):
     Serves draws of finite support, in the order of their values, and binomial, Poisson, geometric and negative binomial
     counts (of which the number of failures may not move). Much less noise than `Score` where a step of one changes the
     result little. The wrong choice for a support whose order means nothing, where `Enumerate` is exact, and for
-    draws of many elements, each of which takes its replay.
+    draws of many elements, each of which takes its replay, unless `replays` says how many take one: as many elements,
+    chosen anew in each run, stand for all, which is unbiased with noise of its own.
 
     Args:
         limit: the most replays that one draw may cost.
+        replays: the most elements that are replayed, chosen uniformly without replacement and weighted with how many
+            there are for each of them; in a loop at each step. All if left out.
 
     Source: Gong and Ho (1987), smoothed perturbation analysis; as weighted finite perturbations in programs by Arya et
-    al. (2022), Automatic differentiation of programs with discrete randomness, sec. 2.
+    al. (2022), Automatic differentiation of programs with discrete randomness, sec. 2, whose pruned alternatives are
+    chosen by their weights.
     """
 
     limit: int = 1024
+    replays: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.replays is not None:
+            checks.check_positive_int("replays", self.replays)
 
     def serves(self, facts: Facts) -> str | None:
         known = facts.law in _FLOWS
@@ -43,9 +56,26 @@ class Coupled(Replay):
             return f"the finite perturbation of {facts.law.__name__} by its {min(fixed)} is not known"
         if facts.order > 1:
             return "only its first derivative is available"
-        if facts.elements is not None and facts.elements > self.limit:
-            return f"it would take {facts.elements} replays, more than Coupled(limit={self.limit})"
+        replays = self.count(facts)
+        if replays is not None and replays > self.limit:
+            return f"it would take {replays} replays, more than Coupled(limit={self.limit})"
         return None
+
+    def count(self, facts: Facts) -> int | None:
+        """How many replays a draw takes in a run."""
+        if facts.elements is None or self.replays is None:
+            return facts.elements
+        steps = math.prod(loop.length or 0 for loop in facts.site.loops if loop.kind in ("scan", "while"))
+        return steps * min(self.replays, facts.elements // steps) if steps else 0
+
+    def draw(self, site: Site, operands: Sequence[Array]) -> tuple[list[Array], Any]:
+        values, record = super().draw(site, operands)
+        elements = record.log_prob.size
+        if self.replays is None or self.replays >= elements:
+            return values, record
+        key = jax.random.clone(operands[0]).reshape(-1)[0]
+        chosen = subset(jax.random.fold_in(key, _SUBSET), elements, self.replays)
+        return values, _only(record, chosen, values[0])
 
     def alternatives(self, distribution: Any, value: Array, key: Key[Array, ""]) -> Alternatives:
         own = distributions.drawn_log_prob(distributions.elementwise(distribution), value)
@@ -56,6 +86,24 @@ class Coupled(Replay):
             weight, following = _through_table(distribution, value)
         weight = jnp.broadcast_to(weight, own.shape)
         return Alternatives(own, weight[..., None], following[..., None])
+
+
+def subset(key: Key[Array, ""], elements: int, size: int) -> Int[Array, " size"]:
+    """As many different elements, each as likely as any other."""
+    return jax.random.choice(key, elements, (size,), replace=False)
+
+
+def _only(record: Alternatives, chosen: Array, value: Array) -> Alternatives:
+    """Alternatives of a whole draw, in each of which one of the chosen elements takes another value."""
+    event = record.values.shape[2:]
+
+    def with_another(element: Array) -> Array:
+        new = record.values[element, 0].astype(value.dtype)
+        return value.reshape(-1, *event).at[element].set(new).reshape(value.shape)
+
+    weights = record.weights[chosen, 0] * (record.log_prob.size / len(chosen))
+    whole = Alternatives(jnp.sum(record.log_prob), weights, jax.vmap(with_another)(chosen))
+    return jax.tree.map(lambda x: jnp.expand_dims(x, 0), whole)
 
 
 def _through_table(distribution: Any, value: Array) -> tuple[Float[Array, "*batch"], Array]:
@@ -105,3 +153,4 @@ _FLOWS: dict[type, Callable[[Any, Array], Float[Array, "..."]]] = {
     dist.NegativeBinomialLogits: _negative_binomial,
     dist.NegativeBinomial2: _negative_binomial,
 }
+_SUBSET = 0x50B5E7  # what tells the key of the choice of elements from all others that are made of the draw's key

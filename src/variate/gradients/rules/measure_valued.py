@@ -1,5 +1,6 @@
 """Measure-valued: the derivative of a density as the difference of two others."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import lax
+from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Key
 
 from variate.gradients.base import Alternatives, Facts, Replay
@@ -20,16 +22,18 @@ class MeasureValued(Replay):
     r"""$\nabla_\theta E f(x) = c_\theta (E_{p^+} f - E_{p^-} f)$, where $\nabla_\theta p = c_\theta (p^+ - p^-)$.
 
     Where $p^-$ or $p^+$ is $p$ itself, it is the run that there is anyway; the other side is coupled to it. Serves
-    Normal, LogNormal, HalfNormal, Laplace, Exponential, Gamma (in its rate) and Weibull (in its scale), over any
-    program, discontinuous ones too, with less noise than `Score`. Each element of the draw (over loops and lanes too)
-    takes one replay for a scale or a rate and two for a location. The wrong choice for draws of many elements, and
-    where `Pathwise` is legal.
+    Normal, LogNormal, HalfNormal, Laplace, Logistic, Cauchy, HalfCauchy, StudentT (in its location and scale),
+    Exponential, Pareto, Gamma and InverseGamma (in their rate), Weibull (in its scale) and Uniform, over any program,
+    discontinuous ones too, with less noise than `Score`, which cannot serve the edges of Uniform and Pareto at all.
+    Each element of the draw (over loops and lanes too) takes one replay for a scale, a rate or an edge and two for a
+    location. The wrong choice for draws of many elements, and where `Pathwise` is legal.
 
     Args:
         limit: the most replays that one draw may cost.
 
-    Source: Pflug (1989); Mohamed, Rosca, Figurnov and Mnih (2020), sec. 6 and table 1; the couplings are those of an
-    exponential that is added to $x$, or for a Normal scale to $z^2 / 2$.
+    Source: Pflug (1989); Mohamed, Rosca, Figurnov and Mnih (2020), sec. 6 and table 1. The couplings are those of an
+    exponential that is added to what is exponential or gamma, and for the scale of a density $g$ with its mode at zero
+    that of Khinchine's theorem: with $g(z') = v\, g(z)$, $v$ uniform, $z'$ on the side of $z$ has the density $-z' g'(z')$.
     """
 
     limit: int = 1024
@@ -91,19 +95,33 @@ def _exponential(key: Key[Array, ""], like: Array) -> Array:
 
 def _wider(z: Array, exponential: Array) -> Array:
     """A draw with the density $z^2 \\phi(z)$ coupled to a standard normal one, of the same sign."""
-    return jnp.where(z < 0, -1, 1) * jnp.sqrt(z**2 + 2 * exponential)
+    return _signed(z, jnp.sqrt(z**2 + 2 * exponential))
+
+
+def _location_scale(
+    d: Any, z: Array, key: Key[Array, ""], wider: Callable[[Array, Array], Array], peak: Any
+) -> list[Step]:
+    r"""Of a symmetric density with one mode: `wider` solves $g(z') = e^{-y} g(z)$, and the `peak` is $g(0)$.
+
+    What moves with the location has the densities $-g'(z) / g(0)$ on its two sides, as `wider` has from zero.
+    """
+    for_loc, for_scale = jax.random.split(key)
+    constant = peak / d.scale
+    side = wider(jnp.zeros_like(z), _exponential(for_loc, z))
+    further = wider(z, _exponential(for_scale, z))
+    return [
+        Step(d.loc, constant, d.loc + d.scale * side),
+        Step(d.loc, -constant, d.loc - d.scale * side),
+        Step(d.scale, 1 / d.scale, d.loc + d.scale * further),
+    ]
+
+
+def _signed(z: Array, size: Array) -> Array:
+    return jnp.where(z < 0, -1, 1) * size
 
 
 def _normal(d: Any, z: Array, key: Key[Array, ""]) -> list[Step]:
-    for_loc, for_scale = jax.random.split(key)
-    constant = 1 / (d.scale * math.sqrt(2 * math.pi))
-    rayleigh = jnp.sqrt(2 * _exponential(for_loc, z))
-    wider = _wider(z, _exponential(for_scale, z))
-    return [
-        Step(d.loc, constant, d.loc + d.scale * rayleigh),
-        Step(d.loc, -constant, d.loc - d.scale * rayleigh),
-        Step(d.scale, 1 / d.scale, d.loc + d.scale * wider),
-    ]
+    return _location_scale(d, z, key, _wider, 1 / math.sqrt(2 * math.pi))
 
 
 @_decomposition(dist.Normal, "loc scale", 3)
@@ -124,13 +142,42 @@ def _(d: Any, x: Array, key: Array) -> list[Step]:
 
 @_decomposition(dist.Laplace, "loc scale", 3)
 def _(d: Any, x: Array, key: Array) -> list[Step]:
-    for_loc, for_scale = jax.random.split(key)
-    side, further = d.scale * _exponential(for_loc, x), d.scale * _exponential(for_scale, x)
-    return [
-        Step(d.loc, 1 / (2 * d.scale), d.loc + side),
-        Step(d.loc, -1 / (2 * d.scale), d.loc - side),
-        Step(d.scale, 1 / d.scale, x + jnp.where(x < d.loc, -1, 1) * further),
-    ]
+    def wider(z: Array, exponential: Array) -> Array:
+        return z + _signed(z, exponential)
+
+    return _location_scale(d, (x - d.loc) / d.scale, key, wider, 1 / 2)
+
+
+@_decomposition(dist.Logistic, "loc scale", 3)
+def _(d: Any, x: Array, key: Array) -> list[Step]:
+    def wider(z: Array, exponential: Array) -> Array:  # cosh(z' / 2) = cosh(z / 2) exp(y / 2)
+        rise = jnp.logaddexp(z / 2, -z / 2) - math.log(2) + exponential / 2
+        return _signed(z, 2 * (rise + jnp.log1p(jnp.sqrt(-jnp.expm1(-2 * rise)))))
+
+    return _location_scale(d, (x - d.loc) / d.scale, key, wider, 1 / 4)
+
+
+def _wider_student(z: Array, exponential: Array, df: Any) -> Array:
+    return _signed(z, jnp.sqrt(z**2 + (df + z**2) * jnp.expm1(2 * exponential / (df + 1))))
+
+
+@_decomposition(dist.StudentT, "loc scale", 3)
+def _(d: Any, x: Array, key: Array) -> list[Step]:
+    df = jnp.asarray(d.df, x.dtype)
+    peak = jnp.exp(gammaln((df + 1) / 2) - gammaln(df / 2)) / jnp.sqrt(df * math.pi)
+    wider = functools.partial(_wider_student, df=df)
+    return _location_scale(d, (x - d.loc) / d.scale, key, wider, peak)
+
+
+@_decomposition(dist.Cauchy, "loc scale", 3)
+def _(d: Any, x: Array, key: Array) -> list[Step]:
+    wider = functools.partial(_wider_student, df=1)
+    return _location_scale(d, (x - d.loc) / d.scale, key, wider, 1 / math.pi)
+
+
+@_decomposition(dist.HalfCauchy, "scale", 1)
+def _(d: Any, x: Array, key: Array) -> list[Step]:
+    return [Step(d.scale, 1 / d.scale, d.scale * _wider_student(x / d.scale, _exponential(key, x), 1))]
 
 
 @_decomposition(dist.Exponential, "rate", 1)
@@ -147,3 +194,22 @@ def _(d: Any, x: Array, key: Array) -> list[Step]:
 def _(d: Any, x: Array, key: Array) -> list[Step]:
     further = (x / d.scale) ** d.concentration + _exponential(key, x)
     return [Step(d.scale, d.concentration / d.scale, d.scale * further ** (1 / d.concentration))]
+
+
+@_decomposition(dist.InverseGamma, "rate", 1)
+def _(d: Any, x: Array, key: Array) -> list[Step]:
+    return [Step(d.rate, -d.concentration / d.rate, 1 / (1 / x + _exponential(key, x) / d.rate))]
+
+
+@_decomposition(dist.Pareto, "scale alpha", 2)
+def _(d: Any, x: Array, key: Array) -> list[Step]:
+    return [
+        Step(d.alpha, -1 / d.alpha, x * jnp.exp(_exponential(key, x) / d.alpha)),
+        Step(d.scale, -d.alpha / d.scale, d.scale),  # what leaves at the edge
+    ]
+
+
+@_decomposition(dist.Uniform, "low high", 2)
+def _(d: Any, x: Array, key: Array) -> list[Step]:
+    constant = 1 / (d.high - d.low)
+    return [Step(d.high, constant, d.high), Step(d.low, -constant, d.low)]
