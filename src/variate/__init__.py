@@ -7,9 +7,11 @@ from variate.estimates import Estimate as Estimate
 from variate.estimates import StdErr as StdErr
 from variate.estimates import expect as expect
 from variate.gradients import BiasedGradientError as BiasedGradientError
+from variate.gradients import allocate as allocate
 from variate.gradients import explain as explain
 from variate.gradients import grad as grad
 from variate.gradients import implicit as implicit
+from variate.gradients import tune as tune
 from variate.gradients import value_and_grad as value_and_grad
 from variate.programs import draw as draw
 

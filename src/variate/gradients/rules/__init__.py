@@ -1,5 +1,9 @@
 """The rules, one a file: how a draw contributes to a gradient."""
 
+from variate.gradients.rules.acceptance_rejection import AcceptanceRejection as AcceptanceRejection
+from variate.gradients.rules.arm import ARM as ARM
+from variate.gradients.rules.arsm import ARSM as ARSM
+from variate.gradients.rules.baseline import Baseline as Baseline
 from variate.gradients.rules.baseline import Given as Given
 from variate.gradients.rules.baseline import Learned as Learned
 from variate.gradients.rules.baseline import LeaveOneOut as LeaveOneOut
@@ -8,8 +12,19 @@ from variate.gradients.rules.baseline import MovingAverage as MovingAverage
 from variate.gradients.rules.baseline import NoBaseline as NoBaseline
 from variate.gradients.rules.baseline import Optimal as Optimal
 from variate.gradients.rules.coupled import Coupled as Coupled
+from variate.gradients.rules.covariance import Covariance as Covariance
+from variate.gradients.rules.disarm import DisARM as DisARM
 from variate.gradients.rules.enumerate import Enumerate as Enumerate
+from variate.gradients.rules.gumbel_rao import GumbelRao as GumbelRao
+from variate.gradients.rules.gumbel_softmax import GumbelSoftmax as GumbelSoftmax
+from variate.gradients.rules.gumbel_straight_through import GumbelStraightThrough as GumbelStraightThrough
 from variate.gradients.rules.implicit_reparameterization import ImplicitReparameterization as ImplicitReparameterization
 from variate.gradients.rules.measure_valued import MeasureValued as MeasureValued
 from variate.gradients.rules.pathwise import Pathwise as Pathwise
+from variate.gradients.rules.rebar import Rebar as Rebar
+from variate.gradients.rules.reinmax import ReinMax as ReinMax
+from variate.gradients.rules.relax import Relax as Relax
 from variate.gradients.rules.score import Score as Score
+from variate.gradients.rules.straight_through import StraightThrough as StraightThrough
+from variate.gradients.rules.sum_and_sample import SumAndSample as SumAndSample
+from variate.gradients.rules.unordered_set import UnorderedSet as UnorderedSet

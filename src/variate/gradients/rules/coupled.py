@@ -75,7 +75,7 @@ class Coupled(Replay):
             return values, record
         key = jax.random.clone(operands[0]).reshape(-1)[0]
         chosen = subset(jax.random.fold_in(key, _SUBSET), elements, self.replays)
-        return values, _only(record, chosen, values[0])
+        return values, only(record, chosen, values[0])
 
     def alternatives(self, distribution: Any, value: Array, key: Key[Array, ""]) -> Alternatives:
         own = distributions.drawn_log_prob(distributions.elementwise(distribution), value)
@@ -93,7 +93,7 @@ def subset(key: Key[Array, ""], elements: int, size: int) -> Int[Array, " size"]
     return jax.random.choice(key, elements, (size,), replace=False)
 
 
-def _only(record: Alternatives, chosen: Array, value: Array) -> Alternatives:
+def only(record: Alternatives, chosen: Array, value: Array) -> Alternatives:
     """Alternatives of a whole draw, in each of which one of the chosen elements takes another value."""
     event = record.values.shape[2:]
 

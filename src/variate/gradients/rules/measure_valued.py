@@ -33,7 +33,8 @@ class MeasureValued(Replay):
 
     Source: Pflug (1989); Mohamed, Rosca, Figurnov and Mnih (2020), sec. 6 and table 1. The couplings are those of an
     exponential that is added to what is exponential or gamma, and for the scale of a density $g$ with its mode at zero
-    that of Khinchine's theorem: with $g(z') = v\, g(z)$, $v$ uniform, $z'$ on the side of $z$ has the density $-z' g'(z')$.
+    that of Khinchine's theorem: on the side of $z$, with $g(z') = v\, g(z)$ and $v$ uniform, $z'$ has the density
+    $-z' g'(z')$.
     """
 
     limit: int = 1024
