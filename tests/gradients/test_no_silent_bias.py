@@ -109,9 +109,20 @@ def test_the_score_function_does_not_serve_a_moving_support(key: Array) -> None:
         vt.grad(program, rules={"x": Score()})(key, 1.5)
 
 
-def test_no_rule_serves_a_discontinuity_after_a_moving_support(key: Array) -> None:
+def test_a_discontinuity_after_a_moving_support_has_its_measures(key: Array) -> None:
+    """Neither a path nor a score, but the uniform's derivative is a step at its edge: E floor(x) = 1 - 1 / t here."""
+
     def program(key: Array, t: Array) -> Array:
         return jnp.floor(vt.draw(key, dist.Uniform(0.0, t), name="x"))
+
+    gradient = vt.grad(program, num_samples=4_000)(key, 1.5)
+    assert abs(gradient.value - 1 / 1.5**2) <= 5 * gradient.stderr
+    assert not gradient.biased
+
+
+def test_no_rule_serves_a_discontinuity_after_a_moving_support(key: Array) -> None:
+    def program(key: Array, t: Array) -> Array:
+        return jnp.floor(vt.draw(key, dist.TruncatedNormal(0.0, 1.0, low=t), name="x"))
 
     with pytest.raises(vt.BiasedGradientError, match=r"(?s)no rule.*'x'.*floor"):
         vt.grad(program)(key, 1.5)

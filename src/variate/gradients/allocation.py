@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, Int
 from variate import checks
 from variate.gradients.transform import grad
 
+_ROUNDING = 16  # relative errors of a gradient, in units of its type, below which it does not vary
+
 
 @dataclass(frozen=True)
 class Allocation:
@@ -42,7 +44,7 @@ class Allocation:
         n = self.num_samples
         return (
             f"{n.sum()} runs over {len(n)} items, {n.min()} to {n.max()} each: variance {self.variance:.3g}, "
-            f"{self.variance / self.equal:.2f} of that of equal shares"
+            f"{self.variance / self.equal if self.equal > 0 else 1:.2f} of that of equal shares"
         )
 
 
@@ -89,6 +91,9 @@ def allocate(
         raise ValueError(f"pilot: expected 4 runs or more, two for each half, got {pilot}")
     if not options.get("stderr", True):
         raise ValueError("stderr: expected True, as the runs are split by what each item's gradient varies")
+    for name in ("has_aux", "num_samples"):
+        if options.get(name):
+            raise ValueError(f"{name}: not an option here, where gradients are only compared by how much they vary")
     halves = [grad(f, argnums, num_samples=n, **options) for n in (pilot // 2, pilot - pilot // 2)]
 
     def allocated(key: Any, items: Any, *args: Any) -> Allocation:
@@ -101,8 +106,10 @@ def allocate(
 
         def variance(half: int, item: Any, i: Array) -> Array:
             found = halves[half](jax.random.fold_in(jax.random.fold_in(key, half), i), item, *args)
-            errors = [jnp.sum(error**2) for error in jax.tree.leaves(found.stderr)]
-            return found.num_samples * functools.reduce(jnp.add, errors)
+            count = pilot // 2 if half == 0 else pilot - pilot // 2
+            squares = functools.reduce(jnp.add, [jnp.sum(e**2) for e in jax.tree.leaves(found.stderr)])
+            rounding = [jnp.sum((_ROUNDING * jnp.finfo(m.dtype).eps * m) ** 2) for m in jax.tree.leaves(found.value)]
+            return jnp.where(squares > functools.reduce(jnp.add, rounding), count * squares, 0)
 
         def both(item: tuple[Any, Array]) -> list[Array]:
             return [variance(half, *item) for half in (0, 1)]

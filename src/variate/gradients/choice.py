@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from variate.gradients.base import BiasedGradientError, Facts, Replay, Rule
+from variate.gradients.rules.acceptance_rejection import AcceptanceRejection
 from variate.gradients.rules.coupled import Coupled
 from variate.gradients.rules.covariance import Covariance
 from variate.gradients.rules.disarm import DisARM
@@ -29,6 +30,7 @@ RULES: tuple[Rule, ...] = (
     MeasureValued(),
     Score(),
     ImplicitReparameterization(),
+    AcceptanceRejection(),
     DisARM(),
     Rebar(),
     Covariance(),
@@ -199,8 +201,8 @@ class Chooser:
             return Score(), f"not pathwise: {why}"
         if Covariance in kinds:
             return Covariance(), f"not pathwise: {why}; its density is known up to a constant"
-        if Enumerate in kinds:
-            return Enumerate(), f"not pathwise: {why}; not score: {Score().refuse(facts)}"
+        if legal:
+            return legal[0], f"not pathwise: {why}; not score: {Score().refuse(facts)}"
         raise BiasedGradientError(
             f"no rule gives an unbiased gradient through the draw {facts.site.label!r} ({facts.site.source}, "
             f"{facts.site.distribution}). Pathwise: {why}. Score: {Score().refuse(facts)}. "

@@ -138,10 +138,14 @@ def controlled(
         controls = jax.vmap(one)(places, perturbed)
     else:
         assert isinstance(rule, Relax)
-        args = plan.arguments(inputs[1:])
+        # z moves with the arguments, and what else the control makes of them is the same given what was drawn.
+        args = plan.arguments(lax.stop_gradient(list(inputs[1:])))
         number = jax.vmap(lambda z: jnp.asarray(rule.control(z, *args)))(perturbed)
+        if number.ndim != 1:
+            raise ValueError(f"control: the function should return one number, got shape {number.shape[1:]}")
         controls = [
-            jnp.broadcast_to(number.reshape(-1, *(1,) * total.ndim), (len(number), *total.shape)) for total in totals
+            jnp.broadcast_to(number.reshape(-1, *(1,) * total.ndim), (len(number), *total.shape)).astype(total.dtype)
+            for total in totals
         ]
     contributions = []
     for control, total in zip(controls, totals, strict=True):

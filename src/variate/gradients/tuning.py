@@ -19,6 +19,7 @@ from variate.gradients.transform import Gradient, value_and_grad
 
 _FINAL = 3  # combinations that are measured of those that looked best
 _COMBINATIONS = 100_000  # that are ranked; a program of more keeps to the best rule of each draw
+_ROUNDING = 64  # relative errors of a gradient, in units of its type, below which it does not vary
 _RUNS = 3  # of a pilot, of which the fastest counts: another process can only slow one down
 
 Assignment = tuple[tuple[str, Rule], ...]
@@ -43,6 +44,11 @@ class Measured(NamedTuple):
     def cost(self) -> float:
         """Variance times time: what an accuracy costs."""
         return self.variance * self.seconds
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Of rules that are exact the fastest is the best."""
+        return self.cost, self.seconds
 
 
 class Trial(NamedTuple):
@@ -72,7 +78,7 @@ class Tuning(Tabular):
         )
 
     def cells(self) -> list[list[str]]:
-        best = next(trial.measured.cost for trial in self.trials if trial.measured)
+        best = next(trial.measured for trial in self.trials if trial.measured)
         return [_cells(trial, best) for trial in self.trials]
 
 
@@ -139,10 +145,10 @@ def tune(
         for rules in track([(), *single], "measuring rules", transient=True, disable=not progress):
             found[rules] = tried(rules)
         if found[()].measured is None:
-            raise ValueError(found[()].refused)
+            raise ValueError(f"f: with the rules chosen by default, {found[()].refused}")
         for rules in _promising(found):
             found[rules] = tried(rules)
-        trials = sorted(found.values(), key=lambda trial: trial.measured.cost if trial.measured else math.inf)
+        trials = sorted(found.values(), key=lambda trial: trial.measured.rank if trial.measured else (math.inf, 0.0))
         return Tuning(trials[0].rules, tuple(trials), num_samples, replicates)
 
     return tuned
@@ -184,9 +190,14 @@ def _measure(gradient: Gradient, keys: Any, args: tuple) -> Measured:
         return time.perf_counter() - start
 
     rows = several(keys, numbers)
+    if not bool(jnp.all(jnp.isfinite(rows))):
+        raise ValueError("its gradient is not finite")
     squares = jnp.sum((rows - jnp.mean(rows, axis=0, keepdims=True)) ** 2, axis=1) * (len(rows) / (len(rows) - 1))
     seconds = min(timed() for _ in range(_RUNS)) / len(keys)
-    return Measured(float(jnp.mean(squares)), float(jnp.std(squares) / math.sqrt(len(rows))), seconds)
+    variance, stderr = float(jnp.mean(squares)), float(jnp.std(squares) / math.sqrt(len(rows)))
+    # What is left of the variance of an exact rule is rounding, by which rules are not to be told apart.
+    rounding = (_ROUNDING * jnp.finfo(rows.dtype).eps) ** 2 * float(jnp.max(jnp.sum(rows**2, axis=1)))
+    return Measured(variance, stderr, seconds) if variance > rounding else Measured(0.0, 0.0, seconds)
 
 
 def _promising(found: Mapping[Assignment, Trial]) -> list[Assignment]:
@@ -203,10 +214,11 @@ def _promising(found: Mapping[Assignment, Trial]) -> list[Assignment]:
     if len(changes) < 2:
         return []
 
-    def cost(choice: Sequence[Change]) -> float:
-        variance = start.variance + sum(change.variance for change in choice)
-        seconds = start.seconds + sum(change.seconds for change in choice)
-        return max(variance, 0.0) * max(seconds, 0.0)
+    def cost(choice: Sequence[Change]) -> tuple[float, float, float]:
+        """Ties are between sums that noise has made less than nothing."""
+        variance = max(start.variance + sum(change.variance for change in choice), 0.0)
+        seconds = max(start.seconds + sum(change.seconds for change in choice), 0.0)
+        return variance * seconds, variance, seconds
 
     if math.prod(len(options) for options in changes.values()) > _COMBINATIONS:
         changes = {name: [min(options, key=lambda x: cost([x]))] for name, options in changes.items()}
@@ -215,15 +227,17 @@ def _promising(found: Mapping[Assignment, Trial]) -> list[Assignment]:
     return [rules for rules in named if rules not in found][:_FINAL]
 
 
-def _cells(trial: Trial, best: float) -> list[str]:
+def _cells(trial: Trial, best: Measured) -> list[str]:
     rules = ", ".join(f"{name}: {name_of(rule)}" for name, rule in trial.rules.items()) or "as chosen by default"
     if trial.measured is None:
         return [rules, f"refused: {trial.refused}", "", "", ""]
     variance, stderr, seconds = trial.measured
+    exact = seconds / best.seconds if variance == 0 else math.inf  # such rules differ by their time
+    ratio = trial.measured.cost / best.cost if best.cost > 0 else exact
     return [
         rules,
         f"{variance:.3g} ± {stderr:.1g}",
         f"{1e3 * seconds:.3g} ms",
         f"{trial.measured.cost:.3g}",
-        f"{trial.measured.cost / best:.2f}",
+        f"{ratio:.2f}",
     ]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax import lax
@@ -11,7 +12,7 @@ from variate.gradients.base import Rule
 from variate.gradients.plan import Group
 from variate.gradients.rules.baseline import Baseline
 from variate.gradients.rules.score import Score
-from variate.programs.staging import Operation, Program
+from variate.programs.staging import Operation, Program, Site, scan_parts
 
 
 def watched(rules: Mapping[int, Rule | None]) -> dict[int, tuple[str, ...]]:
@@ -22,53 +23,119 @@ def watched(rules: Mapping[int, Rule | None]) -> dict[int, tuple[str, ...]]:
 
 def check_watched(program: Program, rules: Mapping[int, Rule | None]) -> None:
     """Raise where a baseline looks at what is not there, or at what depends on the draw that it is for."""
-    labels = {site.index: site.label for site in program.sites}
+    sites = {site.index: site for site in program.sites}
     for i, names in watched(rules).items():
         for name in names:
-            knows = _knows(program, i, name)
-            if knows is None:
+            count = _count(program, name)
+            if count != 1:
                 raise ValueError(
-                    f"baseline: no value is called {name!r} where the draw {labels[i]!r} could see it; "
-                    "jax.ad_checkpoint.checkpoint_name(value, name) gives a name"
+                    f"baseline: {'two values are' if count else 'no value is'} called {name!r} where the draw "
+                    f"{sites[i].label!r} could see it; jax.ad_checkpoint.checkpoint_name(value, name) gives a name"
                 )
-            if knows:
-                raise ValueError(
-                    f"baseline: the value {name!r} depends on the draw {labels[i]!r} itself, which would bias it"
-                )
+            _check_unknowing(program, sites[i], name, frozenset())
 
 
-def _knows(program: Program, draw: int, name: str) -> bool | None:
-    """Whether a named value depends on a draw of the same step; None if there is no such value."""
-    (place,) = [op for op in program.operations if any(site.index == draw for site in op.sites)]
-    for body in place.bodies:
-        if any(site.index == draw for site in body.sites):
-            inner = _knows(body, draw, name)
-            if inner is not None:
-                return inner
-    named = [op for op in program.operations if op is not place and _names(op, name)]
-    if not named:
-        return None
-    after = set(place.outputs)
+def _check_unknowing(program: Program, site: Site, name: str, mixed: frozenset[int]) -> None:
+    following = Following(site.index, name, mixed)
+    following.program(program, [False] * len(program.inputs))
+    if following.knows:
+        steps = " of an earlier step, with which it is charged together" if mixed else " itself"
+        raise ValueError(f"baseline: the value {name!r} depends on the draw {site.label!r}{steps}, which would bias it")
+
+
+def _count(program: Program, name: str) -> int:
+    """How many values have this name where a run sees them: a loop or a branch is looked into only where it draws."""
+    seen = 0
     for operation in program.operations:
-        if after.intersection(x for x in operation.inputs if isinstance(x, int)):
-            after.update(operation.outputs)
-            if any(operation is each for each in named):
-                return True
-    return False
+        if operation.sites and operation.name != "while":
+            seen += sum(_count(body, name) for body in operation.bodies)
+        else:
+            seen += _is(operation, name)
+    return seen
 
 
-def _names(operation: Operation, name: str) -> bool:
-    if operation.name == "name":
-        return operation.params["name"] == name
-    # A loop or a branch is looked into only where it draws.
-    return any(_names(inner, name) for body in operation.bodies if operation.sites for inner in body.operations)
+def _is(operation: Operation, name: str) -> bool:
+    return operation.name == "name" and operation.params["name"] == name
 
 
-def seen(group: Group, charges: Sequence[Array], values: Mapping[str, Array]) -> list[list[Array]]:
+@dataclass
+class Following:
+    """Follows a draw to a named value: `knows` says whether it comes there.
+
+    `mixed`: the loops around the draw, by depth, all of whose steps share one baseline, so that what an earlier step
+    drew must not come there either. In the others a value may know the draws of earlier steps.
+    """
+
+    draw: int
+    name: str
+    mixed: frozenset[int]
+    knows: bool = False
+
+    def program(self, program: Program, inputs: Sequence[bool], depth: int = 0, own: bool = True) -> list[bool]:
+        """Which outputs know the draw, from which inputs do; `own`: whether the draw in it counts."""
+        known = {place for place, knows in zip(program.inputs, inputs, strict=True) if knows}
+        for operation in program.operations:
+            operands = [x in known for x in operation.inputs]
+            if operation.sites and not operation.site:
+                outputs = self.control(operation, operands, depth, own)
+            else:
+                drawn = own and operation.site is not None and operation.site.index == self.draw
+                outputs = [drawn or any(operands)] * len(operation.outputs)
+                self.knows |= _is(operation, self.name) and any(operands)
+            known.update(place for place, knows in zip(operation.outputs, outputs, strict=True) if knows)
+        return [output in known for output in program.outputs]
+
+    def control(self, operation: Operation, operands: list[bool], depth: int, own: bool) -> list[bool]:
+        inside = own and any(site.index == self.draw for site in operation.sites)
+        if operation.name == "while":
+            return [inside or any(operands)] * len(operation.outputs)
+        if operation.name == "cond":
+            which, *rest = operands
+            cases = [self.program(body, [which or x for x in rest], depth, own) for body in operation.bodies]
+            return [which or any(case) for case in zip(*cases, strict=True)]
+        if operation.name != "scan":
+            return self.program(operation.bodies[0], operands, depth, own)
+        if inside and depth not in self.mixed:
+            before = self.steps(operation, operands, depth, own=False)[0]
+            self.program(operation.bodies[0], before, depth + 1, own)
+            knows = self.knows
+            outputs = self.steps(operation, operands, depth, own)[1]
+            self.knows = knows  # what a step knows of those before it is no matter here
+            return outputs
+        return self.steps(operation, operands, depth, own)[1]
+
+    def steps(self, scan: Operation, operands: list[bool], depth: int, own: bool) -> tuple[list[bool], list[bool]]:
+        """What comes into a step, and what leaves it, after any number of steps."""
+        constants, carried = scan_parts(scan)
+        while True:
+            outputs = self.program(scan.bodies[0], operands, depth + 1, own)
+            carry = operands[constants : constants + carried]
+            following = [a or b for a, b in zip(carry, outputs, strict=False)]
+            if following == carry:
+                return operands, outputs
+            operands = [*operands[:constants], *following, *operands[constants + carried :]]
+
+
+def seen(
+    group: Group, charges: Sequence[Array], values: Mapping[str, Array], program: Program | None = None
+) -> list[list[Array]]:
     """What the baseline of a group looks at, in the shape of each of its charges, features last."""
     baseline = group.rule.baseline if isinstance(group.rule, Score) else None
     names = baseline.names if isinstance(baseline, Baseline) else ()
+    if program is not None and names:
+        sites = [site for site in program.sites if site.index in group.sites]
+        for site, mixed in {(site, _mixed(site, charge.shape)) for site in sites for charge in charges}:
+            for name in names if mixed else ():
+                _check_unknowing(program, site, name, mixed)
     return [[_fitted(name, lax.stop_gradient(values[name]), charge) for name in names] for charge in charges]
+
+
+def _mixed(site: Site, charged: tuple[int, ...]) -> frozenset[int]:
+    """The loops around a draw, by depth, whose steps are charged together."""
+    lengths = [loop.length for loop in site.loops if loop.kind in ("scan", "while")]
+    return frozenset(
+        depth for depth, length in enumerate(lengths) if length != 1 and charged[depth : depth + 1] != (length,)
+    )
 
 
 def _fitted(name: str, value: Array, charge: Array) -> Array:
@@ -81,4 +148,5 @@ def _fitted(name: str, value: Array, charge: Array) -> Array:
         )
     moved = jnp.moveaxis(value, kept, range(len(kept)))
     features = math.prod(moved.shape[len(kept) :])
-    return moved.reshape(*charge.shape, features).astype(jnp.result_type(float, value))
+    real = jnp.issubdtype(value.dtype, jnp.inexact)
+    return moved.reshape(*charge.shape, features).astype(value.dtype if real else charge.dtype)

@@ -145,8 +145,12 @@ class Linear(Baseline):
 
     def regressed(self, cost: Float[Array, " samples"], features: Float[Array, "samples features"]) -> Array:
         n = len(cost)
-        spread = jnp.std(features, axis=0, keepdims=True)
-        x = (features - jnp.mean(features, axis=0, keepdims=True)) / jnp.where(spread > 0, spread, 1)
+        # Rounding makes a constant neither constant nor centred, and the formula holds only for centred features.
+        rounding = 4 * jnp.finfo(features.dtype).eps * jnp.max(jnp.abs(features), axis=0, keepdims=True)
+        x = features - jnp.mean(features, axis=0, keepdims=True)
+        x = x - jnp.mean(x, axis=0, keepdims=True)
+        spread = jnp.sqrt(jnp.mean(x**2, axis=0, keepdims=True))
+        x = jnp.where(spread > rounding, x / jnp.where(spread > rounding, spread, 1), 0)
         gram = x.T @ x + self.ridge * jnp.eye(x.shape[1], dtype=x.dtype)
         hat = 1 / n + jnp.sum(x * jnp.linalg.solve(gram, x.T).T, axis=1)
         fitted = jnp.mean(cost) + x @ jnp.linalg.solve(gram, x.T @ (cost - jnp.mean(cost)))
@@ -209,4 +213,7 @@ def from_arguments(function: Callable[..., Any], charges: Array, args: Sequence[
 
 
 def _spread(number: Any, charges: Array) -> Array:
-    return jnp.broadcast_to(jnp.asarray(number).astype(charges.dtype), charges.shape)
+    number = jnp.asarray(number)
+    if number.ndim:
+        raise ValueError(f"baseline: expected one number, got shape {number.shape}")
+    return jnp.broadcast_to(number.astype(charges.dtype), charges.shape)

@@ -64,9 +64,11 @@ class Control:
 
 def _perturbed(log_probs: Array, drawn: Array, key: Key[Array, ""]) -> Array:
     """Perturbed log probabilities with the difference of both derivatives."""
-    noise = jax.random.exponential(key, log_probs.shape, log_probs.dtype)
+    # JAX's exponential numbers may be 0, and one over the smallest probability is hardly finite: only logarithms are.
+    least = jnp.finfo(log_probs.dtype).tiny
+    noise = jnp.log(jnp.maximum(jax.random.exponential(key, log_probs.shape, log_probs.dtype), least))
     first = jnp.sum(drawn * noise, axis=-1, keepdims=True)
-    given = -jnp.log(jnp.where(drawn > 0, first, first + noise * jnp.exp(-log_probs)))
+    given = -jnp.where(drawn > 0, first, jnp.logaddexp(first, noise - log_probs))
     moves = log_probs - given
     return lax.stop_gradient(given) + (moves - lax.stop_gradient(moves))
 
@@ -99,8 +101,9 @@ class Rebar(Control):
     def refuse(self, facts: Facts) -> str | None:
         if reason := super().refuse(facts):
             return reason
-        if any(jnp.issubdtype(dtype, jnp.inexact) for _, dtype in facts.site.event.leaves):
-            return "it does not draw integers"
+        whole = all(jnp.issubdtype(dtype, jnp.integer) for _, dtype in facts.site.event.leaves)
+        if not whole or not facts.site.values:
+            return "it does not draw integers of a finite support that is known"
         if facts.breaks:
             return f"no derivative passes {facts.breaks[0]}, to which its value comes"
         return None

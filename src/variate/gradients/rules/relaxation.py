@@ -70,7 +70,7 @@ def one_hot(distribution: Any, value: Array) -> Float[Array, "*elements k"]:
     """Of a value that was drawn: a one at its place in the support."""
     support = distributions.support(distribution)
     assert support is not None  # or `refuse` had said so
-    probabilities = jax.eval_shape(distributions.element_probs, distribution)
+    probabilities = jax.eval_shape(lambda: distributions.element_probs(distribution))
     return (value[..., None] == support.astype(value.dtype)).astype(probabilities.dtype)
 
 

@@ -31,6 +31,12 @@ class Score:
 
     baseline: Baseline | Callable[..., Any] | None = None
 
+    def __post_init__(self) -> None:
+        known = self.baseline is None or isinstance(self.baseline, Baseline) or callable(self.baseline)
+        if not known or isinstance(self.baseline, type):
+            what = f"the class {self.baseline.__name__} itself" if isinstance(self.baseline, type) else self.baseline
+            raise TypeError(f"baseline: expected a baseline, LeaveOneOut() say, or a function, got {what}")
+
     def refuse(self, facts: Facts) -> str | None:
         if getattr(facts.law, "normalized", True) is False:
             return "its log_prob is not normalised, as its class says"
