@@ -124,7 +124,7 @@ def test_no_rule_serves_a_discontinuity_after_a_moving_support(key: Array) -> No
     def program(key: Array, t: Array) -> Array:
         return jnp.floor(vt.draw(key, dist.TruncatedNormal(0.0, 1.0, low=t), name="x"))
 
-    with pytest.raises(vt.BiasedGradientError, match=r"(?s)no rule.*'x'.*floor"):
+    with pytest.raises(vt.BiasedGradientError, match=r"(?s)no rule.*'x'.*move its support"):
         vt.grad(program)(key, 1.5)
 
 
