@@ -12,6 +12,7 @@ from jax.scipy.stats import norm
 
 import variate as vt
 from variate.programs import At, replay, simulate
+from variate.subsets import ConditionalPoisson, TopK
 
 IMAGES = Path(__file__).parent / "images"
 INK, BLUE, ORANGE, GREEN = "#222222", "#2b6cb0", "#d9622b", "#2f855a"
@@ -84,7 +85,21 @@ def gradients() -> None:
     one.figure.savefig(IMAGES / "gradients.png")
 
 
+def subsets() -> None:
+    items, draws = jnp.arange(1, 21), 2000
+    one = axes("item", "inclusion probability")
+    for law, colour in ((TopK, ORANGE), (ConditionalPoisson, BLUE)):
+        choose = law(items / 4, 5)
+        one.plot(items, choose.inclusion_probabilities(), color=colour, lw=1.5, label=law.__name__)
+        found = jax.vmap(choose.sample)(jax.random.split(jax.random.key(5), draws)).mean(axis=0)
+        bars = 1.96 * np.sqrt(found * (1 - found) / draws)
+        one.errorbar(items, found, bars, fmt="o", color=colour, ms=4, lw=1.2)
+    one.set(xticks=np.arange(1, 21), ylim=(0, 1))
+    one.legend(frameon=False, loc="upper left")
+    one.figure.savefig(IMAGES / "subsets.png")
+
+
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
-    for picture in (programs, estimates, gradients):
+    for picture in (programs, estimates, gradients, subsets):
         picture()

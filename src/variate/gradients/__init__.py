@@ -34,6 +34,7 @@ from variate.gradients.rules import ImplicitReparameterization as ImplicitRepara
 from variate.gradients.rules import Learned as Learned
 from variate.gradients.rules import LeaveOneOut as LeaveOneOut
 from variate.gradients.rules import Linear as Linear
+from variate.gradients.rules import MarginalStraightThrough as MarginalStraightThrough
 from variate.gradients.rules import MeasureValued as MeasureValued
 from variate.gradients.rules import MovingAverage as MovingAverage
 from variate.gradients.rules import NoBaseline as NoBaseline
@@ -44,6 +45,7 @@ from variate.gradients.rules import ReinMax as ReinMax
 from variate.gradients.rules import Relax as Relax
 from variate.gradients.rules import Score as Score
 from variate.gradients.rules import StraightThrough as StraightThrough
+from variate.gradients.rules import StructuredRelaxation as StructuredRelaxation
 from variate.gradients.rules import SumAndSample as SumAndSample
 from variate.gradients.rules import UnorderedSet as UnorderedSet
 from variate.gradients.transform import grad as grad

@@ -1,6 +1,7 @@
 """`allocate`: a budget of runs split over items so that the summed gradient varies least."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,7 @@ def allocate(
     budget: float,
     pilot: int = 16,
     least: int = 1,
+    prior: float = 1.0,
     weights: Any = None,
     costs: Any = None,
     **options: Any,
@@ -72,6 +74,8 @@ def allocate(
         budget: what all runs together may cost, the pilot not counted: their number, or what `costs` add up to.
         pilot: how many runs of each item the pilot takes, 4 or more.
         least: how many runs an item gets at least; none may be left out, or the gradient would be biased.
+        prior: how many runs' worth of the average item's variance each item's is mixed with. An item whose pilot did
+            not vary may yet vary, seldom and much; 0 takes the pilot at its word.
         weights: $w_i$ [items]; ones if left out.
         costs: $c_i$ [items], of one run, tokens or seconds say; ones if left out.
         options: of `vt.grad`.
@@ -87,6 +91,8 @@ def allocate(
     checks.check_callable("f", f)
     budget, least = checks.check_positive("budget", budget), checks.check_positive_int("least", least)
     pilot = checks.check_positive_int("pilot", pilot)
+    if not (isinstance(prior, int | float) and math.isfinite(prior) and prior >= 0):
+        raise ValueError(f"prior must be a number of runs, 0 or more, got {prior!r}")
     if pilot < 4:
         raise ValueError(f"pilot: expected 4 runs or more, two for each half, got {pilot}")
     if not options.get("stderr", True):
@@ -117,15 +123,17 @@ def allocate(
         first, second = (np.asarray(x) for x in jax.lax.map(both, (items, jnp.arange(count))))
         mean = (first + second) / 2
 
-        def split(variances: np.ndarray) -> np.ndarray:
-            return _split(weight * np.sqrt(variances), cost, budget, least)
+        def split(variances: np.ndarray, runs: float) -> np.ndarray:
+            mixed = (runs * variances + prior * np.mean(variances)) / (runs + prior)
+            return _split(weight * np.sqrt(mixed), cost, budget, least)
 
         def judged(n: np.ndarray, variances: np.ndarray) -> float:
             return float(np.sum(weight**2 * variances / n))
 
         equal = _split(np.sqrt(cost), cost, budget, least)
-        crossed = (judged(split(first), second) + judged(split(second), first)) / 2
-        return Allocation(split(mean), weight, np.sqrt(mean), crossed, judged(equal, mean))
+        half = pilot / 2
+        crossed = (judged(split(first, half), second) + judged(split(second, half), first)) / 2
+        return Allocation(split(mean, float(pilot)), weight, np.sqrt(mean), crossed, judged(equal, mean))
 
     return allocated
 

@@ -91,6 +91,7 @@ class Following:
             return [inside or any(operands)] * len(operation.outputs)
         if operation.name == "cond":
             which, *rest = operands
+            self.knows |= which and any(_count(body, self.name) for body in operation.bodies)
             cases = [self.program(body, [which or x for x in rest], depth, own) for body in operation.bodies]
             return [which or any(case) for case in zip(*cases, strict=True)]
         if operation.name != "scan":
@@ -117,17 +118,29 @@ class Following:
 
 
 def seen(
-    group: Group, charges: Sequence[Array], values: Mapping[str, Array], program: Program | None = None
+    group: Group,
+    charges: Sequence[Array],
+    values: Mapping[str, Array],
+    program: Program | None = None,
+    outputs: Sequence[Array] = (),
 ) -> list[list[Array]]:
-    """What the baseline of a group looks at, in the shape of each of its charges, features last."""
+    """What the baseline of a group looks at, in the shape of each of its charges, features last.
+
+    `outputs` of the program: those that are not one number have a charge for each entry, which all elements share.
+    """
     baseline = group.rule.baseline if isinstance(group.rule, Score) else None
     names = baseline.names if isinstance(baseline, Baseline) else ()
+    apart = [output.ndim == 0 for output in outputs] or [True] * len(charges)
     if program is not None and names:
         sites = [site for site in program.sites if site.index in group.sites]
-        for site, mixed in {(site, _mixed(site, charge.shape)) for site in sites for charge in charges}:
-            for name in names if mixed else ():
-                _check_unknowing(program, site, name, mixed)
-    return [[_fitted(name, lax.stop_gradient(values[name]), charge) for name in names] for charge in charges]
+        shapes = {charge.shape if each else () for charge, each in zip(charges, apart, strict=False)}
+        for site, shape in ((site, shape) for site in sites for shape in shapes):
+            for name in names if _mixed(site, shape) else ():
+                _check_unknowing(program, site, name, _mixed(site, shape))
+    return [
+        [_fitted(name, lax.stop_gradient(values[name]), charge, each) for name in names]
+        for charge, each in zip(charges, apart, strict=False)
+    ]
 
 
 def _mixed(site: Site, charged: tuple[int, ...]) -> frozenset[int]:
@@ -138,15 +151,15 @@ def _mixed(site: Site, charged: tuple[int, ...]) -> frozenset[int]:
     )
 
 
-def _fitted(name: str, value: Array, charge: Array) -> Array:
-    """Axes along which charges differ come first, all others are features."""
-    kept = [axis for axis, length in enumerate(charge.shape) if length > 1]
+def _fitted(name: str, value: Array, charge: Array, apart: bool) -> Array:
+    """Axes along which elements are charged apart come first, all others are features."""
+    kept = [axis for axis, length in enumerate(charge.shape) if length > 1 and apart]
     if any(axis >= value.ndim or value.shape[axis] != charge.shape[axis] for axis in kept):
         raise ValueError(
             f"baseline: the value {name!r} has shape {value.shape}, loops first, and does not fit charges of shape "
             f"{charge.shape}"
         )
     moved = jnp.moveaxis(value, kept, range(len(kept)))
-    features = math.prod(moved.shape[len(kept) :])
+    moved = moved.reshape(*(charge.shape if apart else ()), math.prod(moved.shape[len(kept) :]))
     real = jnp.issubdtype(value.dtype, jnp.inexact)
-    return moved.reshape(*charge.shape, features).astype(value.dtype if real else charge.dtype)
+    return jnp.broadcast_to(moved, (*charge.shape, moved.shape[-1])).astype(value.dtype if real else charge.dtype)

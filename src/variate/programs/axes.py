@@ -124,7 +124,7 @@ _RULES: dict[str, Rule] = {
     "transpose": lambda p, i, s, r: {axis: place for place, axis in enumerate(p["permutation"])},
     **dict.fromkeys(
         "argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum".split(),
-        lambda p, i, s, r: _without(p["axes"], s),
+        lambda p, i, s, r: _without([int(axis) for axis in p["axes"]], s),  # of batched ones NumPy's
     ),
     **dict.fromkeys("cholesky triangular_solve eigh svd qr lu".split(), _matrices),
 }

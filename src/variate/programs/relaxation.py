@@ -42,10 +42,6 @@ class Weights(NamedTuple):
     aval: Any
     base: Operand
 
-    @property
-    def places(self) -> tuple[int, ...]:
-        return self.aval.shape[:-1]
-
 
 class Table(NamedTuple):
     """A number as a function of what was drawn: its value for each drawn value, along an axis at the end."""
@@ -93,6 +89,12 @@ class _Relaxing(Writer):
         if operation.sites:
             bodies = tuple(relaxed(body, self.supports) for body in operation.bodies)
             return self.keep(replace(operation, bodies=bodies))
+        inputs, avals = operation.inputs, operation.operands
+        if operation.name == "mul" and any(isinstance(x, Constant) and np.any(np.isinf(x.value)) for x in inputs):
+            # Its derivative is infinite, and no number even where it is not chosen, as in NumPyro's Bernoulli.log_prob.
+            pairs, hold = zip(inputs, avals, strict=True), lax.stop_gradient
+            fixed = [self.write(hold, [x], [aval], operation) if x in self.chosen else x for x, aval in pairs]
+            operation = replace(operation, inputs=tuple(fixed))
         known = {x: self.found[x] for x in operation.inputs if x in self.found}
         tables = self.tables(operation, known) if len(operation.outputs) == 1 else {}
         weights = self.weights(operation, tables) if tables else None
@@ -138,18 +140,16 @@ class _Relaxing(Writer):
     def weights(self, operation: Operation, tables: Mapping[Operand, Table]) -> Weights | None:
         """Of the output, if each of its numbers is made of one element of one draw."""
         name, params, own = operation.name, operation.params, next(iter(tables.values())).weights
-        places, rank = own.places, len(operation.avals[0].shape)
+        places, rank = own.aval.shape[:-1], len(operation.avals[0].shape)
         first = tables.get(operation.inputs[0])
         alike = len({(each.weights.base, _placed(each.weights)) for each in tables.values()}) == 1
-        if name in _ELEMENTWISE and alike:
+        if alike and (name in _ELEMENTWISE or (name == "dynamic_slice" and not first)):
             return self.reshaped(own, _placed(own) or (1,) * rank)
         if name == "broadcast_in_dim":
             sizes = dict(zip(params["broadcast_dimensions"], places, strict=True))
             return self.reshaped(own, tuple(sizes.get(axis, 1) for axis in range(rank)))
         if name in _MOVES and first and len(tables) == 1:
             return self.moved(operation, first)
-        if name == "dynamic_slice" and not first and alike:
-            return self.reshaped(own, (1,) * rank)
         if name == "gather" and not first and places[-1] == 1:  # else its coordinates are different elements
             batch, offsets = iter(places[:-1]), params["dimension_numbers"].offset_dims
             return self.reshaped(own, [1 if axis in offsets else next(batch) for axis in range(rank)])
@@ -182,7 +182,7 @@ class _Relaxing(Writer):
         if not _placed(table.weights) and operation.name != "gather":
             return self.reshaped(table.weights, (1,) * len(operation.avals[0].shape))
         own = self.whole(table)
-        before, after = ([n for n in shape if n != 1] for shape in (own.places, operation.avals[0].shape))
+        before, after = ([n for n in shape if n != 1] for shape in (own.aval.shape[:-1], operation.avals[0].shape))
         if operation.name in ("reshape", "squeeze") and before == after:
             return self.reshaped(own, operation.avals[0].shape)
         if operation.params.get("mode") == lax.GatherScatterMode.FILL_OR_DROP:
@@ -290,11 +290,11 @@ def _doing(operation: Operation) -> Callable[..., Any]:
 
 def _with(operation: Operation, others: Mapping[Operand, tuple[Operand, Any]]) -> tuple[list[Operand], list[Any]]:
     """The operands of an operation and their avals, with others in place of some."""
-    own = zip(operation.inputs, operation.operands, strict=True)
-    pairs = [others.get(x, (x, aval)) for x, aval in own]
+    pairs = [others.get(x, (x, aval)) for x, aval in zip(operation.inputs, operation.operands, strict=True)]
     return [operand for operand, _ in pairs], [aval for _, aval in pairs]
 
 
 def _placed(weights: Weights) -> tuple[int, ...]:
     """The shape of weights; nothing where they are of one element."""
-    return weights.places if any(n != 1 for n in weights.places) else ()
+    places = weights.aval.shape[:-1]
+    return places if any(n != 1 for n in places) else ()

@@ -19,6 +19,7 @@ from variate.gradients.rules.gumbel_rao import GumbelRao as GumbelRao
 from variate.gradients.rules.gumbel_softmax import GumbelSoftmax as GumbelSoftmax
 from variate.gradients.rules.gumbel_straight_through import GumbelStraightThrough as GumbelStraightThrough
 from variate.gradients.rules.implicit_reparameterization import ImplicitReparameterization as ImplicitReparameterization
+from variate.gradients.rules.marginal_straight_through import MarginalStraightThrough as MarginalStraightThrough
 from variate.gradients.rules.measure_valued import MeasureValued as MeasureValued
 from variate.gradients.rules.pathwise import Pathwise as Pathwise
 from variate.gradients.rules.rebar import Rebar as Rebar
@@ -26,5 +27,6 @@ from variate.gradients.rules.reinmax import ReinMax as ReinMax
 from variate.gradients.rules.relax import Relax as Relax
 from variate.gradients.rules.score import Score as Score
 from variate.gradients.rules.straight_through import StraightThrough as StraightThrough
+from variate.gradients.rules.structured_relaxation import StructuredRelaxation as StructuredRelaxation
 from variate.gradients.rules.sum_and_sample import SumAndSample as SumAndSample
 from variate.gradients.rules.unordered_set import UnorderedSet as UnorderedSet

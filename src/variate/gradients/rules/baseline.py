@@ -126,7 +126,7 @@ class Linear(Baseline):
     Source: leave-one-out residuals of a ridge regression in closed form (Allen 1974).
     """
 
-    names: tuple[str, ...]
+    names: tuple[str, ...] | str
     ridge: float = 1.0
 
     shared = True
@@ -173,7 +173,7 @@ class Learned(Baseline):
     """
 
     function: Callable[..., Any]
-    names: tuple[str, ...]
+    names: tuple[str, ...] | str
 
     def __post_init__(self) -> None:
         checks.check_callable("function", self.function)

@@ -20,8 +20,8 @@ class GumbelRao(Relaxation):
     Serves draws of a finite support that is known, with what a program may do with them as in `Relaxation`. The value
     stays that of the program. The gradient has the mean of `GumbelStraightThrough`, so the same bias, and never more
     variance: less the more replicates, which are cheap, since they average weights and not runs. Choose it over
-    `GumbelStraightThrough` at low temperatures. The wrong choice for results linear in the weights, where
-    `StraightThrough` is exact, and for large draws of many values, each of which is drawn `replicates` times.
+    `GumbelStraightThrough`, above all at low temperatures. The wrong choice for results linear in the weights, where
+    `StraightThrough` is exact, and for large draws of many values, of which each has `replicates` random numbers.
 
     Args:
         temperature: $\tau$.

@@ -12,14 +12,15 @@ from variate.gradients.rules.relaxation import Relaxation, held_at, log_probabil
 
 @dataclass(frozen=True)
 class GumbelStraightThrough(Relaxation):
-    r"""$w = 1_x + s - \mathrm{stop}(s)$, $s = \mathrm{softmax}((\log p_\theta + G) / \tau)$, where $1_x$ is one-hot at the
-    largest $\log p_{\theta, k} + G_k$, with independent standard Gumbel noise $G$.
+    r"""$w = 1_x + s - \mathrm{stop}(s)$, $s = \mathrm{softmax}((\log p_\theta + G) / \tau)$, with $1_x$ at the largest
+    $\log p_{\theta, k} + G_k$ and independent standard Gumbel noise $G$.
 
     Serves draws of a finite support that is known, with what a program may do with them as in `Relaxation`. The value
-    stays that of the program. The bias of the gradient falls with $\tau$ where the result is linear in the weights; a
-    result that bends is differentiated at the wrong place, and that bias stays. The variance grows as $1 / \tau$. The
-    wrong choice against `GumbelRao`, which has the same mean and less noise, unless runs are cheap; and for results
-    linear in the weights, where `StraightThrough` is exact.
+    stays that of the program. As $\tau$ falls, only near ties of two values have derivatives, taken at both alike: what
+    is left of the bias is that of `ReinMax`, which is none for results at most quadratic in the weights of an element,
+    while the variance grows as $1 / \tau$. As $\tau$ grows the derivatives vanish. The wrong choice against
+    `GumbelRao`, which has the same mean and less noise for a little more work, and for results linear in the weights,
+    where `StraightThrough` is exact.
 
     Args:
         temperature: $\tau$.

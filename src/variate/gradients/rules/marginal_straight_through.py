@@ -25,7 +25,7 @@ class Includes(Protocol):
 
 @dataclass(frozen=True)
 class MarginalStraightThrough(Relaxation):
-    r"""$x + \mu_\theta - \mathrm{stop}(\mu_\theta)$ with the inclusion probabilities $\mu_\theta = E\, x$ of a mask $x$.
+    r"""$x + \mu_\theta - \mathrm{stop}(\mu_\theta)$, with the inclusion probabilities $\mu_\theta = E\, x$ of a mask.
 
     Serves distributions with a method `inclusion_probabilities()`: `ConditionalPoisson`, `TopK` and `NMMask` of
     `vt.subsets`, or one's own. The value stays that of the program. The gradient is exact where the result is linear in
@@ -37,7 +37,7 @@ class MarginalStraightThrough(Relaxation):
     """
 
     def refuse(self, facts: Facts) -> str | None:
-        return why_not_moved(facts, Includes, "a method inclusion_probabilities()")
+        return why_not_moved(facts, Includes, "method inclusion_probabilities()")
 
     def draw(self, site: Site, operands: Sequence[Array]) -> tuple[list[Array], Any]:
         def one(key: Array, *arrays: Array) -> Array:

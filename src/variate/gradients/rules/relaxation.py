@@ -18,18 +18,19 @@ from variate.programs.staging import Site
 class Relaxation(Pathwise):
     r"""The part that is common to rules which let derivatives pass a draw of finite support.
 
-    A real $g(x)$ that the program makes of an element $x$ of the drawn integers is taken for $\sum_k w_k g(k)$, over the
-    values $k$ that it may have; rules differ in the weights $w_k(\theta)$. To make a real of it the program may cast it,
-    compare it with what is not drawn and choose by that with `jnp.where` or `jnp.select` (a choice in a choice by the
-    same draw is one $g$), write it as `jax.nn.one_hot`, look up `table[x]` (or a row, or `jnp.take_along_axis`), raise a
-    real to its power, and do any arithmetic with it before that: `(x**2).astype(float)` is averaged over squares,
-    `x.astype(float)**2` is the square of an average. Several drawn integers may be added, multiplied, stacked, summed.
+    A real $g(x)$ that the program makes of an element $x$ of the drawn integers is taken for $\sum_k w_k g(k)$, over
+    the values $k$ that it may have; rules differ in the weights $w_k(\theta)$. To make a real of it the program may
+    cast it, compare it with what is not drawn and choose by that with `jnp.where` or `jnp.select` (a choice within a
+    choice by the same draw is one $g$), write it as `jax.nn.one_hot`, look up `table[x]`, a row or
+    `jnp.take_along_axis`, raise a real to its power, and do arithmetic with it before that: `(x**2).astype(float)` is
+    an average of squares, `x.astype(float)**2` the square of an average. Several drawn integers may be added,
+    multiplied, stacked and summed.
 
-    Refused are integers on whose way to the result there is anything else: `lax.cond` and `lax.switch` on it, an integer
-    that goes into or comes out of a loop, a branch or a `jax.checkpoint` as such (cast it first), two draws compared with
-    each other or in one condition, a comparison after the cast, places to write to (`x.at[i].set`); further a draw that
-    shares its key with other randomness, and derivatives after the first. A value $g(k)$ that is not finite, and was
-    not drawn, counts as that of what was drawn.
+    Refused are integers on whose way to the result there is anything else: `lax.cond` and `lax.switch` on them;
+    integers that go as such into or out of a loop, a branch or a `jax.checkpoint`, which are to be cast first; two
+    draws compared with each other or in one condition; comparisons after the cast; places to write to (`x.at[i].set`).
+    Further a draw that shares its key with other randomness, and derivatives after the first. A value $g(k)$ that is
+    not finite, and was not drawn, counts as that of what was drawn.
 
     The gradient is biased, the estimate says so, and naming a relaxation is asking for it.
     """

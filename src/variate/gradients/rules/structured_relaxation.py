@@ -27,8 +27,8 @@ class Relaxable(Protocol):
 
 @dataclass(frozen=True)
 class StructuredRelaxation(Relaxation):
-    r"""$x + s - \mathrm{stop}(s)$, or $s$ itself, with $s = s_\theta(\epsilon, \tau)$ the relaxation that the distribution
-    itself has of the draw $x$ that it makes of the same noise $\epsilon$.
+    r"""$x + s - \mathrm{stop}(s)$, or $s$ itself, where $s = s_\theta(\epsilon, \tau)$ is the distribution's own
+    relaxation of the draw $x$ that it makes of the same noise $\epsilon$.
 
     Serves distributions of real arrays with a method `relaxed(key, temperature)`: `TopK` (successive softmax),
     `PermutationMatrix` (Gumbel-Sinkhorn) and `NMMask` (Gumbel-softmax) of `vt.subsets`, or one's own. The program may
@@ -36,10 +36,10 @@ class StructuredRelaxation(Relaxation):
     after the first.
 
     Hard, the value stays that of the program, and the bias of the gradient falls with $\tau$ for results that are
-    linear in the draw; a result that bends is differentiated at the wrong place, and that bias stays. Soft, the value is
-    biased too, and says so; both biases vanish with $\tau$ for smooth results. The variance of either grows as $1 /
-    \tau$. The wrong choice where a biased gradient is not good enough (`Score`), and for results linear in a mask, where
-    `MarginalStraightThrough` is exact.
+    linear in the draw; a result that bends is differentiated at the wrong place, and that bias stays. Soft, the value
+    is biased too, and says so; both biases vanish with $\tau$ for smooth results. The variance of either grows as
+    $1 / \tau$. The wrong choice where a biased gradient is not good enough (`Score`), and for results linear in a mask,
+    where `MarginalStraightThrough` is exact.
 
     Args:
         temperature: $\tau$.
@@ -58,7 +58,7 @@ class StructuredRelaxation(Relaxation):
             raise TypeError(f"soft must be True or False, got {checks.describe(self.soft)}")
 
     def refuse(self, facts: Facts) -> str | None:
-        return why_not_moved(facts, Relaxable, "a method relaxed(key, temperature)")
+        return why_not_moved(facts, Relaxable, "method relaxed(key, temperature)")
 
     def draw(self, site: Site, operands: Sequence[Array]) -> tuple[list[Array], Any]:
         def one(key: Array, *arrays: Array) -> list[Array]:
@@ -76,7 +76,7 @@ def why_not_moved(facts: Facts, protocol: type, owed: str) -> str | None:
     """Why no derivative can pass the value of a draw of a distribution that fulfils a protocol; None if one can."""
     structure = facts.site.structure
     if not isinstance(structure.treedef.unflatten(structure.leaves), protocol):
-        return f"{facts.site.distribution} has not {owed}"
+        return f"{facts.site.distribution} has no {owed}"
     if not all(jnp.issubdtype(dtype, jnp.floating) for _, dtype in facts.site.event.leaves):
         return "it does not draw real numbers"
     if facts.order > 1:
