@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from variate import trees
-from variate.programs import distributions, interpretation, primitive, staging
+from variate.programs import distributions, interpretation, primitive, samplers, staging
 from variate.programs.primitive import over_lanes, sample_leaves
 
 # Room for the elements of one draw, and for the values of one element.
@@ -69,6 +69,7 @@ def sampling_by(sample: Callable[[Any, Array], Any]) -> Iterator[None]:
     with (
         mock.patch.object(distributions, "sample", sample),
         mock.patch.object(primitive, "_traced_once", afresh),
+        mock.patch.object(samplers, "_cached", samplers._nature),
     ):
         yield
 

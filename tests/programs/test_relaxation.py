@@ -148,7 +148,7 @@ def kept_whole(key: Array, t: Array) -> Array:
 def other_laws(key: Array, t: Array) -> Array:
     k1, k2, k3 = split(key, 3)
     n, m = vt.draw(k1, dist.Binomial(3, logits=t[0])), vt.draw(k2, dist.DiscreteUniform(-1, 2))
-    event = vt.draw(k3, dist.Bernoulli(probs=jnp.array([0.2, 1.0])).to_event(1))
+    event = vt.draw(k3, dist.Bernoulli(probs=jnp.stack([t[2], 1.0])).to_event(1))
     with distributions.numpyro_promotion():
         log_probs = dist.Bernoulli(logits=t[0]).log_prob(event)
     uniform = [log_probs, real(m) * t[0], jnp.where(m < 0, t[1], TABLE[0][m + 1]), m // 2]
@@ -179,10 +179,8 @@ def not_finite(key: Array, t: Array) -> Array:
     return jnp.sum(logs) + jnp.sum(jnp.where(x == 1, table[x], 2.0)) + jnp.array([0.0, 1.0, jnp.inf])[x[0]]
 
 
-LINEAR = (
-    choices, moved_choices, comparisons, arithmetic, lookups, shapes, several, sums, linked, lanes, walk, branches,
-    kept_whole, other_laws,
-)  # fmt: skip
+LINEAR = (choices, moved_choices, comparisons, arithmetic, lookups, shapes, several, sums, linked, lanes, walk,
+          branches, kept_whole, other_laws)  # fmt: skip
 ALL = (*LINEAR, single_precision, mixed, not_finite)
 
 

@@ -122,7 +122,10 @@ class Analysis:
 
     def outputs_of(self, operation: Operation, flows: list[Flow], producers: Mapping[int, Operation]) -> list[Flow]:
         if operation.site is not None:
-            return [self.drawn(operation, flows)] * len(operation.outputs)
+            flow, values = self.drawn(operation, flows), len(operation.site.event.leaves)
+            # Weights of values, which a relaxed draw gives besides, are not below zero and sum to one.
+            weights = replace(flow, sign=signs.POSITIVE)
+            return [flow if n < values else weights for n in range(len(operation.outputs))]
         if operation.bodies:
             method = getattr(self, f"_{operation.name}", None)
             outputs = method(operation, flows) if method else self.body(operation.bodies[0], flows)
