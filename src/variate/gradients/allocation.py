@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,14 +103,8 @@ def allocate(
             raise ValueError(f"{name}: not an option here, where gradients are only compared by how much they vary")
     halves = [grad(f, argnums, num_samples=n, **options) for n in (pilot // 2, pilot - pilot // 2)]
 
-    def allocated(key: Any, items: Any, *args: Any) -> Allocation:
-        checks.check_key(key)
-        count = checks.check_leading_axis("items", items)
-        weight = checks.check_column("weights", weights, count)
-        cost = checks.check_column("costs", costs, count)
-        if least * cost.sum() > budget:
-            raise ValueError(f"budget: {least} runs of each of the items cost {least * cost.sum():g}, got {budget:g}")
-
+    @eqx.filter_jit
+    def pilots(key: Any, items: Any, args: tuple) -> list[Array]:
         def variance(half: int, item: Any, i: Array) -> Array:
             found = halves[half](jax.random.fold_in(jax.random.fold_in(key, half), i), item, *args)
             count = pilot // 2 if half == 0 else pilot - pilot // 2
@@ -120,7 +115,16 @@ def allocate(
         def both(item: tuple[Any, Array]) -> list[Array]:
             return [variance(half, *item) for half in (0, 1)]
 
-        first, second = (np.asarray(x) for x in jax.lax.map(both, (items, jnp.arange(count))))
+        return jax.lax.map(both, (items, jnp.arange(len(jax.tree.leaves(items)[0]))))
+
+    def allocated(key: Any, items: Any, *args: Any) -> Allocation:
+        checks.check_key(key)
+        count = checks.check_leading_axis("items", items)
+        weight = checks.check_column("weights", weights, count)
+        cost = checks.check_column("costs", costs, count)
+        if least * cost.sum() > budget:
+            raise ValueError(f"budget: {least} runs of each of the items cost {least * cost.sum():g}, got {budget:g}")
+        first, second = (np.asarray(x) for x in pilots(key, items, args))
         mean = (first + second) / 2
 
         def split(variances: np.ndarray, runs: float) -> np.ndarray:

@@ -55,7 +55,8 @@ def run(plan: Plan, inputs: Sequence[Any], redrawn: Array | None = None) -> tupl
                 log_probs[site] = jnp.sum(record) if credit is None else credit.summed(record, 0)
     charges = charges_of(plan, environment)
     named = {name: records[n] for name, n in plan.watched.items()}
-    seen = [watching.seen(group, own, named) for group, own in zip(plan.groups, charges, strict=True)]
+    found = outputs[: plan.outputs]
+    seen = [watching.seen(g, own, named, plan.program, found) for g, own in zip(plan.groups, charges, strict=True)]
     return Run(outputs[: plan.outputs], charges, seen, log_probs, replayed), outputs[plan.outputs :]
 
 

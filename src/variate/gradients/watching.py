@@ -121,8 +121,8 @@ def seen(
     group: Group,
     charges: Sequence[Array],
     values: Mapping[str, Array],
-    program: Program | None = None,
-    outputs: Sequence[Array] = (),
+    program: Program,
+    outputs: Sequence[Array],
 ) -> list[list[Array]]:
     """What the baseline of a group looks at, in the shape of each of its charges, features last.
 
@@ -130,8 +130,8 @@ def seen(
     """
     baseline = group.rule.baseline if isinstance(group.rule, Score) else None
     names = baseline.names if isinstance(baseline, Baseline) else ()
-    apart = [output.ndim == 0 for output in outputs] or [True] * len(charges)
-    if program is not None and names:
+    apart = [output.ndim == 0 for output in outputs]
+    if names:
         sites = [site for site in program.sites if site.index in group.sites]
         shapes = {charge.shape if each else () for charge, each in zip(charges, apart, strict=False)}
         for site, shape in ((site, shape) for site in sites for shape in shapes):
