@@ -38,7 +38,7 @@ LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN, CH
 )
 
 
-def own_sample_in_the_baseline(plan: Any, runs: Any, args: Any, samples: int) -> list:
+def own_sample_in_the_baseline(plan: Any, runs: Any, args: Any) -> list:
     """The mean cost of all samples, in place of the others'."""
     charges = runs.charges
     return [[jnp.broadcast_to(jnp.mean(c, axis=0, keepdims=True), c.shape) for c in each] for each in charges]

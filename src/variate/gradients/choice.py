@@ -126,7 +126,7 @@ class Chooser:
     def takes_path(self, i: int, facts: Facts) -> bool:
         rule = self.named.get(i)
         if rule is not None:
-            return isinstance(rule, Pathwise)
+            return isinstance(rule, Pathwise | Rebar)  # in whose replays what it moves has to move too
         return _serves(Pathwise(), facts) or _follows(facts)
 
     def facts(self, i: int, draw: Operation, moving: int) -> Facts:
@@ -164,7 +164,7 @@ class Chooser:
         for j, operands in self.analysis.operands.items():
             site = self.analysis.draws[j].site
             dependent = any(flow.tangent & bit(i) for flow in operands)
-            if dependent and site is not None and not isinstance(self.choice.rules[j], Rebar | Pathwise | None):
+            if dependent and site is not None and not isinstance(self.choice.rules[j], Rebar | Pathwise):
                 return site.label
         return None
 
