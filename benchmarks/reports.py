@@ -14,7 +14,7 @@ from timing import Pair
 import variate
 
 COLUMNS = ("program", "what", "ours", "peer", "ratio", "95%", "bound", "ok")
-PACKAGES = ("jax", "jaxlib", "numpyro", "torch", "storchastic")
+PACKAGES = ("jax", "jaxlib", "numpyro", "torch", "storchastic", "pyro-ppl")
 
 
 class Row(NamedTuple):
@@ -43,7 +43,7 @@ class Row(NamedTuple):
     def cells(self) -> list[str]:
         ratio = "" if self.ratio is None else _ratio(self.ratio)
         interval = "" if self.low is None or self.high is None else f"{_ratio(self.low)}–{_ratio(self.high)}"
-        unit = f" {self.unit}" if self.ratio is None else ""
+        unit = f" {self.unit}" if self.ratio is None and self.unit else ""
         bound = "" if self.bound is None else f"≤ {self.bound:g}{unit}"
         ok = {True: "yes", False: "NO", None: ""}[self.ok]
         return [self.program, self.what, self._amount(self.ours), self._amount(self.peer), ratio, interval, bound, ok]
@@ -51,15 +51,23 @@ class Row(NamedTuple):
     def _amount(self, value: float | None) -> str:
         if value is None:
             return ""
-        return f"{value:,.0f} {self.unit}" if value >= 1000 else f"{value:.3g} {self.unit}"
+        return (f"{value:,.0f} {self.unit}" if value >= 1000 else f"{value:.3g} {self.unit}").rstrip()
 
 
 def _ratio(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def table(rows: list[Row]) -> Table:
-    shown = Table(*COLUMNS, box=box.SIMPLE)
+class Section(NamedTuple):
+    """A table under a heading of its own; its rows have a program, cells and whether they are ok, as `Row` has."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[Any]
+
+
+def table(rows: list[Any], columns: tuple[str, ...] = COLUMNS) -> Table:
+    shown = Table(*columns, box=box.SIMPLE)
     for column in shown.columns[2:]:
         column.justify, column.no_wrap = "right", True
     for row, before in zip(rows, [None, *rows], strict=False):
@@ -93,11 +101,35 @@ def _version(name: str) -> str | None:
 
 def write(rows: list[Row], path: Path, title: str) -> None:
     """`path` with .json and with .md."""
-    path.parent.mkdir(exist_ok=True)
     about = machine()
     found = {"machine": about, "rows": [{**row._asdict(), "ok": row.ok} for row in rows]}
+    _write(found, [f"# {title}", "", _said(about), "", *_lines(rows, COLUMNS)], path)
+
+
+def write_sections(sections: list[Section], path: Path, title: str, words: str, **more: str) -> None:
+    """The same for several tables, after some words; `more` is what else was measured on."""
+    about = {**machine(), **more}
+    found = {"machine": about, "sections": {each.title: [_record(row) for row in each.rows] for each in sections}}
+    lines = [f"# {title}", "", _said(about), "", words]
+    for each in sections:
+        lines += ["", f"## {each.title}", "", *_lines(each.rows, each.columns)]
+    _write(found, lines, path)
+
+
+def _record(row: Any) -> dict[str, Any]:
+    return {**(row.record() if hasattr(row, "record") else row._asdict()), "ok": row.ok}
+
+
+def _said(about: dict[str, Any]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in about.items()) + "."
+
+
+def _lines(rows: list[Any], columns: tuple[str, ...]) -> list[str]:
+    rule = "|---|---|" + "--:|" * (len(columns) - 2)
+    return [f"| {' | '.join(columns)} |", rule, *(f"| {' | '.join(row.cells())} |" for row in rows)]
+
+
+def _write(found: dict[str, Any], lines: list[str], path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
     path.with_suffix(".json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    lines = [f"# {title}", "", ", ".join(f"{name}: {value}" for name, value in about.items()) + ".", ""]
-    lines += [f"| {' | '.join(COLUMNS)} |", "|---|---|--:|--:|--:|--:|--:|--:|"]
-    lines += [f"| {' | '.join(row.cells())} |" for row in rows]
     path.with_suffix(".md").write_text("\n".join(lines) + "\n")
