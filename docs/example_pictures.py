@@ -1,0 +1,233 @@
+"""Make the pictures of the examples, by their own code: `python docs/example_pictures.py`, or with names of pages."""
+
+import contextlib
+import io
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+
+from variate.gradients import GumbelSoftmax, NoBaseline, Score, SumAndSample
+
+DOCS = Path(__file__).parent
+INK, BLUE, ORANGE, GREEN, GREY = "#222222", "#2b6cb0", "#d9622b", "#2f855a", "#8a8a8a"
+FENCE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+Page = dict[str, Any]
+
+
+def run(name: str) -> Page:
+    """All that the code of a page defines."""
+    page: Page = {"__name__": name}
+    with contextlib.redirect_stdout(io.StringIO()):
+        for code in FENCE.findall((DOCS / "examples" / f"{name}.md").read_text(encoding="utf-8")):
+            exec(compile(code, f"{name}.md", "exec"), page)
+    return page
+
+
+def panels(*widths: float, height: float = 3.6) -> tuple[plt.Figure, list[plt.Axes]]:
+    mpl.rcParams.update({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
+    ratios = {"width_ratios": widths}
+    figure, axes = plt.subplots(1, len(widths), figsize=(9, height), dpi=150, layout="constrained", gridspec_kw=ratios)
+    figure.patch.set_facecolor("white")
+    return figure, list(axes)
+
+
+def show(axes: plt.Axes, image: np.ndarray, **options: Any) -> None:
+    axes.imshow(image, cmap="Greys", **options)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(True)
+    axes.spines[:].set_color("#cccccc")
+
+
+def digits_categorical(page: Page) -> plt.Figure:
+    rules = page["rules"] | {
+        "Score(NoBaseline)": Score(NoBaseline()),
+        "SumAndSample(2)": SumAndSample(2),
+        "GumbelSoftmax(0.5)": GumbelSoftmax(0.5),
+    }
+    model, batch = page["trained"]["Enumerate"][0], page["batches"](3, 1)[0]
+    colours = dict(zip(page["rules"], (INK, BLUE, GREEN, ORANGE), strict=True))
+    figure, (left, right) = panels(1, 1, height=4)
+    for name, rule in rules.items():
+        gradient = page["gradients"].get(name) or page["gradient"](rule)
+        _, variance, biased = page["measure"](gradient, model)
+        spent = min(seconds(lambda g=gradient: g(jax.random.key(0), model, batch)) for _ in range(40))
+        x, y, colour = (
+            1e6 * spent / (page["BATCH"] * page["SAMPLES"]),
+            float(np.sqrt(variance)),
+            colours.get(name, GREY),
+        )
+        left.plot(x, y, "o", color=colour, ms=7, mfc="white" if biased else colour)
+        across, up, side = PLACES.get(name, (9, 0, "left"))
+        options = {"textcoords": "offset points", "ha": side, "va": "center", "fontsize": 9}
+        left.annotate(name, (x, y), xytext=(across, up), color=colour, **options)
+    times = np.geomspace(1, 40, 20)
+    for product in 10.0 ** np.arange(-1, 8):
+        left.plot(times, np.sqrt(product / times), color=GREY, lw=0.5, ls=":", zorder=0)
+    left.set(xscale="log", yscale="log", xlim=(1.5, 25), ylim=(0.7, 120))
+    left.set(xlabel="microseconds a run", ylabel="noise of a run's gradient", xticks=(2, 5, 10, 20))
+    left.xaxis.set_major_formatter("{x:.0f}")
+    left.xaxis.set_minor_formatter("")
+    for name, gradient in page["gradients"].items():
+        curve = bounds(page, gradient, 800)
+        smooth = np.convolve(curve, np.ones(40) / 40, mode="valid")
+        right.plot(np.arange(len(smooth)) + 20, smooth, color=colours[name], lw=1.5, label=name)
+    right.set(xlabel="step", ylabel="negative bound, nats", ylim=(None, 24))
+    right.legend(frameon=False)
+    return figure
+
+
+# Where the names of points that lie close to each other go.
+PLACES = {
+    "Rebar": (9, 4, "left"),
+    "Score(LeaveOneOut)": (-9, 2, "right"),
+    "GumbelSoftmax(0.5)": (-9, 4, "right"),
+    "StraightThrough": (-9, -4, "right"),
+}
+
+
+def seconds(f: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(f())
+    return time.perf_counter() - start
+
+
+def bounds(page: Page, gradient: Callable[..., Any], steps: int) -> list[float]:
+    model, state, found = page["start"], page["optimizer"].init(page["start"]), []
+    for n, batch in enumerate(page["batches"](1, steps)):
+        bound, slopes = gradient(jax.random.key(n), model, batch)
+        model, state = page["improve"](model, state, slopes.value)
+        found.append(float(np.mean(bound.value)))
+    return found
+
+
+def epidemic(page: Page) -> plt.Figure:
+    figure, (left, middle, right) = panels(1, 1, 1)
+    days = np.arange(1, page["DAYS"] + 1)
+    rates, _ = page["fits"][0]
+    keys = jax.random.split(jax.random.key(9), 60)
+    for curve in jax.vmap(page["epidemic"], in_axes=(0, None))(keys, rates):
+        left.plot(days, curve, color=BLUE, alpha=0.12, lw=1)
+    left.plot(days, page["outbreaks"][0], "o", color=ORANGE, ms=4)
+    left.set(xlabel="day", ylabel="ill")
+    found = np.array([fit[0] for fit in page["fits"]])
+    errors = np.array([fit[1] for fit in page["fits"]])
+    low, high = (np.exp(found) - np.exp(found + sign * 2 * errors) for sign in (-1, 1))
+    middle.errorbar(*np.exp(found).T, xerr=(low[:, 0], -high[:, 0]), yerr=(low[:, 1], -high[:, 1]), fmt="o", color=BLUE)
+    for bars in middle.containers[0].lines[2]:
+        bars.set(linewidth=0.8, alpha=0.6)
+    middle.plot(*np.exp(page["truth"]), "*", color=ORANGE, ms=14, zorder=5)
+    middle.set(xlabel="infections a day", ylabel="recoveries a day")
+    for name, slopes, number, colour in (
+        ("Score", page["score"], 512, BLUE),
+        ("Coupled", page["coupled"], 256, GREEN),
+    ):
+        right.plot(days, np.sqrt(number * np.sum(slopes.stderr**2, axis=1)), "o-", ms=4, color=colour, label=name)
+    right.set(yscale="log", ylim=(0.3, None), xlabel="day", ylabel="noise of the slope")
+    right.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def sub_sampling(page: Page) -> plt.Figure:
+    random = [page["mean_error"](choice, page["held_out_products"]) for choice in choices(2000, page["SENSORS"])]
+    figure, (left, right) = panels(1.25, 1)
+    left.hist(random, bins=40, color="#cccccc")
+    marks = (("greedy", page["stepwise"], INK), ("learned", page["through"], BLUE))
+    left.set_ylim(0, 1.2 * left.get_ylim()[1])
+    for row, (name, value, colour) in enumerate((*marks, ("learned by Enumerate", page["enumerated"], ORANGE))):
+        left.axvline(value, color=colour, lw=1.5)
+        place, side = left.get_ylim()[1] * (0.97 - 0.08 * row), "right" if row < 2 else "left"
+        left.text(value + (0.02 if side == "left" else -0.02), place, name, color=colour, va="top", ha=side)
+    left.set(xlabel="error of held-out images", ylabel="random choices of 2000", xlim=(1.8, None))
+    right.axis("off")
+    pixels = page["learned"][page["StraightThrough"]()][0]
+    mean = page["images"][:1400].mean(axis=0)
+    inner = right.get_subplotspec().subgridspec(3, 4, height_ratios=(1.9, 1, 1))
+    top = figure.add_subplot(inner[0, 1:3])
+    show(top, page["train"].var(axis=0).reshape(8, 8))
+    top.plot(pixels % 8, pixels // 8, "s", color=BLUE, ms=6, mfc="none", mew=1.8)
+    for column, digit in enumerate((3, 11, 28, 60)):
+        x = page["held_out"][digit]
+        for row, shown in enumerate((x, x[pixels] @ best_map(page["train"], pixels))):
+            show(figure.add_subplot(inner[1 + row, column]), (shown + mean).reshape(8, 8), vmin=0, vmax=1)
+    return figure
+
+
+def choices(number: int, size: int) -> list[np.ndarray]:
+    generator = np.random.default_rng(1)
+    return [generator.choice(64, size, replace=False) for _ in range(number)]
+
+
+def best_map(train: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    return np.linalg.lstsq(train[:, pixels], train, rcond=None)[0]
+
+
+def sparsity(page: Page) -> plt.Figure:
+    networks = [page["trained"](jax.random.key(seed)) for seed in range(1, 11)]
+    figure, axes = panels(1, 1)
+    dense = np.mean([page["accuracy"](network, np.ones((64, page["HIDDEN"]))) for network in networks])
+    for one, keep in zip(axes, (2, 1), strict=True):
+        found = [page["accuracies"](network, keep) for network in networks]
+        for place, (name, colour) in enumerate(zip(found[0], (BLUE, GREEN, ORANGE, GREY), strict=True)):
+            values = np.array([float(each[name]) for each in found])
+            one.hlines(values.mean(), place - 0.35, place + 0.35, color=colour, lw=2)
+            one.plot(place + np.linspace(-0.2, 0.2, len(values)), values, "o", color=colour, ms=3.5, alpha=0.6, mew=0)
+            one.text(place + 0.37, values.mean(), f"{values.mean():.2f}", va="center", color=colour)
+        one.axhline(dense, color=INK, lw=0.8, ls=":")
+        one.set(ylim=(0.4, 1), xlim=(-0.5, 3.8), xticks=range(4), ylabel="held-out accuracy")
+        one.set_xticklabels(found[0])
+        one.set_title(f"{keep} of 4 weights kept; dotted: all", loc="left", fontsize=10)
+    return figure
+
+
+def reward_to_go(page: Page) -> plt.Figure:
+    figure, (left, right) = panels(1, 1)
+    styles = ((page["episode"], "reward to go", BLUE), (page["whole_return"], "whole return", ORANGE))
+    for f, name, colour in styles:
+        lengths = np.array([page["train"](f, seed, 100)[1] for seed in range(10)])
+        left.fill_between(range(100), lengths.min(axis=0), lengths.max(axis=0), color=colour, alpha=0.15, lw=0)
+        left.plot(lengths.mean(axis=0), color=colour, lw=2, label=name)
+    left.set(xlabel="step of training", ylabel="length of an episode", ylim=(0, 102))
+    left.legend(frameon=False, loc="lower right")
+    steps = range(0, 61, 10)
+    policies = [page["train"](page["episode"], 0, n)[0] if n else page["policy"] for n in steps]
+    for f, name, colour in styles:
+        right.plot(steps, [page["variance"](f, policy) for policy in policies], "o-", color=colour, label=name)
+    right.set(yscale="log", xlabel="step of training (reward to go)", ylabel="variance of an episode's gradient")
+    return figure
+
+
+def topics(page: Page) -> plt.Figure:
+    figure, (left, right) = panels(1.3, 1, height=3)
+    left.axis("off")
+    inner = left.get_subplotspec().subgridspec(2, 4)
+    stages = [(n, page["train"](page["gradients"]["Pathwise"], page["start"], n)[0]) for n in (1, 50, 150, 400, 1000)]
+    for place, row in enumerate(np.asarray(jax.nn.softmax(stages[-1][1][0]))):
+        show(figure.add_subplot(inner[place // 4, place % 4]), row.reshape(8, 8))
+    for (name, gradient), colour in zip(page["gradients"].items(), (BLUE, GREEN, ORANGE), strict=True):
+        noise = [page["noise"](gradient, model) for _, model in stages]
+        right.plot([n for n, _ in stages], noise, "o-", color=colour, label=name, ms=4)
+    right.set(xscale="log", ylim=(0, None), xlabel="step of training", ylabel="noise of a run's gradient")
+    right.legend(frameon=False)
+    return figure
+
+
+PICTURES = {
+    "digits-categorical": digits_categorical,
+    "epidemic": epidemic,
+    "sub-sampling": sub_sampling,
+    "sparsity": sparsity,
+    "reward-to-go": reward_to_go,
+    "topics": topics,
+}
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:] or PICTURES:
+        PICTURES[chosen](run(chosen)).savefig(DOCS / "images" / f"{chosen}.png")
