@@ -189,7 +189,8 @@ def check_rules(rules: Any) -> dict[str, Any]:
 
 def check_candidates(candidates: Any, legal: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     """Rules to try by the name of the draw, from rules for each or for all of the draws in `legal`."""
-    by_name: Mapping[str, Any] = candidates if hasattr(candidates, "items") else {name: candidates for name in legal}
+    given: Any = candidates
+    by_name: dict[str, Any] = dict(given) if hasattr(given, "items") else dict.fromkeys(legal, given)
     for name, rules in by_name.items():
         if name not in legal:
             raise ValueError(f"candidates: no draw to be tuned is called {name!r}; there are {sorted(legal)}")

@@ -176,9 +176,7 @@ def test_it_is_refused_where_the_constant_varies(program: Any, why: str, key: Ar
 
 
 def test_bad_input(key: Array) -> None:
-    with pytest.raises(
-        ValueError, match=r"Score cannot serve.*not normalised.*Those that can: Covariance"
-    ):
+    with pytest.raises(ValueError, match=r"Score cannot serve.*not normalised.*Those that can: Covariance"):
         vt.grad(one, rules={"x": Score()})(key, AT)
     with pytest.raises(ValueError, match="LeaveOneOut needs 2 samples or more"):
         vt.grad(one, num_samples=1)(key, AT)
