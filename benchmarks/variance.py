@@ -1,7 +1,7 @@
 """Variance x time of a gradient: every rule that serves, what is chosen and tuned, and other libraries' estimators.
 
-python benchmarks/variance.py            # some twenty minutes; rewrites benchmarks/results/variance.*
-python benchmarks/variance.py --quick    # a few minutes: that everything runs and agrees with the truth
+python benchmarks/variance.py            # some fifteen minutes; rewrites benchmarks/results/variance.*
+python benchmarks/variance.py --quick    # some ten, nearly all compiling: that everything runs and is right
 python benchmarks/variance.py --python PATH    # an interpreter that has TFP and GenJAX, with a JAX that they run on
 """
 
