@@ -71,8 +71,8 @@ def digits_categorical(page: Page) -> plt.Figure:
     times = np.geomspace(1, 40, 20)
     for product in 10.0 ** np.arange(-1, 8):
         left.plot(times, np.sqrt(product / times), color=GREY, lw=0.5, ls=":", zorder=0)
-    left.set(xscale="log", yscale="log", xlim=(1.5, 25), ylim=(0.7, 120))
-    left.set(xlabel="microseconds a run", ylabel="noise of a run's gradient", xticks=(2, 5, 10, 20))
+    left.set(xscale="log", yscale="log", xlim=(1, 25), ylim=(0.7, 120))
+    left.set(xlabel="microseconds a run", ylabel="noise of a run's gradient", xticks=(1, 2, 5, 10, 20))
     left.xaxis.set_major_formatter("{x:.0f}")
     left.xaxis.set_minor_formatter("")
     for name, gradient in page["gradients"].items():
@@ -140,7 +140,7 @@ def sub_sampling(page: Page) -> plt.Figure:
     figure, (left, right) = panels(1.25, 1)
     left.hist(random, bins=40, color="#cccccc")
     marks = (("greedy", page["stepwise"], INK), ("learned", page["through"], BLUE))
-    left.set_ylim(0, 1.2 * left.get_ylim()[1])
+    left.set_ylim(0, 1.35 * left.get_ylim()[1])
     for row, (name, value, colour) in enumerate((*marks, ("learned by Enumerate", page["enumerated"], ORANGE))):
         left.axvline(value, color=colour, lw=1.5)
         place, side = left.get_ylim()[1] * (0.97 - 0.08 * row), "right" if row < 2 else "left"
@@ -179,9 +179,9 @@ def sparsity(page: Page) -> plt.Figure:
             values = np.array([float(each[name]) for each in found])
             one.hlines(values.mean(), place - 0.35, place + 0.35, color=colour, lw=2)
             one.plot(place + np.linspace(-0.2, 0.2, len(values)), values, "o", color=colour, ms=3.5, alpha=0.6, mew=0)
-            one.text(place + 0.37, values.mean(), f"{values.mean():.2f}", va="center", color=colour)
+            one.text(place, 0.43, f"{values.mean():.2f}", ha="center", color=colour)
         one.axhline(dense, color=INK, lw=0.8, ls=":")
-        one.set(ylim=(0.4, 1), xlim=(-0.5, 3.8), xticks=range(4), ylabel="held-out accuracy")
+        one.set(ylim=(0.4, 1), xlim=(-0.5, 3.5), xticks=range(4), ylabel="held-out accuracy")
         one.set_xticklabels(found[0])
         one.set_title(f"{keep} of 4 weights kept; dotted: all", loc="left", fontsize=10)
     return figure
