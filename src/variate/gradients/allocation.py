@@ -107,10 +107,9 @@ def allocate(
     def pilots(key: Any, items: Any, args: tuple) -> list[Array]:
         def variance(half: int, item: Any, i: Array) -> Array:
             found = halves[half](jax.random.fold_in(jax.random.fold_in(key, half), i), item, *args)
-            count = pilot // 2 if half == 0 else pilot - pilot // 2
             squares = functools.reduce(jnp.add, [jnp.sum(e**2) for e in jax.tree.leaves(found.stderr)])
             rounding = [jnp.sum((_ROUNDING * jnp.finfo(m.dtype).eps * m) ** 2) for m in jax.tree.leaves(found.value)]
-            return jnp.where(squares > functools.reduce(jnp.add, rounding), count * squares, 0)
+            return jnp.where(squares > functools.reduce(jnp.add, rounding), halves[half].request.num_samples * squares, 0)
 
         def both(item: tuple[Any, Array]) -> list[Array]:
             return [variance(half, *item) for half in (0, 1)]

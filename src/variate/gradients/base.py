@@ -1,6 +1,6 @@
 """What every gradient rule is given and owes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -48,6 +48,7 @@ class Facts:
     unbounded: bool  # inside a `while`, which may run any number of times
     order: int  # of the derivatives that will be taken
     linked: bool  # its distribution depends on other random numbers
+    normalized: bool  # its log probability is that of a probability, as it is unless its class denies it
 
 
 @runtime_checkable
@@ -79,6 +80,16 @@ def fixed_sample(site: Site, operands: Sequence[Array]) -> list[Array]:
 def another_key(key: Key[Array, ""]) -> Key[Array, ""]:
     """For what a rule draws besides, independent of what a sampler makes of the same key."""
     return jax.random.fold_in(jax.random.clone(key), _ALTERNATIVES)
+
+
+def by_lane(function: Callable[..., Any], site: Site, value: Array, operands: Sequence[Array]) -> Any:
+    """`function(distribution, value, key)` of what each lane drew, lanes first; the key has made nothing else."""
+
+    def one(value: Array, key: Array, *arrays: Array) -> Any:
+        with distributions.numpyro_promotion():
+            return function(site.structure.build(arrays), value, another_key(key))
+
+    return over_lanes(one, site.lanes, 1)(value, *operands)
 
 
 class Alternatives(NamedTuple):
@@ -122,12 +133,8 @@ class Replay:
 
     def draw(self, site: Site, operands: Sequence[Array]) -> tuple[list[Array], Any]:
         (value,) = fixed_sample(site, operands)
-
-        def one(value: Array, key: Array, *arrays: Array) -> Alternatives:
-            with distributions.numpyro_promotion():
-                return self.in_lane(self.alternatives(site.structure.build(arrays), value, another_key(key)))
-
-        return [value], self.in_lanes(over_lanes(one, site.lanes, 1)(value, *operands), len(site.lanes))
+        found = by_lane(lambda *drawn: self.in_lane(self.alternatives(*drawn)), site, value, operands)
+        return [value], self.in_lanes(found, len(site.lanes))
 
     def in_lane(self, found: Alternatives) -> Alternatives:
         """With one axis of elements in place of all that the log probability has."""

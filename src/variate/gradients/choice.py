@@ -133,7 +133,7 @@ class Chooser:
         site, nature = draw.site, self.natures[i]
         assert site is not None
         moved = frozenset(n for n, flow in enumerate(self.analysis.operands[i]) if flow.tangent & moving)
-        lengths = [loop.length for loop in site.loops if loop.kind in ("scan", "while")]
+        lengths = [loop.length for loop in site.repeats]
         unbounded = None in lengths
         elements = None if unbounded or nature.elements is None else nature.elements
         for times in (*(lane.size for lane in site.lanes), *lengths):
@@ -156,6 +156,7 @@ class Chooser:
             looped=bool(lengths),
             unbounded=unbounded,
             order=self.order,
+            normalized=getattr(nature.law, "normalized", True) is not False,
             linked=any(flow.reach or flow.random for flow in self.analysis.operands[i][1:]),
         )
 

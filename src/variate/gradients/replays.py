@@ -14,7 +14,7 @@ from variate.gradients.plan import Plan
 from variate.gradients.rules.pathwise import Pathwise
 from variate.gradients.rules.rebar import Controlled, Rebar
 from variate.gradients.rules.relax import Relax
-from variate.programs.interpretation import Records, evaluate, read
+from variate.programs.interpretation import Records, evaluate, one_hot, read
 from variate.programs.simulation import element_log_probs
 from variate.programs.staging import Operation, Site
 
@@ -61,8 +61,7 @@ class Estimating:
         assert self.replacing is not None
         target, place, replacement = self.replacing
         afresh = rule.afresh(site, operands)
-        values = jnp.broadcast_to(jnp.asarray(site.values, value.dtype), afresh.shape)
-        drawn = (value[..., None] == values).astype(afresh.dtype)
+        drawn = one_hot(site, value, afresh.dtype)
         weights = afresh if site.index > target else jnp.where(_after(index, place), afresh, drawn)
         return jnp.where(_same(index, place), replacement, weights) if site.index == target else weights
 
@@ -105,8 +104,7 @@ def replay(
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(shape) :]), record)
 
     def one(place: list[Array], value: Array) -> list[Array]:
-        environment, _ = evaluate(plan.program, again, Estimating(plan, (site, place, value), redrawn))
-        return [jnp.asarray(read(environment, output)) for output in plan.program.outputs[: plan.outputs]]
+        return _outputs(plan, again, Estimating(plan, (site, place, value), redrawn))
 
     results = jax.vmap(jax.vmap(one, (None, 0)), (0, 0))(places, flat.values)
     contributions = []
@@ -131,9 +129,7 @@ def controlled(
 
         def one(place: list[Array], perturbed: Array) -> list[Array]:
             replacing = (site, place, rule.relaxed(perturbed))
-            environment, _ = evaluate(plan.program, again, Estimating(plan, replacing, redrawn))
-            found = [jnp.asarray(read(environment, output)) for output in plan.program.outputs[: plan.outputs]]
-            return [rule.scale * x for x in found]
+            return [rule.scale * x for x in _outputs(plan, again, Estimating(plan, replacing, redrawn))]
 
         controls = jax.vmap(one)(places, perturbed)
     else:
@@ -152,6 +148,12 @@ def controlled(
         score = excess(log_probs).reshape(-1, *(1,) * total.ndim).astype(control.dtype)
         contributions.append(score * lax.stop_gradient(total[None] - control) + excess(control))
     return contributions
+
+
+def _outputs(plan: Plan, inputs: Sequence[Any], handler: Estimating) -> list[Array]:
+    """Of a run, those that are differentiated."""
+    environment, _ = evaluate(plan.program, inputs, handler)
+    return [jnp.asarray(read(environment, output)) for output in plan.program.outputs[: plan.outputs]]
 
 
 def excess(x: Array) -> Array:

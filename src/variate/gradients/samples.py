@@ -91,11 +91,15 @@ def from_scores(derivation: Derivation, found: Sampled, cotangents: Run, draws: 
     return for_each_component(found.pull, none._replace(log_probs=scores), derivation, count)
 
 
+def _scores(derivation: Derivation, found: Sampled, draws: set[int]) -> tuple[int, list[Array]]:
+    """How many samples there are, and the derivatives of the log probabilities of these draws in each."""
+    count = len(found.runs.outputs[0])
+    return count, from_scores(derivation, found, jax.tree.map(jnp.ones_like, found.cotangents), draws, count)
+
+
 def _with_optimal(derivation: Derivation, found: Sampled, draws: set[int]) -> Sampled:
     r"""Gradients less $b_i h_i$, where $b_i$ regresses the scored part on the score $h_i$ over the other samples."""
-    count = len(found.runs.outputs[0])
-    ones = jax.tree.map(jnp.ones_like, found.cotangents)
-    scores = from_scores(derivation, found, ones, draws, count)
+    count, scores = _scores(derivation, found, draws)
     parts = from_scores(derivation, found, found.cotangents, draws, count)
     gradients, linked = [], []
     for gradient, part, score, before in zip(found.gradients, parts, scores, found.linked, strict=True):
@@ -109,6 +113,20 @@ def _with_optimal(derivation: Derivation, found: Sampled, draws: set[int]) -> Sa
         shared = jnp.mean((part - ratio * score) * squares, axis=0) / jnp.where(mean > 0, mean, 1)
         linked.append(before + shared**2 * (count / (count - 1)))
     return found._replace(gradients=gradients, linked=linked)
+
+
+def _centred(derivation: Derivation, found: Sampled, draws: tuple[int, ...]) -> Sampled:
+    """The same gradients in sum, each with its score less the mean of all: what a constant adds is not their noise."""
+    count, scores = _scores(derivation, found, set(draws))
+    advantages = found.cotangents.log_probs[draws[0]].reshape(count, -1)
+    gradients = []
+    for gradient, score in zip(found.gradients, scores, strict=True):
+        mean = jnp.mean(score, axis=0, keepdims=True)
+        rows = gradient - advantages.reshape(*advantages.shape, *(1,) * (gradient.ndim - 2)) * mean
+        center = jnp.mean(rows, axis=0, keepdims=True)
+        # The mean score was made of the same samples, which takes a degree of freedom.
+        gradients.append(center + (rows - center) * math.sqrt(count / (count - 1)))
+    return found._replace(gradients=gradients)
 
 
 def cotangents_of(plan: Any, one: Run, fixed: Any) -> Run:
@@ -136,19 +154,3 @@ def basis(outputs: list[Array]) -> list[Array]:
 
 def size_of(leaf: Any) -> int:
     return functools.reduce(lambda a, b: a * b, leaf.shape, 1)
-
-
-def _centred(derivation: Derivation, found: Sampled, draws: tuple[int, ...]) -> Sampled:
-    """The same gradients in sum, each with its score less the mean of all: what a constant adds is not their noise."""
-    count = len(found.runs.outputs[0])
-    ones = jax.tree.map(jnp.ones_like, found.cotangents)
-    scores = from_scores(derivation, found, ones, set(draws), count)
-    advantages = found.cotangents.log_probs[draws[0]].reshape(count, -1)
-    gradients = []
-    for gradient, score in zip(found.gradients, scores, strict=True):
-        mean = jnp.mean(score, axis=0, keepdims=True)
-        rows = gradient - advantages.reshape(*advantages.shape, *(1,) * (gradient.ndim - 2)) * mean
-        center = jnp.mean(rows, axis=0, keepdims=True)
-        # The mean score was made of the same samples, which takes a degree of freedom.
-        gradients.append(center + (rows - center) * math.sqrt(count / (count - 1)))
-    return found._replace(gradients=gradients)

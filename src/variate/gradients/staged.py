@@ -141,7 +141,7 @@ def _shapes(draws: Mapping[int, Operation], rules: Mapping[int, Rule | None]) ->
     """The shapes of the elements of scored draws of more than one element: scans, lanes, batch."""
     found = {}
     for i, draw in draws.items():
-        loops = [loop for loop in draw.site.loops if loop.kind in ("scan", "while")] if draw.site else []
+        loops = draw.site.repeats if draw.site else []
         if type(rules[i]) is Score and all(loop.length is not None for loop in loops):
             own = element_shape(draw)
             if own is not None and (loops or own):

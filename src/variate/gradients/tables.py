@@ -44,7 +44,7 @@ class Tabular:
 
 
 def name_of(rule: Any) -> str:
-    """What a table calls a rule: with its baseline if it has one, and with the fields that are not as they come."""
+    """What a table calls a rule: its class, and its baseline if it has one."""
     baseline = getattr(rule, "baseline", None)
     name = type(rule).__name__
     if baseline is None:

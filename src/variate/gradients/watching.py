@@ -145,7 +145,7 @@ def seen(
 
 def _mixed(site: Site, charged: tuple[int, ...]) -> frozenset[int]:
     """The loops around a draw, by depth, whose steps are charged together."""
-    lengths = [loop.length for loop in site.loops if loop.kind in ("scan", "while")]
+    lengths = [loop.length for loop in site.repeats]
     return frozenset(
         depth for depth, length in enumerate(lengths) if length != 1 and charged[depth : depth + 1] != (length,)
     )

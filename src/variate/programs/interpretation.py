@@ -63,7 +63,7 @@ def evaluate(
         if operation.site is not None:
             outputs, record = handler.draw(operation.site, index, operands)
             if len(outputs) < len(operation.outputs):
-                outputs = [*outputs, _one_hot(operation, outputs[0])]
+                outputs = [*outputs, one_hot(operation.site, outputs[0], operation.avals[-1].dtype)]
             if record is not None:
                 records[operation.site.index] = record
         elif operation.sites:
@@ -78,12 +78,10 @@ def evaluate(
     return environment, records
 
 
-def _one_hot(draw: Operation, value: Array) -> Array:
-    """The weights that a relaxed draw gives besides, where its handler gave none: those of what was drawn."""
-    assert draw.site is not None
-    weights = draw.avals[-1]
-    values = jnp.broadcast_to(jnp.asarray(draw.site.values, value.dtype), weights.shape)
-    return (value[..., None] == values).astype(weights.dtype)
+def one_hot(site: Site, value: Array, dtype: Any) -> Array:
+    """The weights of what was drawn, which a relaxed draw gives besides where its handler gives no others."""
+    values = jnp.broadcast_to(jnp.asarray(site.values, value.dtype), (*value.shape, len(site.values)))
+    return (value[..., None] == values).astype(dtype)
 
 
 def bind(operation: Operation, operands: Sequence[Any]) -> Sequence[Any]:

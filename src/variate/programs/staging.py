@@ -56,6 +56,11 @@ class Site:
         return self.name or short(self.source)
 
     @property
+    def repeats(self) -> list["Loop"]:
+        """The loops around it, branches left out: those whose bodies run again."""
+        return [loop for loop in self.loops if loop.kind in ("scan", "while")]
+
+    @property
     def binary(self) -> bool:
         """Whether it draws zeros and ones that NumPyro makes integers of."""
         return self.distribution in ("BernoulliLogits", "BernoulliProbs")

@@ -5,13 +5,12 @@ from typing import Any
 
 from jaxtyping import Array, Key
 
-from variate import checks
-from variate.gradients.base import Alternatives, Facts, JointReplay
-from variate.gradients.rules.disarm import twins, why_no_twins
+from variate.gradients.base import Alternatives
+from variate.gradients.rules.disarm import Antithetic, twins
 
 
 @dataclass(frozen=True)
-class ARM(JointReplay):
+class ARM(Antithetic):
     r"""$\nabla_\theta E f(b) = E\, (f(b) - f(\tilde b)) \sum_i (u_i - \tfrac12)\, \nabla_\theta \ell_i$.
 
     The coins $b_i = 1[u_i > 1 - p_i]$ with logits $\ell_i$ have twins $\tilde b_i = 1[u_i < p_i]$ of the same
@@ -25,14 +24,6 @@ class ARM(JointReplay):
 
     Source: Yin and Zhou (2019), ARM: augment-REINFORCE-merge gradient for stochastic binary networks, theorem 1.
     """
-
-    limit: int = 1024
-
-    def __post_init__(self) -> None:
-        checks.check_positive_int("limit", self.limit)
-
-    def serves(self, facts: Facts) -> str | None:
-        return why_no_twins(self, facts, self.limit)
 
     def alternatives(self, distribution: Any, value: Array, key: Key[Array, ""]) -> Alternatives:
         coins = twins(distribution, value, key)

@@ -65,7 +65,7 @@ class Coupled(Replay):
         """How many replays a draw takes in a run."""
         if facts.elements is None or self.replays is None:
             return facts.elements
-        steps = math.prod(loop.length or 0 for loop in facts.site.loops if loop.kind in ("scan", "while"))
+        steps = math.prod(loop.length or 0 for loop in facts.site.repeats)
         return steps * min(self.replays, facts.elements // steps) if steps else 0
 
     def draw(self, site: Site, operands: Sequence[Array]) -> tuple[list[Array], Any]:

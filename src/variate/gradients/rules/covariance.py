@@ -24,7 +24,7 @@ class Covariance(Score):
     baseline: Baseline = field(default=LeaveOneOut(), init=False)
 
     def refuse(self, facts: Facts) -> str | None:
-        if getattr(facts.law, "normalized", True) is not False:
+        if facts.normalized:
             return "its log_prob is normalised"
         if facts.linked:
             return "its constant depends on other random numbers and is not known"

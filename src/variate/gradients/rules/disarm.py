@@ -17,7 +17,27 @@ from variate.programs import distributions
 
 
 @dataclass(frozen=True)
-class DisARM(JointReplay):
+class Antithetic(JointReplay):
+    """The part that is common to rules which compare coins with their twins."""
+
+    limit: int = 1024
+
+    def __post_init__(self) -> None:
+        checks.check_positive_int("limit", self.limit)
+
+    def serves(self, facts: Facts) -> str | None:
+        if facts.law not in (dist.BernoulliLogits, dist.BernoulliProbs):
+            return f"{facts.law.__name__} draws no coins, and only Bernoulli draws have antithetic twins"
+        if facts.order > 1:
+            return "only its first derivative is available"
+        if (replays := steps(facts)) > self.limit:
+            who = f"{type(self).__name__}(limit={self.limit})"
+            return f"it would take {replays} replays, one a step of its loops, more than {who}"
+        return None
+
+
+@dataclass(frozen=True)
+class DisARM(Antithetic):
     r"""$\nabla_\theta E f(b) = E\,\tfrac12 (f(b) - f(\tilde b)) \sum_i (-1)^{\tilde b_i} 1[b_i \ne \tilde b_i]\,
     \sigma(|\ell_i|)\, \nabla_\theta \ell_i$.
 
@@ -36,14 +56,6 @@ class DisARM(JointReplay):
     independently Yin, Ho, Yan, Qian and Zhou (2020) as the unbiased uniform gradient.
     """
 
-    limit: int = 1024
-
-    def __post_init__(self) -> None:
-        checks.check_positive_int("limit", self.limit)
-
-    def serves(self, facts: Facts) -> str | None:
-        return why_no_twins(self, facts, self.limit)
-
     def alternatives(self, distribution: Any, value: Array, key: Key[Array, ""]) -> Alternatives:
         coins = twins(distribution, value, key)
         weights = jnp.where(coins.differ, coins.sign * coins.likelier / 2, 0)
@@ -57,9 +69,8 @@ class Twins(NamedTuple):
     logit: Float[Array, "*elements"]  # of which only the derivative counts
     likelier: Float[Array, "*elements"]  # the larger of $p$ and $1 - p$
     sign: Float[Array, "*elements"]  # of the step from $b$ to the other side
-    distance: Float[
-        Array, "*elements"
-    ]  # of $u$ from the end of $[0, 1]$ at which it gives $b$: 0 for tails, 1 for heads
+    # Of $u$ from the end of $[0, 1]$ at which it gives $b$: 0 for tails, 1 for heads.
+    distance: Float[Array, "*elements"]
     differ: Bool[Array, "*elements"]
     twin: Array
 
@@ -103,19 +114,6 @@ def inside(key: Key[Array, ""], like: Array) -> Array:
     return 1 - jax.random.uniform(key, like.shape, like.dtype)
 
 
-def why_no_twins(rule: JointReplay, facts: Facts, limit: int) -> str | None:
-    """Why a rule that compares coins with their twins cannot serve that draw; None if it can."""
-    if facts.law not in (dist.BernoulliLogits, dist.BernoulliProbs):
-        return f"{facts.law.__name__} draws no coins, and only Bernoulli draws have antithetic twins"
-    if facts.order > 1:
-        return "only its first derivative is available"
-    if (replays := steps(facts)) > limit:
-        return (
-            f"it would take {replays} replays, one a step of its loops, more than {type(rule).__name__}(limit={limit})"
-        )
-    return None
-
-
 def steps(facts: Facts) -> int:
     """How often a run comes by that draw."""
-    return math.prod(loop.length or 1 for loop in facts.site.loops if loop.kind in ("scan", "while"))
+    return math.prod(loop.length or 1 for loop in facts.site.repeats)

@@ -5,14 +5,19 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 from jax.nn import softmax
 from jaxtyping import Array, Float, Key
 
 from variate import checks
-from variate.gradients.base import Facts, another_key, fixed_sample
-from variate.gradients.rules.relaxation import log_probabilities, one_hot
+from variate.gradients.base import Facts, another_key, by_lane, fixed_sample
+from variate.gradients.rules.relaxation import (
+    given,
+    held_at,
+    log_probabilities,
+    one_hot,
+    why_no_integers,
+    why_not_passed,
+)
 from variate.programs import distributions
 from variate.programs.primitive import over_lanes
 from variate.programs.simulation import log_prob
@@ -52,25 +57,17 @@ class Control:
     def draw(self, site: Site, operands: Sequence[Array]) -> tuple[list[Array], Any]:
         (value,) = fixed_sample(site, operands)
 
-        def one(value: Array, key: Array, *arrays: Array) -> Array:
-            distribution = site.structure.build(arrays)
-            with distributions.numpyro_promotion():
-                drawn = one_hot(distribution, value)
-                return _perturbed(log_probabilities(distribution), drawn, another_key(key))
+        def perturbed(distribution: Any, value: Array, key: Array) -> Array:
+            return _perturbed(log_probabilities(distribution), one_hot(distribution, value), key)
 
-        perturbed = over_lanes(one, site.lanes, 1)(value, *operands)
-        return [value], Controlled(log_prob(site, [value], operands), perturbed)
+        control = by_lane(perturbed, site, value, operands)
+        return [value], Controlled(log_prob(site, [value], operands), control)
 
 
 def _perturbed(log_probs: Array, drawn: Array, key: Key[Array, ""]) -> Array:
     """Perturbed log probabilities with the difference of both derivatives."""
-    # JAX's exponential numbers may be 0, and one over the smallest probability is hardly finite: only logarithms are.
-    least = jnp.finfo(log_probs.dtype).tiny
-    noise = jnp.log(jnp.maximum(jax.random.exponential(key, log_probs.shape, log_probs.dtype), least))
-    first = jnp.sum(drawn * noise, axis=-1, keepdims=True)
-    given = -jnp.where(drawn > 0, first, jnp.logaddexp(first, noise - log_probs))
-    moves = log_probs - given
-    return lax.stop_gradient(given) + (moves - lax.stop_gradient(moves))
+    conditional = given(log_probs, drawn, key)
+    return held_at(conditional, log_probs - conditional)
 
 
 @dataclass(frozen=True)
@@ -99,14 +96,7 @@ class Rebar(Control):
         checks.check_positive("temperature", self.temperature)
 
     def refuse(self, facts: Facts) -> str | None:
-        if reason := super().refuse(facts):
-            return reason
-        whole = all(jnp.issubdtype(dtype, jnp.integer) for _, dtype in facts.site.event.leaves)
-        if not whole or not facts.site.values:
-            return "it does not draw integers of a finite support that is known"
-        if facts.breaks:
-            return f"no derivative passes {facts.breaks[0]}, to which its value comes"
-        return None
+        return super().refuse(facts) or why_no_integers(facts) or why_not_passed(facts)
 
     def relaxed(self, perturbed: Array) -> Array:
         r"""Weights of the values: $\zeta$."""

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from variate.gradients.base import Facts, another_key, fixed_sample
+from variate.gradients.base import Facts, by_lane, fixed_sample
 from variate.gradients.rules.pathwise import Pathwise
 from variate.programs import distributions
-from variate.programs.primitive import over_lanes
 from variate.programs.staging import Site
 
 
@@ -44,14 +43,7 @@ class Relaxation(Pathwise):
         raise NotImplementedError
 
     def refuse(self, facts: Facts) -> str | None:
-        whole = all(jnp.issubdtype(dtype, jnp.integer) for _, dtype in facts.site.event.leaves)
-        if not whole or not facts.site.values:
-            return "it does not draw integers of a finite support that is known"
-        if facts.order > 1:
-            return "only its first derivative is available"
-        if facts.breaks:
-            return f"no derivative passes {facts.breaks[0]}, to which its value comes"
-        return facts.shared_key
+        return why_no_integers(facts) or why_not_passed(facts)
 
     def bias(self, facts: Facts) -> str | None:
         return "a relaxation is biased"
@@ -59,12 +51,25 @@ class Relaxation(Pathwise):
     def draw(self, site: Site, operands: Sequence[Array]) -> tuple[list[Array], Any]:
         (value,) = fixed_sample(site, operands)
 
-        def one(value: Array, key: Array, *arrays: Array) -> Array:
-            distribution = site.structure.build(arrays)
-            with distributions.numpyro_promotion():
-                return self.weights(distribution, one_hot(distribution, value), another_key(key))
+        def weights(distribution: Any, value: Array, key: Array) -> Array:
+            return self.weights(distribution, one_hot(distribution, value), key)
 
-        return [value, over_lanes(one, site.lanes, 1)(value, *operands)], None
+        return [value, by_lane(weights, site, value, operands)], None
+
+
+def why_no_integers(facts: Facts) -> str | None:
+    """Why the program could not be rewritten with weights of the values of that draw; None if it was."""
+    whole = all(jnp.issubdtype(dtype, jnp.integer) for _, dtype in facts.site.event.leaves)
+    return None if whole and facts.site.values else "it does not draw integers of a finite support that is known"
+
+
+def why_not_passed(facts: Facts) -> str | None:
+    """Why a derivative does not pass from a relaxed value to the result; None if it does."""
+    if facts.order > 1:
+        return "only its first derivative is available"
+    if facts.breaks:
+        return f"no derivative passes {facts.breaks[0]}, to which its value comes"
+    return facts.shared_key
 
 
 def one_hot(distribution: Any, value: Array) -> Float[Array, "*elements k"]:
@@ -98,10 +103,13 @@ def perturbed(log_probs: Array, drawn: Array, key: Key[Array, ""]) -> Array:
     With $T_k = e^{-G_k} / p_k$, exponential of rate $p_k$, the smallest is exponential of rate one and independent of
     which it is, and what the others exceed it by is again exponential of rate $p_k$. (Paulus et al. 2021, sec. 3.)
     """
-    # JAX's exponential numbers may be 0, whose logarithm would not be finite.
+    return log_probs + lax.stop_gradient(given(log_probs, drawn, key) - log_probs)
+
+
+def given(log_probs: Array, drawn: Array, key: Key[Array, ""]) -> Array:
+    """The same numbers, of which the noise behind what was drawn is held: they move as it allows."""
+    # JAX's exponential numbers may be 0, and one over the smallest probability is hardly finite: only logarithms are.
     least = jnp.finfo(log_probs.dtype).tiny
-    exponential = jnp.maximum(jax.random.exponential(key, log_probs.shape, log_probs.dtype), least)
-    held = lax.stop_gradient(log_probs)
-    first = jnp.sum(drawn * exponential, axis=-1, keepdims=True)
-    times = jnp.where(drawn > 0, first, first + exponential * jnp.exp(-held))
-    return log_probs + (-jnp.log(times) - held)
+    noise = jnp.log(jnp.maximum(jax.random.exponential(key, log_probs.shape, log_probs.dtype), least))
+    first = jnp.sum(drawn * noise, axis=-1, keepdims=True)
+    return -jnp.where(drawn > 0, first, jnp.logaddexp(first, noise - log_probs))

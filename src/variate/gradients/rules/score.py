@@ -38,7 +38,7 @@ class Score:
             raise TypeError(f"baseline: expected a baseline, LeaveOneOut() say, or a function, got {what}")
 
     def refuse(self, facts: Facts) -> str | None:
-        if getattr(facts.law, "normalized", True) is False:
+        if not facts.normalized:
             return "its log_prob is not normalised, as its class says"
         return self.refuse_score(facts)
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Key, PyTree
 
 from variate import checks
 from variate.gradients.base import Facts, fixed_sample
-from variate.gradients.rules.relaxation import Relaxation, held_at
+from variate.gradients.rules.relaxation import Relaxation, held_at, why_not_passed
 from variate.programs import distributions
 from variate.programs.primitive import over_lanes
 from variate.programs.staging import Site
@@ -79,8 +79,4 @@ def why_not_moved(facts: Facts, protocol: type, owed: str) -> str | None:
         return f"{facts.site.distribution} has no {owed}"
     if not all(jnp.issubdtype(dtype, jnp.floating) for _, dtype in facts.site.event.leaves):
         return "it does not draw real numbers"
-    if facts.order > 1:
-        return "only its first derivative is available"
-    if facts.breaks:
-        return f"no derivative passes {facts.breaks[0]}, to which its value comes"
-    return facts.shared_key
+    return why_not_passed(facts)
