@@ -109,7 +109,8 @@ def allocate(
             found = halves[half](jax.random.fold_in(jax.random.fold_in(key, half), i), item, *args)
             squares = functools.reduce(jnp.add, [jnp.sum(e**2) for e in jax.tree.leaves(found.stderr)])
             rounding = [jnp.sum((_ROUNDING * jnp.finfo(m.dtype).eps * m) ** 2) for m in jax.tree.leaves(found.value)]
-            return jnp.where(squares > functools.reduce(jnp.add, rounding), halves[half].request.num_samples * squares, 0)
+            per_run = halves[half].request.num_samples * squares
+            return jnp.where(squares > functools.reduce(jnp.add, rounding), per_run, 0)
 
         def both(item: tuple[Any, Array]) -> list[Array]:
             return [variance(half, *item) for half in (0, 1)]
