@@ -93,6 +93,13 @@ def check_positive_int(name: str, value: Any, at_most: int = 2**31 - 1) -> int:
     return number
 
 
+def check_at_least(name: str, value: Any, least: int) -> int:
+    number = check_positive_int(name, value)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
 def check_positive(name: str, value: Any) -> float:
     number = _number(value)
     if not 0 < number < math.inf:

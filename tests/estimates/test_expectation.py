@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.random import clone
 
-from variate.estimates import Estimate, Moments, StdErr, expect, sample_block
+from variate.estimates import Estimate, Moments, StdErr, expect
 
 
 def program(key: jax.Array, theta: Any) -> dict[str, jax.Array]:
@@ -215,7 +215,7 @@ def test_a_spent_budget_returns_what_it_bought(key: jax.Array, block_size: int) 
 def test_stops_at_the_first_look_that_is_good_enough(key: jax.Array) -> None:
     rule = StdErr(0.04)
     got = expect(jax.random.normal, until=rule, block_size=100)(clone(key))
-    rows = sample_block(jax.random.normal, jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(4_000)), ())
+    rows = jax.vmap(jax.random.normal)(jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(4_000)))
     looks = [rule.assess(Moments.of_rows(rows, n).read()) for n in range(100, 4_000, 100)]
     first = next(look for look in looks if look.converged)
     assert got.converged
@@ -236,10 +236,3 @@ class AtLeast:
 
 def test_any_rule_will_do(key: jax.Array) -> None:
     assert expect(jax.random.normal, until=AtLeast(700), block_size=100)(key).num_samples == 700
-
-
-def test_a_block_is_one_sample_a_key(key: jax.Array) -> None:
-    keys = jax.random.split(key, 5)
-    got = sample_block(program, clone(keys), (2.0,))
-    assert got["square"].shape == (5, 3)
-    jax.tree.map(np.testing.assert_array_equal, got, jax.vmap(program, (0, None))(keys, 2.0))

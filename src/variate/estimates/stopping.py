@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool
 from scipy import special
 
@@ -13,6 +14,8 @@ from variate.checks import check_fraction, check_positive, check_positive_int
 from variate.trees import all_of
 
 from .estimate import Estimate
+
+_LOOKS = 64  # more doublings than there are numbers of draws
 
 
 @runtime_checkable
@@ -74,6 +77,9 @@ class StdErr:
 
     def assess(self, estimate: Estimate) -> Estimate:
         stderr = jax.tree.map(lambda error: error * self._widening(estimate.num_samples, error.dtype), estimate.stderr)
+        return self._assessed(estimate, stderr)
+
+    def _assessed(self, estimate: Estimate, stderr: Any) -> Estimate:
         enough = all_of(jax.tree.map(self._within, estimate.value, stderr))
         return Estimate(
             estimate.value,
@@ -83,6 +89,21 @@ class StdErr:
             estimate.nonfinite,
             biased=estimate.biased,
         )
+
+    def assess_sets(self, estimate: Estimate, degrees: int, number: Array) -> Estimate:
+        r"""The same for the mean of a few independent sets of draws, looked at when their size has doubled again.
+
+        `number` is their size in units of the first look's. The interval is Student's of so many `degrees`, at look
+        k = 0, 1, ... of the level $1 - 6 \alpha / (\pi (k + 1))^2$: all of them hold at once with probability `level`
+        (Bonferroni), hence also the one where sampling stops.
+        """
+        looks = 1 + np.arange(_LOOKS)
+        shares = 6 * (1 - self.level) / (np.pi * looks) ** 2
+        widening = special.stdtrit(degrees, 1 - shares / 2) / special.ndtri((1 + self.level) / 2)
+        look = jnp.ceil(jnp.log2(jnp.maximum(number, 1).astype(float))).astype(int)
+        factor = jnp.asarray(widening)[jnp.minimum(look, _LOOKS - 1)]
+        stderr = jax.tree.map(lambda error: error * factor.astype(error.dtype), estimate.stderr)
+        return self._assessed(estimate, stderr)
 
     def _within(self, value: Array, stderr: Array) -> Bool[Array, "..."]:
         absolute = jnp.asarray(self.absolute or 0.0, value.dtype)

@@ -16,14 +16,20 @@ from variate.programs.primitive import over_lanes, sample_leaves
 from variate.programs.staging import Operation, Program, Site, stage
 
 
+def count_invalid(site: Site, operands: Sequence[Array]) -> Int[Array, ""]:
+    """How many lanes of a draw have parameters that are out of range."""
+
+    def invalid(key: Array, *arrays: Array) -> Int[Array, ""]:
+        return 1 - distributions.parameters_valid(site.structure.build(arrays)).astype(jnp.int32)
+
+    return jnp.sum(over_lanes(invalid, site.lanes)(*operands))
+
+
 class Counting:
     """A handler that samples and counts, at each draw, the lanes whose parameters are out of range."""
 
     def draw(self, site: Site, index: tuple[Array, ...], operands: Sequence[Array]) -> tuple[list[Array], Any]:
-        def invalid(key: Array, *arrays: Array) -> Int[Array, ""]:
-            return 1 - distributions.parameters_valid(site.structure.build(arrays)).astype(jnp.int32)
-
-        return sample_leaves(site.structure, site.lanes)(*operands), jnp.sum(over_lanes(invalid, site.lanes)(*operands))
+        return sample_leaves(site.structure, site.lanes)(*operands), count_invalid(site, operands)
 
     def loop(self, run: Any, operation: Operation, inputs: list[Array]) -> tuple[list[Array], Records]:
         return while_summing(run, operation, inputs)

@@ -1,0 +1,67 @@
+"""What a method of estimation may change: the uniforms runs are made of, what is drawn, and what is drawn beside it."""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float
+
+from variate.checks import describe
+from variate.programs.runs import Run, Wishes
+from variate.programs.staging import Program
+from variate.programs.uniforms import Proposals
+
+from .designs import Design
+
+
+@runtime_checkable
+class Controls(Protocol):
+    """Numbers of a run whose expectation is zero, by which its result is adjusted."""
+
+    def wishes(self, program: Program) -> Wishes:
+        """What has to be known of a run. Raises `ValueError` where the program has nothing to offer."""
+        ...
+
+    def controls(self, run: Run) -> Float[Array, " p"]:
+        """Of expectation zero."""
+        ...
+
+
+@runtime_checkable
+class Weighting(Protocol):
+    """What to draw from in place of the distributions of named draws, each run weighted by the ratio of densities."""
+
+    def proposals(self, program: Program) -> Proposals:
+        """What to draw from. Raises `ValueError` for a name that no draw has."""
+        ...
+
+
+class Methods(NamedTuple):
+    """At most one of each kind."""
+
+    design: Design | None = None
+    controls: Controls | None = None
+    weighting: Weighting | None = None
+
+
+_KINDS = {"design": Design, "controls": Controls, "weighting": Weighting}
+
+
+def check_methods(given: Any) -> Methods:
+    """What `method=` says: nothing, one method, or several of different kinds.
+
+    Raises:
+        TypeError: something that is no method.
+        ValueError: two of a kind.
+    """
+    found: dict[str, Any] = {}
+    for one in given if isinstance(given, tuple | list) else () if given is None else (given,):
+        kind = next((name for name, kind in _KINDS.items() if isinstance(one, kind)), None)
+        if kind is None or isinstance(one, type):
+            raise TypeError(
+                "method must be a method of vt.estimates, Sobol() or ControlVariates(...) say, or several in a tuple, "
+                f"got {describe(one)}"
+            )
+        if kind in found:
+            first, second = type(found[kind]).__name__, type(one).__name__
+            raise ValueError(f"method: {first} and {second} do not go together, for each is a {kind} of its own")
+        found[kind] = one
+    return Methods(**found)

@@ -1,0 +1,69 @@
+"""Control variates: functions of the draws whose means are known."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from variate import checks
+from variate.programs.runs import Run, Wishes
+from variate.programs.staging import Program
+from variate.trees import as_float
+
+
+class ControlVariates(eqx.Module):
+    r"""$\hat\mu = \bar f - \hat\beta^\top (\bar c - E c)$ with known $E c$ and the coefficients of least squares.
+
+    The variance falls to $1 - R^2$ of plain sampling's, R the multiple correlation of f and the controls, at the cost
+    of a degree of freedom each. Several results share the controls, with coefficients of their own. The wrong choice
+    for controls that hardly correlate, and for more of them than a tenth of the draws (or of the sets of a design).
+
+    Args:
+        of: the controls as a function of the draws, `lambda draws: draws["z"] ** 2` say; `draws` maps the name of a
+            draw to its value, with a leading axis for each scan around it. Any pytree of numbers.
+        mean: the expectation of each, of the same structure and shapes, or that broadcast to them.
+
+    Raises:
+        ValueError: the program names no draws, `mean` does not fit, or it is off by more than chance allows (five
+            standard errors; under a caller's `jit` the estimate is then not converged).
+
+    Source: Owen (2013), Monte Carlo theory, methods and examples, section 8.9.
+    """
+
+    of: Callable[[dict[str, Any]], PyTree] = eqx.field(static=True)
+    mean: PyTree
+
+    def __init__(self, of: Callable[[dict[str, Any]], PyTree], mean: PyTree):
+        checks.check_callable("of", of)
+        self.of, self.mean = of, jax.tree.map(as_float, mean)
+
+    def wishes(self, program: Program) -> Wishes:
+        names = [s.name for s in program.sites if s.name and not any(loop.kind == "while" for loop in s.loops)]
+        if not names:
+            raise ValueError("of: the program names no draw to make controls of; give one with vt.draw(..., name=...)")
+        return Wishes(kept=frozenset(names))
+
+    def controls(self, run: Run) -> Float[Array, " p"]:
+        try:
+            found = self.of(dict(run.draws))
+        except KeyError as error:
+            raise ValueError(f"of: no draw is called {error}; those with a name are {sorted(run.draws)}") from None
+        same = jax.tree.structure(found) == jax.tree.structure(self.mean)
+        if not same and jax.tree.structure(self.mean) != jax.tree.structure(0):
+            raise ValueError(
+                f"mean: expected the structure of the controls, {jax.tree.structure(found)}, "
+                f"got {jax.tree.structure(self.mean)}"
+            )
+        means = self.mean if same else jax.tree.map(lambda _: self.mean, found)
+        flat = jax.tree.map(lambda c, mean: (as_float(c) - _fitting(mean, jnp.shape(c))).ravel(), found, means)
+        return jnp.concatenate([leaf.astype(float) for leaf in jax.tree.leaves(flat)])
+
+
+def _fitting(mean: Array, shape: tuple[int, ...]) -> Array:
+    try:
+        return jnp.broadcast_to(mean, shape)
+    except ValueError:
+        raise ValueError(f"mean: expected shape {shape}, that of its control, got {mean.shape}") from None

@@ -1,0 +1,172 @@
+"""The loops that fold blocks of runs into an estimate, on the device, in the memory of one block."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Integer, Key, PyTree
+
+from variate.trees import finite_rows
+
+from .controlled import Controlled, ControlledMoments
+from .designs import Sets
+from .estimate import Estimate
+from .moments import Moments, is_spread
+from .sampling import Invalid, Sampler
+from .stopping import StdErr, StoppingRule
+
+_DESIGN = 2**32 - 1  # of the keys of runs, which are numbered from 0, none is this
+
+
+class Plan(NamedTuple):
+    """How to sample; static, so part of what a compiled loop is cached under."""
+
+    until: StoppingRule | None
+    num_samples: int  # at most this many; exactly this many without `until` or a design
+    block_size: int
+
+
+class _State(NamedTuple):
+    """What goes round a loop: the fold, how many runs were not finite, and of draws with parameters out of range."""
+
+    fold: Any
+    nonfinite: Int[Array, ""]
+    invalid: Invalid
+
+
+def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estimate, Invalid]:
+    """Of runs, or sets of a design, that come one after the other and are independent."""
+    size = sampler.sets.size if sampler.sets else 1
+    count = plan.num_samples // size
+    if count == 0:
+        raise ValueError(f"num_samples must be at least {size}, one set of the design, got {plan.num_samples}")
+    per_block = min(max(plan.block_size // size, 1), count)
+    num_blocks = -(-count // per_block)
+    kind = ControlledMoments if sampler.controlled else Moments
+
+    def add(index: Int[Array, ""], state: _State) -> _State:
+        left = None if count % per_block == 0 else jnp.minimum(count - index * per_block, per_block)
+        places = (index * per_block + jnp.arange(per_block)).astype(jnp.uint32)
+        rows, invalid = _sets(sampler, key, places) if sampler.sets else _runs(sampler, key, places)
+        used = jnp.arange(per_block) < (per_block if left is None else left)
+        met = {site: state.invalid[site] + jnp.sum(used * (times > 0)) for site, times in invalid.items()}
+        bad = jnp.sum(used[:, None] & ~finite_rows(rows).reshape(per_block, size)) if size > 1 else 0
+        means = jax.tree.map(lambda leaf: jnp.mean(leaf.reshape(per_block, size, *leaf.shape[1:]), 1), rows)
+        return _State(state.fold.merge(kind.of_rows(means if size > 1 else rows, left)), state.nonfinite + bad, met)
+
+    example, draws = jax.eval_shape(sampler.row, key, jnp.zeros(len(sampler.labels)))
+    state = _State(kind.empty(example), jnp.zeros((), int), {site: jnp.zeros((), int) for site in draws})
+
+    def read(state: _State) -> Estimate:
+        return state.fold.read()
+
+    def unfinished(index: Array, state: _State) -> Array:
+        found = read(state)
+        stop = plan.until.assess(found).converged | (found.nonfinite > 0)  # pyright: ignore[reportOptionalMemberAccess]
+        return (index == 0) | ~stop
+
+    state = _loop(num_blocks, add, state, unfinished if plan.until else None)
+    found = read(jax.lax.optimization_barrier(state))
+    degrees = float(max(count - 1 - _num_controls(example), 1))
+    found = dataclasses.replace(found, degrees=degrees) if plan.until is None else plan.until.assess(found)
+    bad = state.nonfinite if size > 1 else found.nonfinite
+    return dataclasses.replace(found, num_samples=found.num_samples * size, nonfinite=bad), state.invalid
+
+
+def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estimate, Invalid]:
+    """Of a few sets, whose points come one after the other; their number is a power of two whenever it is looked at."""
+    sets = sampler.sets
+    assert sets is not None
+    assert sets.count is not None
+    step = min(2 ** (max(plan.block_size // sets.count, 1).bit_length() - 1), sets.size)
+    kind = ControlledMoments if sampler.controlled else Moments
+    scrambles = jax.vmap(sets.randomize)(_set_keys(key, jnp.arange(sets.count)))
+
+    def add(index: Int[Array, ""], state: _State) -> _State:
+        points = index * step + jnp.arange(step)
+        uniforms = jax.vmap(jax.vmap(sets.point, (None, 0)), (0, None))(scrambles, points)
+        places = jnp.arange(sets.count)[:, None] * sets.size + points[None]
+        keys = _run_keys(key, places.ravel()).reshape(places.shape)
+        rows, invalid = jax.vmap(jax.vmap(sampler.row))(keys, uniforms)
+        met = {site: state.invalid[site] + jnp.sum(times > 0) for site, times in invalid.items()}
+        merged = jax.vmap(Moments.merge)(state.fold, jax.vmap(Moments.of_rows)(rows))
+        return _State(merged, jnp.sum(merged.nonfinite), met)
+
+    example, draws = jax.eval_shape(sampler.row, key, jnp.zeros(len(sampler.labels)))
+    degrees = sets.count - 1 - _num_controls(example)
+    if degrees < 1:
+        raise ValueError(
+            f"method: {sets.count} sets of points tell nothing of the error beside {_num_controls(example)} controls; "
+            "take more replicates"
+        )
+    empty = jax.vmap(lambda _: Moments.empty(example))(jnp.arange(sets.count))
+    state = _State(empty, jnp.zeros((), int), {site: jnp.zeros((), int) for site in draws})
+
+    def read(state: _State) -> Estimate:
+        means = jax.tree.map(lambda s: s.center + s.mean, state.fold.spread, is_leaf=is_spread)
+        found = kind.of_rows(means).read()
+        return dataclasses.replace(found, num_samples=jnp.sum(state.fold.num_samples), nonfinite=state.nonfinite)
+
+    def assessed(index: Array, state: _State) -> Estimate:
+        assert isinstance(plan.until, StdErr)
+        return plan.until.assess_sets(read(state), degrees, index)
+
+    def unfinished(index: Array, state: _State) -> Array:
+        look = (index & (index - 1)) == 0
+        return (index == 0) | ~(look & (assessed(index, state).converged | (state.nonfinite > 0)))
+
+    if plan.until is not None and not isinstance(plan.until, StdErr):
+        raise ValueError(f"until: {type(plan.until).__name__} does not know how few sets of points are looked at")
+    blocks = sets.size // step
+    state = _loop(blocks, add, state, unfinished if plan.until else None)
+    state = jax.lax.optimization_barrier(state)
+    if plan.until is None:
+        return dataclasses.replace(read(state), degrees=float(degrees)), state.invalid
+    done = jnp.max(state.fold.num_samples) // step
+    return assessed(done, state), state.invalid
+
+
+def _loop(
+    count: int,
+    add: Callable[[Array, _State], _State],
+    empty: _State,
+    unfinished: Callable[[Array, _State], Array] | None,
+) -> _State:
+    if unfinished is None:
+        return jax.lax.fori_loop(0, count, add, empty)
+    start = (jnp.zeros((), int), empty)
+    go_on = lambda carry: (carry[0] < count) & unfinished(*carry)  # noqa: E731
+    return jax.lax.while_loop(go_on, lambda carry: (carry[0] + 1, add(*carry)), start)[1]
+
+
+def _runs(sampler: Sampler, key: Key[Array, ""], places: Array) -> tuple[PyTree[Array], Invalid]:
+    return jax.vmap(lambda key: sampler.row(key, jnp.zeros(0)))(_run_keys(key, places))
+
+
+def _sets(sampler: Sampler, key: Key[Array, ""], places: Array) -> tuple[PyTree[Array], Invalid]:
+    """The runs of some sets, those of a set side by side."""
+    sets: Sets = sampler.sets  # pyright: ignore[reportAssignmentType]
+    inside = jnp.arange(sets.size)
+
+    def points(key: Key[Array, ""]) -> Array:
+        made = sets.randomize(key)
+        return jax.vmap(lambda i: sets.point(made, i))(inside)
+
+    uniforms = jax.vmap(points)(_set_keys(key, places))
+    runs = places[:, None] * jnp.uint32(sets.size) + inside[None].astype(jnp.uint32)
+    rows, invalid = jax.vmap(sampler.row)(_run_keys(key, runs.ravel()), uniforms.reshape(runs.size, -1))
+    return rows, {site: jnp.sum(times.reshape(runs.shape), axis=1) for site, times in invalid.items()}
+
+
+def _run_keys(key: Key[Array, ""], places: Integer[Array, " n"]) -> Key[Array, " n"]:
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, places.astype(jnp.uint32))
+
+
+def _set_keys(key: Key[Array, ""], places: Array) -> Key[Array, " n"]:
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, _DESIGN), places.astype(jnp.uint32))
+
+
+def _num_controls(example: Any) -> int:
+    return example.controls.size if isinstance(example, Controlled) else 0

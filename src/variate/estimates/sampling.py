@@ -1,0 +1,97 @@
+"""One run under a method of estimation, as a row of what is to be averaged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from variate import checks
+from variate.programs import validity
+from variate.programs.runs import Run, Wishes, run_with
+from variate.programs.staging import Program, stage
+from variate.programs.uniforms import Layout, layout
+from variate.trees import Static, as_float, join
+
+from .base import Methods
+from .controlled import Controlled
+from .designs import Sets
+
+Invalid = dict[int, Int[Array, ""]]  # by the index of a draw, how often it met parameters out of range
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Rows of a program under a method; `row(key, uniforms)` is one, `uniforms` empty where there is no design."""
+
+    row: Callable[[Key[Array, ""], Float[Array, " d"]], tuple[PyTree[Array], Invalid]]
+    sets: Sets | None
+    labels: tuple[str, ...]  # of the uniforms: what their draws are called
+    controlled: bool  # whether rows are `Controlled`
+
+
+def sampler(methods: Methods, static: Static, num_samples: int, key: Any, numbers: list[Any], checked: bool) -> Sampler:
+    """Of the function and the arguments that `static` and `numbers` make."""
+    if methods == Methods():
+        f, args = join(numbers, static)
+        run = validity.counted(f) if checked else _uncounted(f)
+
+        def plain(key: Key[Array, ""], uniforms: Float[Array, " d"]) -> tuple[PyTree[Array], Invalid]:
+            result, invalid = run(key, *args)
+            return jax.tree.map(as_float, result), invalid
+
+        return Sampler(plain, None, (), False)
+    program, shape = staged(static, key, numbers)
+    wishes = _wishes(methods, program)
+    plan = layout(program, wishes.proposals) if methods.design else Layout((), {}, {})
+    sets = methods.design.sets(plan.labels, num_samples) if methods.design else None
+    if methods.design and not plan.dimension:
+        reasons = "; ".join(f"{site.label!r}: {plan.kept[site.index]}" for site in program.sites) or "it has no draws"
+        raise ValueError(f"method: {type(methods.design).__name__} has no draw to serve ({reasons})")
+
+    def row(key: Key[Array, ""], uniforms: Float[Array, " d"]) -> tuple[PyTree[Array], Invalid]:
+        run = run_with(program, [key, *numbers], plan.split(uniforms), wishes)
+        result = jax.tree.unflatten(jax.tree.structure(shape), run.outputs)
+        return _row(methods, jax.tree.map(as_float, result), run), run.invalid if checked else {}
+
+    return Sampler(row, sets, tuple(plan.labels), methods.controls is not None)
+
+
+def staged(static: Static, key: Any, numbers: list[Any]) -> tuple[Program, Any]:
+    """The program that the function is, and the shapes of its result."""
+
+    def call(key: Key[Array, ""], *numbers: Any) -> PyTree:
+        f, args = join(list(numbers), static)
+        result = f(key, *args)
+        checks.check_result(f, result)
+        return result
+
+    return stage(call, key, *numbers)
+
+
+def _uncounted(f: Callable[..., PyTree]) -> Callable[..., tuple[PyTree, Invalid]]:
+    def run(key: Any, *args: Any) -> tuple[PyTree, Invalid]:
+        result = f(key, *args)
+        checks.check_result(f, result)
+        return result, {}
+
+    return run
+
+
+def _wishes(methods: Methods, program: Program) -> Wishes:
+    wanted = methods.controls.wishes(program) if methods.controls else Wishes()
+    proposals = methods.weighting.proposals(program) if methods.weighting else {}
+    return Wishes(proposals, wanted.kept, wanted.scores)
+
+
+def _row(methods: Methods, value: PyTree[Array], run: Run) -> PyTree[Array]:
+    """Under weights every number is weighted, and the weight itself has the mean 1, which is one control more."""
+    controls = methods.controls.controls(run) if methods.controls else None
+    if methods.weighting:
+        weight = jnp.exp(run.log_weight)
+        value = jax.tree.map(lambda leaf: weight.astype(leaf.dtype) * leaf, value)
+        if controls is not None:
+            controls = jnp.append(weight.astype(controls.dtype) * controls, (weight - 1).astype(controls.dtype))
+    return value if controls is None else Controlled(value, controls)

@@ -1,0 +1,116 @@
+"""One run of a program as an estimate wants it: draws made of given uniforms or proposals, and what they tell."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from variate.programs import distributions
+from variate.programs.interpretation import Records, evaluate, read
+from variate.programs.primitive import over_lanes, sample_leaves
+from variate.programs.simulation import log_prob
+from variate.programs.staging import Operation, Program, Site
+from variate.programs.uniforms import Proposals, from_uniforms
+from variate.programs.validity import count_invalid, while_summing
+
+
+class Run(NamedTuple):
+    """A run: its outputs, how often each draw met parameters out of range, and what was asked for of its draws.
+
+    `log_weight`: the log density of the draws over that of the proposals in their place. `draws`: values by name.
+    `scores`: by the index of the draw, the derivatives of its log probability in the operands asked for.
+    """
+
+    outputs: list[Array]
+    invalid: dict[int, Int[Array, ""]]
+    log_weight: Float[Array, ""]
+    draws: dict[str, Any]
+    scores: dict[int, list[Array]]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a run does besides drawing: proposals by name, draws to be kept by name, operands to take scores in."""
+
+    proposals: Proposals = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
+    scores: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+
+class _Record(NamedTuple):
+    invalid: Int[Array, ""]
+    log_weight: Float[Array, ""] | None
+    values: list[Array] | None
+    scores: list[Array] | None
+
+
+def run_with(program: Program, inputs: Sequence[Any], uniforms: Mapping[int, Array], wishes: Wishes) -> Run:
+    """A run in which these draws are made of these uniforms, all others of their keys."""
+    environment, records = evaluate(program, inputs, _Drawing(uniforms, wishes))
+    sites = {site.index: site for site in program.sites}
+    weights = [jnp.sum(r.log_weight) for r in records.values() if r.log_weight is not None]
+    trees = {i: sites[i].event.tree for i in records}
+    draws = {sites[i].name: jax.tree.unflatten(trees[i], r.values) for i, r in records.items() if r.values is not None}
+    return Run(
+        [jnp.asarray(read(environment, output)) for output in program.outputs],
+        {i: jnp.sum(r.invalid) for i, r in records.items()},
+        sum(weights, jnp.zeros((), float)),
+        {name: value for name, value in draws.items() if name is not None},
+        {i: r.scores for i, r in records.items() if r.scores is not None},
+    )
+
+
+class _Drawing:
+    def __init__(self, uniforms: Mapping[int, Array], wishes: Wishes):
+        self.uniforms, self.wishes = uniforms, wishes
+
+    def draw(self, site: Site, index: tuple[Array, ...], operands: Sequence[Array]) -> tuple[list[Array], Any]:
+        proposal = self.wishes.proposals.get(site.name) if site.name is not None else None
+        uniforms = self.uniforms.get(site.index)
+        values, log_weight = _drawn(site, proposal, None if uniforms is None else uniforms[index], operands)
+        wanted = self.wishes.scores.get(site.index)
+        return values, _Record(
+            count_invalid(site, operands),
+            log_weight,
+            values if site.name in self.wishes.kept else None,
+            _scores(site, values, operands, wanted) if wanted else None,
+        )
+
+    def loop(self, run: Any, operation: Operation, inputs: list[Array]) -> tuple[list[Array], Records]:
+        return while_summing(run, operation, inputs)
+
+
+def _drawn(
+    site: Site, proposal: Callable[[Any], Any] | None, uniforms: Array | None, operands: Sequence[Array]
+) -> tuple[list[Array], Array | None]:
+    """The value of a draw, and by how much its log density exceeds the proposal's."""
+    if proposal is None and uniforms is None:
+        return sample_leaves(site.structure, site.lanes)(*operands), None
+
+    def one(*inputs: Array) -> tuple[list[Array], Array]:
+        *given, key = inputs[: len(inputs) - len(operands) + 1]
+        target = site.structure.build(inputs[len(given) + 1 :])
+        with distributions.numpyro_promotion():
+            source = proposal(target) if proposal else target
+        value = from_uniforms(site, source, given[0]) if given else distributions.sample(source, key)
+        if proposal is None:
+            return [value], jnp.zeros(())
+        log_ratio = jnp.sum(distributions.log_prob(target, value)) - jnp.sum(distributions.log_prob(source, value))
+        return jax.tree.leaves(value), log_ratio.astype(float)
+
+    first = [] if uniforms is None else [uniforms]
+    values, log_ratio = over_lanes(one, site.lanes, len(first))(*first, *operands)
+    return values, None if proposal is None else jnp.sum(log_ratio)
+
+
+def _scores(site: Site, values: list[Array], operands: Sequence[Array], wanted: tuple[int, ...]) -> list[Array]:
+    def total(*moved: Array) -> Array:
+        changed = list(operands)
+        for position, operand in zip(wanted, moved, strict=True):
+            changed[position] = operand
+        return log_prob(site, values, changed)
+
+    return list(jax.grad(total, argnums=tuple(range(len(wanted))))(*(operands[i] for i in wanted)))
