@@ -1,5 +1,6 @@
 """Expectations, with error bars that can be believed."""
 
+from .base import Best as Best
 from .base import Controls as Controls
 from .base import Weighting as Weighting
 from .control_variates import ControlVariates as ControlVariates

@@ -41,6 +41,15 @@ class Methods(NamedTuple):
     controls: Controls | None = None
     weighting: Weighting | None = None
 
+    @property
+    def name(self) -> str | None:
+        """What an estimate says that it was made by; None for plain sampling."""
+        return " and ".join(type(one).__name__ for one in self if one is not None) or None
+
+
+class Best(NamedTuple):
+    """The method that a pilot finds best (`choose` says how), as `method=`; for a caller's `jit`, plain sampling."""
+
 
 _KINDS = {"design": Design, "controls": Controls, "weighting": Weighting}
 
@@ -53,7 +62,7 @@ def check_methods(given: Any) -> Methods:
         ValueError: two of a kind.
     """
     found: dict[str, Any] = {}
-    for one in given if isinstance(given, tuple | list) else () if given is None else (given,):
+    for one in given if type(given) in (tuple, list) else () if given is None else (given,):
         kind = next((name for name, kind in _KINDS.items() if isinstance(one, kind)), None)
         if kind is None or isinstance(one, type):
             raise TypeError(

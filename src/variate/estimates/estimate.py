@@ -36,6 +36,8 @@ class Estimate(eqx.Module):
     nonfinite: Int[Array, "*batch"] = eqx.field(converter=_count, default=0)  # draws with a NaN or an infinity
     degrees: float | int | None = eqx.field(static=True, default=None)  # of freedom of Student's t; None: normal
     biased: bool = eqx.field(static=True, default=False)  # the value misses the truth however many the draws
+    method: str | None = eqx.field(static=True, default=None)  # what it was estimated by; None: plain sampling
+    variance_ratio: Float[Array, "*batch"] | None = None  # of the method to plain sampling, where a pilot measured it
 
     def __check_init__(self) -> None:
         value, stderr = jax.tree.structure(self.value), jax.tree.structure(self.stderr)
@@ -89,6 +91,7 @@ class Estimate(eqx.Module):
             self.nonfinite + other.nonfinite,
             None if self.degrees is None or other.degrees is None else self.degrees + other.degrees,
             self.biased or other.biased,
+            self.method if self.method == other.method else None,
         )
 
     def __repr__(self) -> str:

@@ -1,10 +1,12 @@
 """Expectations of programs: blocks of samples in one compiled loop, folded into an estimate."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Key, PyTree
 
@@ -19,14 +21,16 @@ from variate.checks import (
 from variate.programs import validity
 from variate.trees import Static, join, split
 
-from .base import check_methods
+from .base import Best, Methods, check_methods
+from .choice import PILOT, Choice, choose
 from .estimate import Estimate
 from .folding import Plan, fold_growing, fold_many
 from .sampling import Invalid, sampler, staged
-from .stopping import StoppingRule
+from .stopping import StdErr, StoppingRule
 
 DEFAULT_SAMPLES = 1_024
 DEFAULT_BLOCK = 256
+_PILOT = 2**32 - 2  # of the keys of runs, which are numbered from 0, none is this
 
 
 def expect(
@@ -61,8 +65,11 @@ def expect(
     """
     check_callable("f", f)
     plan = _plan(num_samples, until, max_samples, block_size)
-    given, kinds = split(check_methods(method))
-    check_hashable(kinds.leaves)
+    # A tolerance is worth a pilot; a number of samples is taken at its word unless the best method is asked for.
+    asked = isinstance(method, Best)
+    methods = Methods() if asked else check_methods(method)
+    choosing = (asked or (method is None and isinstance(until, StdErr))) and plan.num_samples >= 4 * PILOT
+    check_hashable(split(methods)[1].leaves)
 
     @functools.wraps(f, updated=())
     def estimate(key: Any = None, *args: Any) -> Estimate:
@@ -70,10 +77,15 @@ def expect(
         numbers, static = split((f, args))
         check_hashable(static.leaves)
         known = not any(isinstance(leaf, Tracer) for leaf in (key, *numbers))
+        choice = Choice(methods, None)
+        if choosing and known:
+            choice = choose(static, jax.random.fold_in(jax.random.clone(key), _PILOT), numbers)
+        given, kinds = split(choice.methods)
         found, invalid = _run(plan, static, kinds, known, key, numbers, given)
         if known and any(invalid.values()):
             validity.raise_invalid(staged(static, key, numbers)[0], [jax.random.clone(key), *numbers], invalid)
-        return found
+        ratio = None if choice.ratio is None else jnp.asarray(choice.ratio)
+        return dataclasses.replace(found, method=choice.methods.name, variance_ratio=ratio)
 
     return estimate
 

@@ -141,11 +141,11 @@ def _loop(
     return jax.lax.while_loop(go_on, lambda carry: (carry[0] + 1, add(*carry)), start)[1]
 
 
-def _runs(sampler: Sampler, key: Key[Array, ""], places: Array) -> tuple[PyTree[Array], Invalid]:
+def _runs(sampler: Sampler, key: Key[Array, ""], places: Array) -> tuple[PyTree[Array], dict[int, Array]]:
     return jax.vmap(lambda key: sampler.row(key, jnp.zeros(0)))(_run_keys(key, places))
 
 
-def _sets(sampler: Sampler, key: Key[Array, ""], places: Array) -> tuple[PyTree[Array], Invalid]:
+def _sets(sampler: Sampler, key: Key[Array, ""], places: Array) -> tuple[PyTree[Array], dict[int, Array]]:
     """The runs of some sets, those of a set side by side."""
     sets: Sets = sampler.sets  # pyright: ignore[reportAssignmentType]
     inside = jnp.arange(sets.size)

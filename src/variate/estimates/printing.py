@@ -41,6 +41,10 @@ def text_of(estimate: "Estimate") -> str:
 def _notes(estimate: "Estimate") -> list[str]:
     low, high = int(np.min(estimate.num_samples)), int(np.max(estimate.num_samples))
     notes = [f"n={low}" if low == high else f"n={low} to {high}"]
+    if estimate.method is not None:
+        ratio = estimate.variance_ratio
+        gain = "" if ratio is None or np.ndim(ratio) else f" with {float(ratio):.2g} of the plain variance"
+        notes.append(f"by {estimate.method}{gain}")
     if estimate.stderr is None:
         notes.append("no error bar")
     if estimate.biased:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.scipy.special import betainc, gammaincc, ndtri
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from variate.programs import cdfs, distributions
 from variate.programs.inversion import invert, invert_count
@@ -85,6 +85,7 @@ def _of_finitely_many(d: Any, values: Array, u: Uniforms) -> Array:
     table = distributions.element_probs(d)
     table = table / jnp.sum(table, axis=0, keepdims=True)
     below = jnp.cumsum(table, axis=0)[:-1]
+    below = below.reshape(len(below), *(1,) * (u.ndim + 1 - below.ndim), *below.shape[1:])
     return values[jnp.sum(u >= below, axis=0)]
 
 
@@ -124,13 +125,13 @@ def _normal_vector(d: Any, u: Uniforms) -> Array:
 
 def _dirichlet(d: Any, u: Uniforms) -> Array:
     """Of gammas, on the scale of logarithms because those of small shape are smaller than any float."""
-    logs = _log_gamma(jnp.asarray(d.concentration), u)
+    logs = _log_gamma(d.concentration, u)
     return jax.nn.softmax(logs, axis=-1)
 
 
-def _log_gamma(shape: Array, u: Uniforms) -> Array:
-    """Below the smallest float the distribution function is $x^a / \\Gamma(a + 1)$."""
-    shape = jnp.broadcast_to(shape, u.shape).astype(u.dtype)
+def _log_gamma(shape: ArrayLike, u: Uniforms) -> Array:
+    r"""Below the smallest float the distribution function is $x^a / \Gamma(a + 1)$."""
+    shape = jnp.broadcast_to(jnp.asarray(shape), u.shape).astype(u.dtype)
     low = jnp.full_like(u, math.log(float(jnp.finfo(u.dtype).tiny)) / 2)
     high = jnp.log(shape + 12 * jnp.sqrt(shape) + 60)
     cdf = lambda t: jax.scipy.special.gammainc(shape, jnp.exp(t))  # noqa: E731
@@ -184,6 +185,13 @@ def _poisson(d: Any, u: Uniforms) -> Array:
     return invert_count(lambda k: gammaincc(k + 1, rate), u, rate + 12 * jnp.sqrt(rate) + 60)
 
 
+def _negative_binomial(d: Any, u: Uniforms) -> Array:
+    r, rate = (jnp.broadcast_to(jnp.asarray(x), u.shape).astype(u.dtype) for x in (d.concentration, d.rate))
+    mean, width = r / rate, 1 + 1 / rate  # from width on the tail falls at least as fast as that of a geometric law
+    high = mean + 12 * jnp.sqrt(mean * width) + 60 * width
+    return invert_count(lambda k: betainc(r, k + 1, rate / (1 + rate)), u, high)
+
+
 def _geometric(d: Any, u: Uniforms) -> Array:
     return jnp.maximum(jnp.ceil(jnp.log1p(-u) / jnp.log1p(-d.probs)) - 1, 0)
 
@@ -194,12 +202,17 @@ _VECTORS: dict[type, Callable[[Any, Uniforms], Array]] = {
 }
 _QUANTILES: dict[type, Callable[[Any, Uniforms], Array]] = {
     dist.Beta: _beta,
+    dist.BetaProportion: _beta,
     dist.Chi2: _gamma,
     dist.Gamma: _gamma,
+    dist.GammaPoisson: _negative_binomial,
     dist.GeometricLogits: _geometric,
     dist.GeometricProbs: _geometric,
     dist.InverseGamma: _inverse_gamma,
     dist.Kumaraswamy: _kumaraswamy,
+    dist.NegativeBinomial2: _negative_binomial,
+    dist.NegativeBinomialLogits: _negative_binomial,
+    dist.NegativeBinomialProbs: _negative_binomial,
     dist.Poisson: _poisson,
     dist.StudentT: _student,
     dist.VonMises: _von_mises,

@@ -1,4 +1,4 @@
-"""What a design is: random sets of points in the unit cube, every point of which alone is uniform."""
+"""What a design is: random sets of points in the unit cube, uniform on the average over a set."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -9,7 +9,9 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 
 class Sets(NamedTuple):
-    """Sets of points, independent of each other, so that the spread of their means is the error of their mean.
+    """Sets of points, over each of which the mean of a function has the expectation of one uniform point.
+
+    Sets are independent of each other, so that the spread of their means is the error of their mean.
 
     `count`: how many sets there are, each the larger the more runs there are; None where it is the sets that grow in
     number. `randomize(key)`: all that is random in one set, a pytree of arrays. `point(randomization, i)`: its point i.
@@ -23,7 +25,7 @@ class Sets(NamedTuple):
 
 @runtime_checkable
 class Design(Protocol):
-    """Uniform points that stand for the uniform numbers which runs are made of."""
+    """Points that stand for the uniform numbers which runs are made of."""
 
     def sets(self, labels: Sequence[str], num_samples: int) -> Sets:
         """Sets of at most `num_samples` points in all, with a coordinate for each label, which names its draw.
@@ -36,7 +38,9 @@ class Design(Protocol):
 
 def unit(bits: UInt32[Array, "..."]) -> Float[Array, "..."]:
     """Numbers in (0, 1) from the leading bits, in the middle of their cells, so that neither 0 nor 1 is among them."""
-    digits = 32 if jnp.finfo(float).bits == 64 else 23  # the most for which the last cell's middle is below 1
+    digits = (
+        32 if jnp.finfo(jnp.result_type(float)).bits == 64 else 23
+    )  # the most for which the last cell's middle is below 1
     return ((bits >> (32 - digits)).astype(float) + 0.5) * 2.0**-digits
 
 
