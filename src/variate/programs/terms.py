@@ -119,8 +119,6 @@ class Terms:
         producer = self.producers.get(operand) if isinstance(operand, int) else None
         if producer is None or not self.reach(operand):
             return None
-        if self.relations is None and self.reach(operand).bit_count() < 2:
-            return None
         if not jnp.issubdtype(producer.avals[0].dtype, jnp.inexact):
             return None
         name, inputs = producer.name, producer.inputs

@@ -82,8 +82,10 @@ class Coupled(Replay):
         law = distributions.innermost(distribution)
         if flow := _FLOWS.get(type(law)):
             weight, following = flow(law, value), value + 1
+            if isinstance(law, _BINOMIAL):  # of which there is no more than so many
+                following = jnp.minimum(following, jnp.asarray(law.total_count).astype(value.dtype))
         else:
-            weight, following = _through_table(distribution, value)
+            weight, following = _through_table(distribution, value, key)
         weight = jnp.broadcast_to(weight, own.shape)
         return Alternatives(own, weight[..., None], following[..., None])
 
@@ -106,17 +108,31 @@ def only(record: Alternatives, chosen: Array, value: Array) -> Alternatives:
     return jax.tree.map(lambda x: jnp.expand_dims(x, 0), whole)
 
 
-def _through_table(distribution: Any, value: Array) -> tuple[Float[Array, "*batch"], Array]:
-    """$-F(x) / p(x)$, the divisor fixed, and the value after $x$, from the probabilities of all values."""
+def _through_table(distribution: Any, value: Array, key: Key[Array, ""]) -> tuple[Float[Array, "*batch"], Array]:
+    r"""$-F(x) / p(x)$, the divisor fixed, and the value after $x$, from the probabilities of all values.
+
+    A value of probability 0 is never drawn. What its derivative moves is charged to the value before it that may be
+    (to the first, if none is): of $n$ values to go to, the next probable one and the improbable ones on the way, one is
+    taken at random, with $n$ times its own weight, $p(x') / p(x)$ for an improbable one.
+    """
     support = distributions.support(distribution)
     assert support is not None  # or `serves` had said so
     table = distributions.element_probs(distribution)
-    index = jnp.searchsorted(support, value.astype(support.dtype))
-    below = jnp.take_along_axis(jnp.cumsum(table, axis=0), index[None], axis=0)[0]
-    here = jnp.take_along_axis(table, index[None], axis=0)[0]
-    last = len(support) - 1
-    weight = jnp.where(index == last, 0, -below / lax.stop_gradient(here))
-    return weight, support[jnp.minimum(index + 1, last)].astype(value.dtype)
+    size = len(support)
+    places = jnp.arange(size).reshape(-1, *(1,) * (table.ndim - 1))
+    index = jnp.searchsorted(support, value.astype(support.dtype))[None]
+    probable = table > 0
+    following = jnp.min(jnp.where(probable & (places > index), places, size), axis=0, keepdims=True)
+    leading = jnp.argmax(probable, axis=0)[None] == index
+    open_to = ((places > index) & (places <= following)) | (leading & (places < index))
+    count = jnp.sum(open_to, axis=0, keepdims=True)
+    which = jnp.floor(jax.random.uniform(key, count.shape) * count.astype(float)).astype(count.dtype)
+    chosen = jnp.argmax(open_to & (jnp.cumsum(open_to, axis=0) == which + 1), axis=0)[None]
+    before = jnp.take_along_axis(jnp.cumsum(table, axis=0), jnp.maximum(chosen - 1, 0), axis=0)
+    there, here = (jnp.take_along_axis(table, place, axis=0) for place in (chosen, index))
+    moved = jnp.where(chosen == following, -before, there) * count.astype(table.dtype)
+    weight = jnp.where(count == 0, 0, moved / lax.stop_gradient(here))
+    return weight[0], support[jnp.where(count == 0, index, chosen)[0]].astype(value.dtype)
 
 
 def _poisson(law: Any, x: Array) -> Array:
@@ -153,4 +169,5 @@ _FLOWS: dict[type, Callable[[Any, Array], Float[Array, "..."]]] = {
     dist.NegativeBinomialLogits: _negative_binomial,
     dist.NegativeBinomial2: _negative_binomial,
 }
+_BINOMIAL = (dist.BinomialProbs, dist.BinomialLogits)
 _SUBSET = 0x50B5E7  # what tells the key of the choice of elements from all others that are made of the draw's key
