@@ -11,6 +11,7 @@ import numpyro.distributions as dist
 from jax.scipy.stats import norm
 
 import variate as vt
+from variate.estimates import Antithetic, Scores, Sobol
 from variate.programs import At, replay, simulate
 from variate.subsets import ConditionalPoisson, TopK
 
@@ -99,7 +100,32 @@ def subsets() -> None:
     one.figure.savefig(IMAGES / "subsets.png")
 
 
+def designs() -> None:
+    def asian(key):
+        moves = vt.draw(key, dist.Normal(jnp.zeros(12), 1.0))
+        prices = 100 * jnp.exp(jnp.cumsum(0.2 / 12**0.5 * moves - 0.2**2 / 24))
+        return jnp.maximum(prices.mean() - 100, 0)
+
+    one = axes("runs", "error")
+    truth = vt.expect(asian, method=Sobol(64), num_samples=2**22, block_size=2**14)(jax.random.key(1)).value
+    sizes = 2 ** np.arange(7, 15)
+    for method, name, colour in (
+        (None, "independent", INK),
+        (Antithetic(), "Antithetic", GREEN),
+        (Scores(), "Scores", ORANGE),
+        (Sobol(), "Sobol", BLUE),
+    ):
+        keys = jax.random.split(jax.random.key(2), 64)
+        found = [jax.vmap(vt.expect(asian, method=method, num_samples=int(n), block_size=1024))(keys) for n in sizes]
+        error = [np.sqrt(np.mean((np.asarray(f.value) - truth) ** 2)) for f in found]
+        one.plot(sizes, error, "o-", color=colour, ms=4, lw=1.5, label=name)
+        one.plot(sizes, [np.sqrt(np.mean(np.asarray(f.stderr) ** 2)) for f in found], ":", color=colour, lw=1.2)
+    one.set(xscale="log", yscale="log")
+    one.legend(frameon=False)
+    one.figure.savefig(IMAGES / "designs.png")
+
+
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
-    for picture in (programs, estimates, gradients, subsets):
+    for picture in (programs, estimates, designs, gradients, subsets):
         picture()

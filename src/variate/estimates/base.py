@@ -14,7 +14,12 @@ from .designs import Design
 
 @runtime_checkable
 class Controls(Protocol):
-    """Numbers of a run whose expectation is zero, by which its result is adjusted."""
+    """Numbers of a run whose expectation is zero, by which its result is adjusted.
+
+    `stated`: whether that is somebody's word, which the draws may contradict.
+    """
+
+    stated: bool
 
     def wishes(self, program: Program) -> Wishes:
         """What has to be known of a run. Raises `ValueError` where the program has nothing to offer."""

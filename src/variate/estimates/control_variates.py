@@ -27,8 +27,9 @@ class ControlVariates(eqx.Module):
         mean: the expectation of each, of the same structure and shapes, or that broadcast to them.
 
     Raises:
-        ValueError: the program names no draws, `mean` does not fit, or it is off by more than chance allows (five
-            standard errors; under a caller's `jit` the estimate is then not converged).
+        ValueError: the program names no draws, `mean` does not fit, or the draws have another mean than it says (by a
+            t-test that a right one fails once in ten million runs; under a caller's `jit` the estimate is then not
+            converged).
 
     Source: Owen (2013), Monte Carlo theory, methods and examples, section 8.9.
     """
@@ -36,9 +37,12 @@ class ControlVariates(eqx.Module):
     of: Callable[[dict[str, Any]], PyTree] = eqx.field(static=True)
     mean: PyTree
 
-    def __init__(self, of: Callable[[dict[str, Any]], PyTree], mean: PyTree):
-        checks.check_callable("of", of)
+    def __init__(self, of: Any, mean: PyTree):
+        if not callable(of):
+            raise TypeError(f"of must be a function of the named draws, got {checks.describe(of)}")
         self.of, self.mean = of, jax.tree.map(as_float, mean)
+
+    stated = True  # so that a wrong one is to be looked for
 
     def wishes(self, program: Program) -> Wishes:
         names = [s.name for s in program.sites if s.name and not any(loop.kind == "while" for loop in s.loops)]
@@ -60,6 +64,15 @@ class ControlVariates(eqx.Module):
         means = self.mean if same else jax.tree.map(lambda _: self.mean, found)
         flat = jax.tree.map(lambda c, mean: (as_float(c) - _fitting(mean, jnp.shape(c))).ravel(), found, means)
         return jnp.concatenate([leaf.astype(float) for leaf in jax.tree.leaves(flat)])
+
+
+def raise_wrong_mean(off: Array) -> None:
+    """`off`: by how much each control is off, in units of what chance allows."""
+    worst = int(jnp.argmax(off))
+    raise ValueError(
+        f"mean: control {worst} of {off.size} has another mean than was stated, by {float(off[worst]):.3g} times what "
+        "chance allows; its controls are counted through the pytree that `of` returns"
+    )
 
 
 def _fitting(mean: Array, shape: tuple[int, ...]) -> Array:

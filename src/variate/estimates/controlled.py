@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
+from scipy import special
 
 from variate.trees import all_finite, as_float
 
@@ -84,6 +85,17 @@ class ControlledMoments(eqx.Module):
         products = self.products + other.products + factor(delta.dtype) * jnp.outer(delta, delta)
         cross = jax.tree.map(joined, self.cross, other.cross, a.spread.value, b.spread.value)
         return ControlledMoments(a.merge(b), products, cross)
+
+    def off(self, degrees: int) -> Float[Array, " p"]:
+        """How far the means of the controls are from 0, in units of what chance allows but once in ten million."""
+        limit = special.stdtrit(degrees, 1 - 0.5e-7 / max(len(self.products), 1))
+        n = self.moments.num_samples.astype(self.products.dtype)
+        controls = self.moments.spread.controls
+        stderr = jnp.sqrt(jnp.diag(self.products) / (n * (n - 1)))
+        mean = jnp.abs(controls.center + controls.mean)
+        # A control that does not vary is a constant, known to its rounding.
+        rounding = jnp.finfo(mean.dtype).eps * 64
+        return jnp.where(stderr > 0, mean / (limit * stderr), jnp.where(mean > rounding, jnp.inf, 0.0))
 
     def read(self) -> Estimate:
         plain = self.moments.read()

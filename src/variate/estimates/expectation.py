@@ -21,6 +21,7 @@ from variate.checks import (
 from variate.programs import validity
 from variate.trees import Static, join, split
 
+from . import control_variates
 from .base import Best, Methods, check_methods
 from .choice import PILOT, Choice, choose
 from .estimate import Estimate
@@ -44,11 +45,15 @@ def expect(
 ) -> Callable[..., Estimate]:
     r"""The expectation of a random program: a function `(key, *args)` returning the `Estimate` of $E[f(key, *args)]$.
 
-    `f(key, *args)` returns any pytree of real arrays; integers and booleans are averaged as floats. Sample i uses the
+    `f(key, *args)` returns any pytree of real arrays; integers and booleans are averaged as floats. Sample i has the
     key `jax.random.fold_in(key, i)`, so the same key gives the same samples whatever the block size, and bit for bit
     the same answer for a given one. Runs compiled, and works under `jit`, `vmap` and `scan`; arguments are traced as by
     `jax.jit`, save that booleans and objects that are no numbers stay as they are.
 
+    - `method`: how to need fewer samples: one of this room's methods, or several of different kinds in a tuple, a
+      design (`Sobol()`), controls (`Scores()`) and a weighting (`Importance(...)`). `Best()` picks by a pilot, and so
+      does a tolerance (`until=StdErr(...)`) where no method is named; `()` is independent samples. Under a caller's
+      `jit` there is no pilot, and samples are independent unless a method is named.
     - `num_samples`: how many samples; 1,024 when neither this nor `until` is given. The interval is then Student's.
     - `until`: a stopping rule, `StdErr(1e-3)` say, asked after every block.
     - `max_samples`: where `until` gives up and returns what it has, with `converged=False`.
@@ -61,7 +66,8 @@ def expect(
 
     Raises `TypeError` for a key that is not typed, an `f` that does not take `(key, *args)` and results that are not
     real numbers; `ValueError` for a distribution's parameters out of range (under a caller's `jit` they show as
-    non-finite numbers, if at all), a batch of keys, counts that are not positive, and `num_samples` beside `until`.
+    non-finite numbers, if at all), a batch of keys, counts that are not positive, `num_samples` beside `until`, a
+    method that has nothing to work on in this program, and a stated mean of a control that cannot be.
     """
     check_callable("f", f)
     plan = _plan(num_samples, until, max_samples, block_size)
@@ -81,7 +87,9 @@ def expect(
         if choosing and known:
             choice = choose(static, jax.random.fold_in(jax.random.clone(key), _PILOT), numbers)
         given, kinds = split(choice.methods)
-        found, invalid = _run(plan, static, kinds, known, key, numbers, given)
+        found, invalid, off = _run(plan, static, kinds, known, key, numbers, given)
+        if known and bool(off.size) and float(jnp.max(off)) > 1:
+            control_variates.raise_wrong_mean(off)
         if known and any(invalid.values()):
             validity.raise_invalid(staged(static, key, numbers)[0], [jax.random.clone(key), *numbers], invalid)
         ratio = None if choice.ratio is None else jnp.asarray(choice.ratio)
@@ -115,11 +123,14 @@ def _run(
     key: Key[Array, ""],
     numbers: list[Any],
     given: list[Any],
-) -> tuple[Estimate, Invalid]:
+) -> tuple[Estimate, Invalid, Array]:
     # Without the barriers a caller's own jit could fold its constants into the loop and round differently.
     key, numbers = jax.lax.optimization_barrier((key, numbers))
     f, args = join(numbers, static)
     check_arguments(f, args)
     rows = sampler(join(given, kinds), static, plan.num_samples, key, numbers, checked)
     growing = rows.sets is not None and rows.sets.count is not None
-    return fold_growing(plan, rows, key) if growing else fold_many(plan, rows, key)
+    found, invalid, off = fold_growing(plan, rows, key) if growing else fold_many(plan, rows, key)
+    if not rows.stated:
+        return found, invalid, off[:0]
+    return dataclasses.replace(found, converged=found.converged & ~jnp.any(off > 1)), invalid, off

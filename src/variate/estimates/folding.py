@@ -36,7 +36,7 @@ class _State(NamedTuple):
     invalid: Invalid
 
 
-def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estimate, Invalid]:
+def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estimate, Invalid, Array]:
     """Of runs, or sets of a design, that come one after the other and are independent."""
     size = sampler.sets.size if sampler.sets else 1
     count = plan.num_samples // size
@@ -72,10 +72,11 @@ def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estima
     degrees = float(max(count - 1 - _num_controls(example), 1))
     found = dataclasses.replace(found, degrees=degrees) if plan.until is None else plan.until.assess(found)
     bad = state.nonfinite if size > 1 else found.nonfinite
-    return dataclasses.replace(found, num_samples=found.num_samples * size, nonfinite=bad), state.invalid
+    found = dataclasses.replace(found, num_samples=found.num_samples * size, nonfinite=bad)
+    return found, state.invalid, _off(state.fold, count - 1)
 
 
-def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estimate, Invalid]:
+def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estimate, Invalid, Array]:
     """Of a few sets, whose points come one after the other; their number is a power of two whenever it is looked at."""
     sets = sampler.sets
     assert sets is not None
@@ -109,6 +110,10 @@ def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Est
         found = kind.of_rows(means).read()
         return dataclasses.replace(found, num_samples=jnp.sum(state.fold.num_samples), nonfinite=state.nonfinite)
 
+    def off(state: _State) -> Array:
+        means = jax.tree.map(lambda s: s.center + s.mean, state.fold.spread, is_leaf=is_spread)
+        return _off(kind.of_rows(means), sets.count - 1)  # pyright: ignore[reportOptionalOperand]
+
     def assessed(index: Array, state: _State) -> Estimate:
         assert isinstance(plan.until, StdErr)
         return plan.until.assess_sets(read(state), degrees, index)
@@ -123,9 +128,9 @@ def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Est
     state = _loop(blocks, add, state, unfinished if plan.until else None)
     state = jax.lax.optimization_barrier(state)
     if plan.until is None:
-        return dataclasses.replace(read(state), degrees=float(degrees)), state.invalid
+        return dataclasses.replace(read(state), degrees=float(degrees)), state.invalid, off(state)
     done = jnp.max(state.fold.num_samples) // step
-    return assessed(done, state), state.invalid
+    return assessed(done, state), state.invalid, off(state)
 
 
 def _loop(
@@ -166,6 +171,10 @@ def _run_keys(key: Key[Array, ""], places: Integer[Array, " n"]) -> Key[Array, "
 
 def _set_keys(key: Key[Array, ""], places: Array) -> Key[Array, " n"]:
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, _DESIGN), places.astype(jnp.uint32))
+
+
+def _off(fold: Any, degrees: int) -> Array:
+    return fold.off(max(degrees, 1)) if isinstance(fold, ControlledMoments) else jnp.zeros(0)
 
 
 def _num_controls(example: Any) -> int:

@@ -30,6 +30,7 @@ class Sampler:
     sets: Sets | None
     labels: tuple[str, ...]  # of the uniforms: what their draws are called
     controlled: bool  # whether rows are `Controlled`
+    stated: bool  # whether the means of the controls are somebody's word
 
 
 def sampler(methods: Methods, static: Static, num_samples: int, key: Any, numbers: list[Any], checked: bool) -> Sampler:
@@ -42,7 +43,7 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
             result, invalid = run(key, *args)
             return jax.tree.map(as_float, result), invalid
 
-        return Sampler(plain, None, (), False)
+        return Sampler(plain, None, (), False, False)
     program, shape = staged(static, key, numbers)
     wishes = _wishes(methods, program)
     plan = layout(program, wishes.proposals) if methods.design else Layout((), {}, {})
@@ -56,7 +57,8 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
         result = jax.tree.unflatten(jax.tree.structure(shape), run.outputs)
         return _row(methods, jax.tree.map(as_float, result), run), run.invalid if checked else {}
 
-    return Sampler(row, sets, tuple(plan.labels), methods.controls is not None)
+    stated = methods.controls is not None and methods.controls.stated
+    return Sampler(row, sets, tuple(plan.labels), methods.controls is not None, stated)
 
 
 def staged(static: Static, key: Any, numbers: list[Any]) -> tuple[Program, Any]:

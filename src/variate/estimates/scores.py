@@ -30,6 +30,7 @@ class Scores(eqx.Module):
     """
 
     limit: int = eqx.field(static=True, default=64)
+    stated = False
 
     def __check_init__(self) -> None:
         checks.check_positive_int("limit", self.limit)

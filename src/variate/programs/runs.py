@@ -93,8 +93,7 @@ def _drawn(
     def one(*inputs: Array) -> tuple[list[Array], Array]:
         *given, key = inputs[: len(inputs) - len(operands) + 1]
         target = site.structure.build(inputs[len(given) + 1 :])
-        with distributions.numpyro_promotion():
-            source = proposal(target) if proposal else target
+        source = _source(site, proposal, target)
         value = from_uniforms(site, source, given[0]) if given else distributions.sample(source, key)
         if proposal is None:
             return [value], jnp.zeros(())
@@ -104,6 +103,26 @@ def _drawn(
     first = [] if uniforms is None else [uniforms]
     values, log_ratio = over_lanes(one, site.lanes, len(first))(*first, *operands)
     return values, None if proposal is None else jnp.sum(log_ratio)
+
+
+def _source(site: Site, proposal: Callable[[Any], Any] | None, target: Any) -> Any:
+    """What one lane draws from, which must be like the distribution of the program in what it draws."""
+    if proposal is None:
+        return target
+    with distributions.numpyro_promotion():
+        source = proposal(target)
+        drawn = jax.eval_shape(source.sample, jax.random.key(0))
+    like = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(drawn))
+    if like != site.event.leaves:
+        raise ValueError(
+            f"proposals[{site.name!r}]: expected draws like those of {site.distribution}, of shape and type "
+            f"{_words(site.event.leaves)}, got {_words(like)} from {type(source).__name__}"
+        )
+    return source
+
+
+def _words(leaves: Sequence[tuple[tuple[int, ...], Any]]) -> str:
+    return " and ".join(f"{shape} {jnp.dtype(dtype).name}" for shape, dtype in leaves)
 
 
 def _scores(site: Site, values: list[Array], operands: Sequence[Array], wanted: tuple[int, ...]) -> list[Array]:
