@@ -17,6 +17,7 @@ from .moments import Moments, is_spread
 from .sampling import Invalid, Sampler
 from .stopping import StdErr, StoppingRule
 
+_FEWEST_SETS = 100  # before which none is asked whether it is enough
 _DESIGN = 2**32 - 1  # of the keys of runs, which are numbered from 0, none is this
 
 
@@ -44,6 +45,7 @@ def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estima
         raise ValueError(f"num_samples must be at least {size}, one set of the design, got {plan.num_samples}")
     per_block = min(max(plan.block_size // size, 1), count)
     num_blocks = -(-count // per_block)
+    until = _of_sets(plan.until, size)
     kind = ControlledMoments if sampler.controlled else Moments
 
     def add(index: Int[Array, ""], state: _State) -> _State:
@@ -64,13 +66,13 @@ def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estima
 
     def unfinished(index: Array, state: _State) -> Array:
         found = read(state)
-        stop = plan.until.assess(found).converged | (found.nonfinite > 0)  # pyright: ignore[reportOptionalMemberAccess]
+        stop = until.assess(found).converged | (found.nonfinite > 0)  # pyright: ignore[reportOptionalMemberAccess]
         return (index == 0) | ~stop
 
-    state = _loop(num_blocks, add, state, unfinished if plan.until else None)
+    state = _loop(num_blocks, add, state, unfinished if until else None)
     found = read(jax.lax.optimization_barrier(state))
     degrees = float(max(count - 1 - _num_controls(example), 1))
-    found = dataclasses.replace(found, degrees=degrees) if plan.until is None else plan.until.assess(found)
+    found = dataclasses.replace(found, degrees=degrees) if until is None else until.assess(found)
     bad = state.nonfinite if size > 1 else found.nonfinite
     found = dataclasses.replace(found, num_samples=found.num_samples * size, nonfinite=bad)
     return found, state.invalid, _off(state.fold, count - 1)
@@ -171,6 +173,13 @@ def _run_keys(key: Key[Array, ""], places: Integer[Array, " n"]) -> Key[Array, "
 
 def _set_keys(key: Key[Array, ""], places: Array) -> Key[Array, " n"]:
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, _DESIGN), places.astype(jnp.uint32))
+
+
+def _of_sets(until: StoppingRule | None, size: int) -> StoppingRule | None:
+    """The rule for sets instead of runs: of means of many runs fewer are needed before their mean is normal."""
+    if size == 1 or not isinstance(until, StdErr):
+        return until
+    return dataclasses.replace(until, min_samples=max(-(-until.min_samples // size), _FEWEST_SETS))
 
 
 def _off(fold: Any, degrees: int) -> Array:
