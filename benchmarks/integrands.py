@@ -121,11 +121,12 @@ def borehole() -> Integrand:
     """
 
     def on_cube(u):
+        u = np.clip(u, 1e-12, 1 - 1e-12)  # Sobol's own first point is at the origin
         rw, r = 0.10 + 0.0161812 * special.ndtri(u[:, 0]), np.exp(7.71 + 1.0056 * special.ndtri(u[:, 1]))
         rest = [low + (high - low) * u[:, 2 + i] for i, (low, high) in enumerate(BOUNDS)]
         return _flow(rw, r, *rest, np)
 
-    means = [on_cube(qmc.Sobol(8, seed=i).random(2**17).clip(1e-12, 1 - 1e-12)).mean() for i in range(32)]
+    means = [on_cube(qmc.Sobol(8, seed=i).random(2**17)).mean() for i in range(32)]
 
     def program(key):
         keys = jax.random.split(key, 3)
@@ -188,9 +189,9 @@ def inventory() -> Integrand:
             level, cost = carry
             demand = vt.draw(key, dist.Poisson(4.0), name="demand")
             left, lost = jnp.maximum(level - demand, 0), jnp.maximum(demand - level, 0)
-            return (jnp.minimum(left + 4, 9), cost + 5.0 * lost + left), None
+            return (jnp.minimum(left + 4, 9).astype(level.dtype), cost + 5.0 * lost + left), None
 
-        start = jnp.asarray(9, jnp.int32), jnp.zeros(())
+        start = jnp.asarray(9), jnp.zeros(())
         return jax.lax.scan(day, start, jax.random.split(key, 3))[0][1]
 
     return Integrand(program, float(truth))

@@ -1,5 +1,6 @@
 """What holds for every test: strict JAX, keys of its own from one seed, fast tests first."""
 
+import os
 import zlib
 from collections.abc import Iterator
 
@@ -7,6 +8,10 @@ import hypothesis
 import jax
 import pytest
 from jax.experimental.key_reuse import _core as key_reuse
+
+# One thread a process: there is a process for each core. And on two threads jaxlib 0.10 waits for itself forever where
+# batches of triangular solves meet, since each blocks a thread of the pool that its parts are to run on.
+os.environ["NPROC"] = "1"
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -15,6 +15,7 @@ from .designs import Sobol as Sobol
 from .designs import Stratified as Stratified
 from .estimate import Estimate as Estimate
 from .expectation import expect as expect
+from .function_of_means import FunctionOfMeans as FunctionOfMeans
 from .importance import Importance as Importance
 from .moments import Moments as Moments
 from .scores import Scores as Scores

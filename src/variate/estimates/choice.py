@@ -44,8 +44,8 @@ _DESIGNS: tuple[Design, ...] = (_Independent(), Antithetic(), LatinHypercube(), 
 _SERVED = 64  # coordinates; of more, quasi-Monte Carlo's are not the ones that matter but by chance
 
 
-def choose(static: Static, key: Key[Array, ""], numbers: list[Any]) -> Choice:
-    """The legal method of least variance in a pilot of 1,024 runs for each design, with and without `Scores`.
+def choose(static: Static, key: Key[Array, ""], numbers: list[Any], controlled: bool) -> Choice:
+    """The legal method of least variance in a pilot of 1,024 runs for each design; if `controlled`, with `Scores` too.
 
     Of the variances of several numbers the ratio to plain sampling's that is worst counts. A method is taken only where
     that is below 0.7, so that a program which no method serves loses the pilot and nothing else.
@@ -59,7 +59,7 @@ def choose(static: Static, key: Key[Array, ""], numbers: list[Any]) -> Choice:
         return plain
     if not labels:
         return plain
-    controls = _controls(program)
+    controls = _controls(program) if controlled else None
     plain = Choice(Methods(), 1.0)
     rows = _pilot(static, controls, labels, key, numbers)
     found, own = [plain], None

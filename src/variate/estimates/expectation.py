@@ -38,6 +38,7 @@ def expect(
     f: Callable[..., PyTree],
     *,
     method: Any = None,
+    function: Callable[[PyTree], PyTree] | None = None,
     num_samples: int | None = None,
     until: StoppingRule | None = None,
     max_samples: int = 10_000_000,
@@ -54,6 +55,8 @@ def expect(
       design (`Sobol()`), controls (`Scores()`) and a weighting (`Importance(...)`). `Best()` picks by a pilot, and so
       does a tolerance (`until=StdErr(...)`) where no method is named; `()` is independent samples. Under a caller's
       `jit` there is no pilot, and samples are independent unless a method is named.
+    - `function`: a smooth function g of the expectations, of which $g(E f)$ is estimated (`FunctionOfMeans`):
+      `lambda m: m["a"] / m["b"]` is a ratio.
     - `num_samples`: how many samples; 1,024 when neither this nor `until` is given. The interval is then Student's.
     - `until`: a stopping rule, `StdErr(1e-3)` say, asked after every block.
     - `max_samples`: where `until` gives up and returns what it has, with `converged=False`.
@@ -71,6 +74,10 @@ def expect(
     """
     check_callable("f", f)
     plan = _plan(num_samples, until, max_samples, block_size)
+    if function is not None:
+        if not callable(function):
+            raise TypeError(f"function must be a function of the expectations, got {describe(function)}")
+        plan = plan._replace(function=function)
     # A tolerance is worth a pilot; a number of samples is taken at its word unless the best method is asked for.
     asked = isinstance(method, Best)
     methods = Methods() if asked else check_methods(method)
@@ -85,7 +92,7 @@ def expect(
         known = not any(isinstance(leaf, Tracer) for leaf in (key, *numbers))
         choice = Choice(methods, None)
         if choosing and known:
-            choice = choose(static, jax.random.fold_in(jax.random.clone(key), _PILOT), numbers)
+            choice = choose(static, jax.random.fold_in(jax.random.clone(key), _PILOT), numbers, function is None)
         given, kinds = split(choice.methods)
         found, invalid, off = _run(plan, static, kinds, known, key, numbers, given)
         if known and bool(off.size) and float(jnp.max(off)) > 1:

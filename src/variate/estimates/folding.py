@@ -13,6 +13,7 @@ from variate.trees import finite_rows
 from .controlled import Controlled, ControlledMoments
 from .designs import Sets
 from .estimate import Estimate
+from .function_of_means import FunctionOfMeans
 from .moments import Moments, is_spread
 from .sampling import Invalid, Sampler
 from .stopping import StdErr, StoppingRule
@@ -27,6 +28,7 @@ class Plan(NamedTuple):
     until: StoppingRule | None
     num_samples: int  # at most this many; exactly this many without `until` or a design
     block_size: int
+    function: Callable[[PyTree], PyTree] | None = None  # of the expectations
 
 
 class _State(NamedTuple):
@@ -46,7 +48,8 @@ def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estima
     per_block = min(max(plan.block_size // size, 1), count)
     num_blocks = -(-count // per_block)
     until = _of_sets(plan.until, size)
-    kind = ControlledMoments if sampler.controlled else Moments
+    example, draws = jax.eval_shape(sampler.row, key, jnp.zeros(len(sampler.labels)))
+    kind = _kind(plan, sampler, example)
 
     def add(index: Int[Array, ""], state: _State) -> _State:
         left = None if count % per_block == 0 else jnp.minimum(count - index * per_block, per_block)
@@ -58,7 +61,6 @@ def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estima
         means = jax.tree.map(lambda leaf: jnp.mean(leaf.reshape(per_block, size, *leaf.shape[1:]), 1), rows)
         return _State(state.fold.merge(kind.of_rows(means if size > 1 else rows, left)), state.nonfinite + bad, met)
 
-    example, draws = jax.eval_shape(sampler.row, key, jnp.zeros(len(sampler.labels)))
     state = _State(kind.empty(example), jnp.zeros((), int), {site: jnp.zeros((), int) for site in draws})
 
     def read(state: _State) -> Estimate:
@@ -84,7 +86,6 @@ def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Est
     assert sets is not None
     assert sets.count is not None
     step = min(2 ** (max(plan.block_size // sets.count, 1).bit_length() - 1), sets.size)
-    kind = ControlledMoments if sampler.controlled else Moments
     scrambles = jax.vmap(sets.randomize)(_set_keys(key, jnp.arange(sets.count)))
 
     def add(index: Int[Array, ""], state: _State) -> _State:
@@ -104,6 +105,7 @@ def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Est
             f"method: {sets.count} sets of points tell nothing of the error beside {_num_controls(example)} controls; "
             "take more replicates"
         )
+    kind = _kind(plan, sampler, example)
     empty = jax.vmap(lambda _: Moments.empty(example))(jnp.arange(sets.count))
     state = _State(empty, jnp.zeros((), int), {site: jnp.zeros((), int) for site in draws})
 
@@ -173,6 +175,15 @@ def _run_keys(key: Key[Array, ""], places: Integer[Array, " n"]) -> Key[Array, "
 
 def _set_keys(key: Key[Array, ""], places: Array) -> Key[Array, " n"]:
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, _DESIGN), places.astype(jnp.uint32))
+
+
+def _kind(plan: Plan, sampler: Sampler, example: Any) -> Any:
+    """What folds rows: a class, or an empty fold that serves as one."""
+    if plan.function is None:
+        return ControlledMoments if sampler.controlled else Moments
+    if sampler.controlled:
+        raise ValueError("function: a function of means goes with designs and weights, not with controls")
+    return FunctionOfMeans.of(plan.function, example)
 
 
 def _of_sets(until: StoppingRule | None, size: int) -> StoppingRule | None:

@@ -16,7 +16,7 @@ class Scores(eqx.Module):
     Their mean is zero whatever the program does with the draws, so that nothing has to be known of it: for a normal
     draw they are its deviation from the mean and that of its square, for a coin its deviation. Elements of a draw are
     controls of their own up to `limit` in all, beyond it their sum is. Left out are parameters that move the support,
-    and draws whose number is random. The wrong choice for results that are no sum of parts with one draw each, which
+    those given as Python's numbers instead of arrays, and draws whose number is random. The wrong choice for results that are no sum of parts with one draw each, which
     these controls do not see.
 
     Args:
@@ -39,7 +39,9 @@ class Scores(eqx.Module):
         found = {op.site.index: _smooth(op) for op in every_operation(program) if op.site}
         found = {index: positions for index, positions in found.items() if positions}
         if not found:
-            raise ValueError("method: Scores() has no draw to serve, one with real parameters that leave its support")
+            raise ValueError(
+                "method: Scores() has no draw to serve, one with real parameters, given as arrays, that leave its support"
+            )
         if (number := sum(map(len, found.values()))) > self.limit:
             raise ValueError(f"method: the draws have {number} parameters, more than Scores(limit={self.limit})")
         return Wishes(scores=found)
