@@ -16,8 +16,8 @@ class Scores(eqx.Module):
     Their mean is zero whatever the program does with the draws, so that nothing has to be known of it: for a normal
     draw they are its deviation from the mean and that of its square, for a coin its deviation. Elements of a draw are
     controls of their own up to `limit` in all, beyond it their sum is. Left out are parameters that move the support,
-    those given as Python's numbers instead of arrays, and draws whose number is random. The wrong choice for results that are no sum of parts with one draw each, which
-    these controls do not see.
+    those given as Python's numbers instead of arrays, and draws whose number is random. The wrong choice for results
+    that are no sum of parts with one draw each, which these controls do not see.
 
     Args:
         limit: the most controls.
@@ -40,7 +40,8 @@ class Scores(eqx.Module):
         found = {index: positions for index, positions in found.items() if positions}
         if not found:
             raise ValueError(
-                "method: Scores() has no draw to serve, one with real parameters, given as arrays, that leave its support"
+                "method: Scores() has no draw to serve, one with real parameters, given as arrays, that leave its "
+                "support where it is"
             )
         if (number := sum(map(len, found.values()))) > self.limit:
             raise ValueError(f"method: the draws have {number} parameters, more than Scores(limit={self.limit})")
