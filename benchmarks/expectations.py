@@ -49,7 +49,7 @@ class Found(NamedTuple):
 
     @property
     def ok(self) -> bool | None:
-        return None if self.off is None else self.off <= 5
+        return None if self.off is None else bool(self.off <= 5)
 
     def cells(self) -> list[str]:
         numbers = [f"{self.runs:,}" if self.runs else "", *(_short(x) for x in (self.seconds, self.gain, self.off))]
@@ -91,7 +91,7 @@ def qmc_quad(name: str, integrand: Integrand, relative: float) -> Found:
         found = integrate.qmc_quad(lambda x: f(np.atleast_2d(x.T)), np.zeros(d), np.ones(d), **options)
         runs += 16 * points
         if found.standard_error < relative * abs(found.integral):
-            off = abs(found.integral - integrand.truth) / found.standard_error
+            off = float(abs(found.integral - integrand.truth) / found.standard_error)
             return Found(name, label, runs, time.perf_counter() - start, off)
         points *= 2
     return Found(name, label, note=f"not within {runs:,} runs")

@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from variate import checks
@@ -9,15 +10,45 @@ from variate.programs.runs import Run, Wishes
 from variate.programs.samplers import nature
 from variate.programs.staging import Operation, Program, every_operation, one_lane
 
+# Laws whose log probability, differentiated in each array that they hold, has the mean 0. Others hold the same
+# parameter twice, move their support or are normalised on a simplex alone (`Categorical(probs=...)`).
+_LAWS = frozenset(
+    {
+        dist.BernoulliLogits,
+        dist.BernoulliProbs,
+        dist.Beta,
+        dist.BinomialLogits,
+        dist.BinomialProbs,
+        dist.CategoricalLogits,
+        dist.Dirichlet,
+        dist.Exponential,
+        dist.Gamma,
+        dist.GeometricLogits,
+        dist.GeometricProbs,
+        dist.Gumbel,
+        dist.HalfNormal,
+        dist.InverseGamma,
+        dist.Laplace,
+        dist.Logistic,
+        dist.LogNormal,
+        dist.MultivariateNormal,
+        dist.Normal,
+        dist.Poisson,
+        dist.StudentT,
+        dist.Weibull,
+    }
+)
+
 
 class Scores(eqx.Module):
     r"""Controls $\partial_\theta \log p_\theta(x)$ for every draw x and every parameter $\theta$ of its distribution.
 
     Their mean is zero whatever the program does with the draws, so that nothing has to be known of it: for a normal
     draw they are its deviation from the mean and that of its square, for a coin its deviation. Elements of a draw are
-    controls of their own up to `limit` in all, beyond it their sum is. Left out are parameters that move the support,
-    those given as Python's numbers instead of arrays, and draws whose number is random. The wrong choice for results
-    that are no sum of parts with one draw each, which these controls do not see.
+    controls of their own up to `limit` in all, beyond it their sum is. Left out are parameters given as Python's
+    numbers instead of arrays, laws other than the common ones of numbers, normal and Dirichlet vectors (their supports
+    may move, or probabilities be normalised only on a simplex), and draws whose number is random. The wrong choice for
+    results that are no sum of parts with one draw each, which these controls do not see.
 
     Args:
         limit: the most controls.
@@ -59,5 +90,5 @@ def _smooth(draw: Operation) -> tuple[int, ...]:
     if any(loop.kind == "while" for loop in draw.site.loops):
         return ()
     real = [i for i, x in enumerate(one_lane(draw)) if i and jnp.issubdtype(x.dtype, jnp.floating)]
-    edges = nature(draw).edges
-    return tuple(i for i in real if i not in edges)
+    found = nature(draw)
+    return tuple(i for i in real if i not in found.edges) if found.law in _LAWS else ()
