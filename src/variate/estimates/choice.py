@@ -19,8 +19,10 @@ from .designs import Antithetic, Design, LatinHypercube, Lattice, Sets, Sobol
 from .designs.base import uniform
 from .estimate import Estimate
 from .moments import Moments
+from .plan import Plan
 from .sampling import sampler, staged
 from .scores import Scores
+from .stopping import StdErr
 
 PILOT = 1_024  # runs for each design
 _WORTH = 0.7  # of plain sampling's variance: what promises less of a gain may be the pilot's noise
@@ -44,11 +46,13 @@ _DESIGNS: tuple[Design, ...] = (_Independent(), Antithetic(), LatinHypercube(), 
 _SERVED = 64  # coordinates; of more, quasi-Monte Carlo's are not the ones that matter but by chance
 
 
-def choose(static: Static, key: Key[Array, ""], numbers: list[Any], controlled: bool) -> Choice:
-    """The legal method of least variance in a pilot of 1,024 runs for each design; if `controlled`, with `Scores` too.
+def choose(static: Static, key: Key[Array, ""], numbers: list[Any], plan: Plan) -> Choice:
+    r"""The legal method of least variance in a pilot of 1,024 runs for each design, with and without `Scores`.
 
-    Of the variances of several numbers the ratio to plain sampling's that is worst counts. A method is taken only where
-    that is below 0.7, so that a program which no method serves loses the pilot and nothing else.
+    Of the variances of several numbers the ratio to plain sampling's that is worst counts. Sets that grow gain on it as
+    they do: of quasi-Monte Carlo's, whose error falls faster, the ratio is credited with a fall as $n^{-1/2}$ from the
+    pilot's runs to those that plain sampling would take. A method is taken only where its ratio in the pilot is below
+    0.7, so that a program which no method serves loses the pilot and nothing else.
     """
     plain = Choice(Methods(), None)
     check_arguments(*join(numbers, static))
@@ -59,19 +63,21 @@ def choose(static: Static, key: Key[Array, ""], numbers: list[Any], controlled: 
         return plain
     if not labels:
         return plain
-    controls = _controls(program) if controlled else None
+    controls = _controls(program) if plan.function is None else None
     plain = Choice(Methods(), 1.0)
     rows = _pilot(static, controls, labels, key, numbers)
-    found, own = [plain], None
+    credit = (PILOT / _runs_of_plain(rows[0], plan)) ** 0.5
+    found, own = [(1.0, plain)], None
     for design, of_design in zip(_DESIGNS, rows, strict=True):
         sets = design.sets(labels, PILOT)
         for used in (None, controls) if controls else (None,):
             variances = _variances(of_design, sets, used is not None)
             own = variances if own is None else own
+            ratio = _worst_ratio(variances, own)
             named = None if isinstance(design, _Independent) else design
-            found.append(Choice(Methods(named, used), _worst_ratio(variances, own)))
-    best = min(found, key=lambda choice: choice.ratio or 0.0)
-    return best if (best.ratio or 0.0) < _WORTH else plain
+            if ratio < _WORTH:
+                found.append((ratio if sets.count is None else ratio * credit, Choice(Methods(named, used), ratio)))
+    return min(found, key=lambda each: each[0])[1]
 
 
 def _controls(program: Any) -> Scores | None:
@@ -114,6 +120,19 @@ def _variances(rows: PyTree[Array], sets: Sets, controlled: bool) -> np.ndarray:
     else:
         found = Moments.of_rows(means.value if isinstance(means, Controlled) else means).read()
     return np.concatenate([np.square(np.asarray(leaf, float)).ravel() for leaf in jax.tree.leaves(found.stderr)])
+
+
+def _runs_of_plain(rows: PyTree[Array], plan: Plan) -> float:
+    """How many independent runs the tolerance will take, for the number that takes most."""
+    if not isinstance(plan.until, StdErr):
+        return float(plan.num_samples)
+    found = Moments.of_rows(rows.value if isinstance(rows, Controlled) else rows).read()
+    runs = float(PILOT)
+    for value, stderr in zip(jax.tree.leaves(found.value), jax.tree.leaves(found.stderr), strict=True):
+        allowed = np.maximum(plan.until.absolute or 0.0, (plan.until.relative or 0.0) * np.abs(np.asarray(value)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            runs = np.fmax(runs, np.fmax.reduce(np.ravel(PILOT * (np.asarray(stderr) / allowed) ** 2)))
+    return float(min(runs, plan.num_samples))
 
 
 def _worst_ratio(variances: np.ndarray, plain: np.ndarray) -> float:

@@ -25,7 +25,8 @@ from . import control_variates
 from .base import Best, Methods, check_methods
 from .choice import PILOT, Choice, choose
 from .estimate import Estimate
-from .folding import Plan, fold_growing, fold_many
+from .folding import fold_growing, fold_many
+from .plan import Plan
 from .sampling import Invalid, sampler, staged
 from .stopping import StdErr, StoppingRule
 
@@ -92,7 +93,7 @@ def expect(
         known = not any(isinstance(leaf, Tracer) for leaf in (key, *numbers))
         choice = Choice(methods, None)
         if choosing and known:
-            choice = choose(static, jax.random.fold_in(jax.random.clone(key), _PILOT), numbers, function is None)
+            choice = choose(static, jax.random.fold_in(jax.random.clone(key), _PILOT), numbers, plan)
         given, kinds = split(choice.methods)
         found, invalid, off = _run(plan, static, kinds, known, key, numbers, given)
         if known and bool(off.size) and float(jnp.max(off)) > 1:

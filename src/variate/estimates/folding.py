@@ -15,20 +15,12 @@ from .designs import Sets
 from .estimate import Estimate
 from .function_of_means import FunctionOfMeans
 from .moments import Moments, is_spread
+from .plan import Plan
 from .sampling import Invalid, Sampler
 from .stopping import StdErr, StoppingRule
 
 _FEWEST_SETS = 100  # before which none is asked whether it is enough
 _DESIGN = 2**32 - 1  # of the keys of runs, which are numbered from 0, none is this
-
-
-class Plan(NamedTuple):
-    """How to sample; static, so part of what a compiled loop is cached under."""
-
-    until: StoppingRule | None
-    num_samples: int  # at most this many; exactly this many without `until` or a design
-    block_size: int
-    function: Callable[[PyTree], PyTree] | None = None  # of the expectations
 
 
 class _State(NamedTuple):
