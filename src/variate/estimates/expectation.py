@@ -25,10 +25,11 @@ from . import control_variates
 from .base import Best, Methods, check_methods
 from .choice import PILOT, Choice, choose
 from .estimate import Estimate
-from .folding import fold_growing, fold_many
+from .folding import Folded, fold_growing, fold_many
 from .plan import Plan
-from .sampling import Invalid, sampler, staged
+from .sampling import sampler, staged
 from .stopping import StdErr, StoppingRule
+from .weights import judged
 
 DEFAULT_SAMPLES = 1_024
 DEFAULT_BLOCK = 256
@@ -95,12 +96,13 @@ def expect(
         if choosing and known:
             choice = choose(static, jax.random.fold_in(jax.random.clone(key), _PILOT), numbers, plan)
         given, kinds = split(choice.methods)
-        found, invalid, off = _run(plan, static, kinds, known, key, numbers, given)
+        found, invalid, off, watch = _run(plan, static, kinds, known, key, numbers, given)
         if known and bool(off.size) and float(jnp.max(off)) > 1:
             control_variates.raise_wrong_mean(off)
         if known and any(invalid.values()):
             validity.raise_invalid(staged(static, key, numbers)[0], [jax.random.clone(key), *numbers], invalid)
         ratio = None if choice.ratio is None else jnp.asarray(choice.ratio)
+        found = judged(found, watch)
         return dataclasses.replace(found, method=choice.methods.name, variance_ratio=ratio)
 
     return estimate
@@ -131,14 +133,15 @@ def _run(
     key: Key[Array, ""],
     numbers: list[Any],
     given: list[Any],
-) -> tuple[Estimate, Invalid, Array]:
+) -> Folded:
     # Without the barriers a caller's own jit could fold its constants into the loop and round differently.
     key, numbers = jax.lax.optimization_barrier((key, numbers))
     f, args = join(numbers, static)
     check_arguments(f, args)
     rows = sampler(join(given, kinds), static, plan.num_samples, key, numbers, checked)
     growing = rows.sets is not None and rows.sets.count is not None
-    found, invalid, off = fold_growing(plan, rows, key) if growing else fold_many(plan, rows, key)
+    folded = fold_growing(plan, rows, key) if growing else fold_many(plan, rows, key)
     if not rows.stated:
-        return found, invalid, off[:0]
-    return dataclasses.replace(found, converged=found.converged & ~jnp.any(off > 1)), invalid, off
+        return folded._replace(off=folded.off[:0])
+    converged = folded.found.converged & ~jnp.any(folded.off > 1)
+    return folded._replace(found=dataclasses.replace(folded.found, converged=converged))

@@ -8,19 +8,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Integer, Key, PyTree
 
-from variate.trees import finite_rows
-
 from .controlled import Controlled, ControlledMoments
 from .designs import Sets
 from .estimate import Estimate
 from .function_of_means import FunctionOfMeans
-from .moments import Moments, is_spread
 from .plan import Plan
 from .sampling import Invalid, Sampler
 from .stopping import StdErr, StoppingRule
+from .weights import Watch
 
 _FEWEST_SETS = 100  # before which none is asked whether it is enough
 _DESIGN = 2**32 - 1  # of the keys of runs, which are numbered from 0, none is this
+
+
+class Folded(NamedTuple):
+    """What a loop ends with: `off` is by how much controls have another mean than was stated."""
+
+    found: Estimate
+    invalid: Invalid
+    off: Array
+    watch: Watch | None
 
 
 class _State(NamedTuple):
@@ -29,9 +36,10 @@ class _State(NamedTuple):
     fold: Any
     nonfinite: Int[Array, ""]
     invalid: Invalid
+    watch: Watch | None
 
 
-def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estimate, Invalid, Array]:
+def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> Folded:
     """Of runs, or sets of a design, that come one after the other and are independent."""
     size = sampler.sets.size if sampler.sets else 1
     count = plan.num_samples // size
@@ -40,7 +48,8 @@ def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estima
     per_block = min(max(plan.block_size // size, 1), count)
     num_blocks = -(-count // per_block)
     until = _of_sets(plan.until, size)
-    example, draws = jax.eval_shape(sampler.row, key, jnp.zeros(len(sampler.labels)))
+    run, draws = jax.eval_shape(sampler.row, key, jnp.zeros(len(sampler.labels)))
+    example = sampler.bare(run)
     kind = _kind(plan, sampler, example)
 
     def add(index: Int[Array, ""], state: _State) -> _State:
@@ -49,11 +58,16 @@ def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estima
         rows, invalid = _sets(sampler, key, places) if sampler.sets else _runs(sampler, key, places)
         used = jnp.arange(per_block) < (per_block if left is None else left)
         met = {site: state.invalid[site] + jnp.sum(used * (times > 0)) for site, times in invalid.items()}
-        bad = jnp.sum(used[:, None] & ~finite_rows(rows).reshape(per_block, size)) if size > 1 else 0
-        means = jax.tree.map(lambda leaf: jnp.mean(leaf.reshape(per_block, size, *leaf.shape[1:]), 1), rows)
-        return _State(state.fold.merge(kind.of_rows(means if size > 1 else rows, left)), state.nonfinite + bad, met)
+        watch = state.watch and state.watch.seen(rows, None if left is None else jnp.repeat(used, size), index)
+        rows, bad = sampler.bare(rows), jnp.zeros((), int)
+        if size > 1:
+            sets = jax.tree.map(lambda leaf: leaf.reshape(per_block, size, *leaf.shape[1:]), rows)
+            within = jax.vmap(sampler.within.of_rows)(sets)
+            rows, bad = jax.vmap(lambda fold: fold.row)(within), jnp.sum(jnp.where(used, within.nonfinite, 0))
+        return _State(state.fold.merge(kind.of_rows(rows, left)), state.nonfinite + bad, met, watch)
 
-    state = _State(kind.empty(example), jnp.zeros((), int), {site: jnp.zeros((), int) for site in draws})
+    watch = Watch.of(run, count * size, per_block * size, sampler.normalized, sampler.smoothed)
+    state = _State(kind.empty(example), jnp.zeros((), int), {site: jnp.zeros((), int) for site in draws}, watch)
 
     def read(state: _State) -> Estimate:
         return state.fold.read()
@@ -69,10 +83,10 @@ def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estima
     found = dataclasses.replace(found, degrees=degrees) if until is None else until.assess(found)
     bad = state.nonfinite if size > 1 else found.nonfinite
     found = dataclasses.replace(found, num_samples=found.num_samples * size, nonfinite=bad)
-    return found, state.invalid, _off(state.fold, count - 1)
+    return Folded(found, state.invalid, _off(state.fold, count - 1), state.watch)
 
 
-def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Estimate, Invalid, Array]:
+def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> Folded:
     """Of a few sets, whose points come one after the other; their number is a power of two whenever it is looked at."""
     sets = sampler.sets
     assert sets is not None
@@ -87,10 +101,13 @@ def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Est
         keys = _run_keys(key, places.ravel()).reshape(places.shape)
         rows, invalid = jax.vmap(jax.vmap(sampler.row))(keys, uniforms)
         met = {site: state.invalid[site] + jnp.sum(times > 0) for site, times in invalid.items()}
-        merged = jax.vmap(Moments.merge)(state.fold, jax.vmap(Moments.of_rows)(rows))
-        return _State(merged, jnp.sum(merged.nonfinite), met)
+        runs = jax.tree.map(lambda leaf: leaf.reshape(places.size, *leaf.shape[2:]), rows)
+        watch = state.watch and state.watch.seen(runs, None, index)
+        merged = jax.vmap(within.merge)(state.fold, jax.vmap(within.of_rows)(sampler.bare(rows)))
+        return _State(merged, jnp.sum(merged.nonfinite), met, watch)
 
-    example, draws = jax.eval_shape(sampler.row, key, jnp.zeros(len(sampler.labels)))
+    run, draws = jax.eval_shape(sampler.row, key, jnp.zeros(len(sampler.labels)))
+    example, within = sampler.bare(run), sampler.within
     degrees = sets.count - 1 - _num_controls(example)
     if degrees < 1:
         raise ValueError(
@@ -98,17 +115,16 @@ def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Est
             "take more replicates"
         )
     kind = _kind(plan, sampler, example)
-    empty = jax.vmap(lambda _: Moments.empty(example))(jnp.arange(sets.count))
-    state = _State(empty, jnp.zeros((), int), {site: jnp.zeros((), int) for site in draws})
+    empty = jax.vmap(lambda _: within.empty(example))(jnp.arange(sets.count))
+    watch = Watch.of(run, sets.count * sets.size, sets.count * step, sampler.normalized, sampler.smoothed)
+    state = _State(empty, jnp.zeros((), int), {site: jnp.zeros((), int) for site in draws}, watch)
 
     def read(state: _State) -> Estimate:
-        means = jax.tree.map(lambda s: s.center + s.mean, state.fold.spread, is_leaf=is_spread)
-        found = kind.of_rows(means).read()
+        found = kind.of_rows(jax.vmap(lambda fold: fold.row)(state.fold)).read()
         return dataclasses.replace(found, num_samples=jnp.sum(state.fold.num_samples), nonfinite=state.nonfinite)
 
     def off(state: _State) -> Array:
-        means = jax.tree.map(lambda s: s.center + s.mean, state.fold.spread, is_leaf=is_spread)
-        return _off(kind.of_rows(means), sets.count - 1)  # pyright: ignore[reportOptionalOperand]
+        return _off(kind.of_rows(jax.vmap(lambda fold: fold.row)(state.fold)), sets.count - 1)  # pyright: ignore[reportOptionalOperand]
 
     def assessed(index: Array, state: _State) -> Estimate:
         assert isinstance(plan.until, StdErr)
@@ -123,10 +139,9 @@ def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> tuple[Est
     blocks = sets.size // step
     state = _loop(blocks, add, state, unfinished if plan.until else None)
     state = jax.lax.optimization_barrier(state)
-    if plan.until is None:
-        return dataclasses.replace(read(state), degrees=float(degrees)), state.invalid, off(state)
     done = jnp.max(state.fold.num_samples) // step
-    return assessed(done, state), state.invalid, off(state)
+    found = assessed(done, state) if plan.until else dataclasses.replace(read(state), degrees=float(degrees))
+    return Folded(found, state.invalid, off(state), state.watch)
 
 
 def _loop(
@@ -172,9 +187,10 @@ def _set_keys(key: Key[Array, ""], places: Array) -> Key[Array, " n"]:
 def _kind(plan: Plan, sampler: Sampler, example: Any) -> Any:
     """What folds rows: a class, or an empty fold that serves as one."""
     if plan.function is None:
-        return ControlledMoments if sampler.controlled else Moments
-    if sampler.controlled:
-        raise ValueError("function: a function of means goes with designs and weights, not with controls")
+        return sampler.kind
+    if sampler.controlled or sampler.normalized:
+        what = "controls" if sampler.controlled else "self-normalised weights"
+        raise ValueError(f"function: a function of means goes with designs and weights of the mean 1, not with {what}")
     return FunctionOfMeans.of(plan.function, example)
 
 

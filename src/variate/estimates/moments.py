@@ -103,17 +103,21 @@ class Moments(eqx.Module):
             jax.tree.map(both, self.spread, other.spread, is_leaf=is_spread),
         )
 
+    @property
+    def row(self) -> PyTree[Array]:
+        """The draws so far as one, their mean."""
+        return jax.tree.map(lambda spread: spread.center + spread.mean, self.spread, is_leaf=is_spread)
+
     def read(self) -> Estimate:
         def stderr(spread: Spread) -> Array:
             n = self.num_samples.astype(spread.mean.dtype)
             return jnp.where(n > 1, jnp.sqrt(spread.squares / (n * (n - 1))), jnp.inf)
 
-        value = jax.tree.map(lambda spread: spread.center + spread.mean, self.spread, is_leaf=is_spread)
         return Estimate(
-            value,
+            self.row,
             jax.tree.map(stderr, self.spread, is_leaf=is_spread),
             self.num_samples,
-            (self.nonfinite == 0) & all_finite(value),
+            (self.nonfinite == 0) & all_finite(self.row),
             self.nonfinite,
         )
 

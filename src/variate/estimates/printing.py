@@ -13,6 +13,7 @@ from variate.checks import describe
 if TYPE_CHECKING:
     from .estimate import Estimate
 
+_INFINITE = 0.5  # the tail index from which there is no variance
 _SHOWN = 8  # elements of an array, above which only its ends are printed
 
 
@@ -47,6 +48,7 @@ def _notes(estimate: "Estimate") -> list[str]:
         notes.append(f"by {estimate.method}{gain}")
     if estimate.stderr is None:
         notes.append("no error bar")
+    notes += _tails(estimate)
     if estimate.biased:
         notes.append("biased")
     if not np.all(estimate.converged):
@@ -54,6 +56,26 @@ def _notes(estimate: "Estimate") -> list[str]:
     if np.any(estimate.nonfinite):
         notes.append(f"{np.sum(estimate.nonfinite)} of {np.sum(estimate.num_samples)} draws not finite")
     return notes
+
+
+def _tails(estimate: "Estimate") -> list[str]:
+    """Why there is no error bar, or why one may be too short."""
+    tail = math.nan if estimate.tail is None else float(np.max(np.nan_to_num(estimate.tail, nan=-np.inf)))
+    weight = math.nan if estimate.mean_weight is None else float(np.ravel(estimate.mean_weight)[0])
+    heavy = [f"tail index {tail:.2f}"] if tail > _INFINITE else []
+    if not _withheld(estimate):
+        return heavy
+    if heavy:
+        return [f"no error bar for a {heavy[0]}, where the variance is infinite"]
+    return [f"no error bar for a mean weight of {weight:.3g} instead of 1"] if estimate.mean_weight is not None else []
+
+
+def _withheld(estimate: "Estimate") -> bool:
+    """Whether there is a value and a NaN in place of its error."""
+    if estimate.stderr is None:
+        return False
+    pairs = zip(jax.tree.leaves(estimate.value), jax.tree.leaves(estimate.stderr), strict=True)
+    return any(np.any(np.isnan(error) & np.isfinite(value)) for value, error in pairs)
 
 
 def _array(value: Any, error: Any) -> str:
@@ -78,7 +100,9 @@ def _array(value: Any, error: Any) -> str:
 
 
 def _number(value: float, error: float) -> str:
-    """The error to three digits, the value to the same decimals."""
+    """The error to three digits, the value to the same decimals; six digits of it where its error is not known."""
+    if math.isnan(error) and math.isfinite(value):
+        return f"{value:.6g} ± ?"
     if not (math.isfinite(value) and math.isfinite(error) and error > 0):
         return f"{value:.6g} ± {error:.3g}"
     rounded = Decimal(f"{error:.2e}")

@@ -16,8 +16,10 @@ from variate.programs.uniforms import Layout, layout
 from variate.trees import Static, as_float, join
 
 from .base import Methods
-from .controlled import Controlled
+from .controlled import Controlled, ControlledMoments
 from .designs import Sets
+from .moments import Moments
+from .weights import ParetoSmoothed, SelfNormalized, Weighted
 
 Invalid = dict[int, Int[Array, ""]]  # by the index of a draw, how often it met parameters out of range
 
@@ -31,6 +33,22 @@ class Sampler:
     labels: tuple[str, ...]  # of the uniforms: what their draws are called
     controlled: bool  # whether rows are `Controlled`
     stated: bool  # whether the means of the controls are somebody's word
+    normalized: bool = False  # whether rows are to be divided by the sum of their weights
+    smoothed: bool = False  # whether the largest of these weights are to be smoothed
+
+    @property
+    def kind(self) -> Any:
+        """The fold of independent rows."""
+        return ControlledMoments if self.controlled else ParetoSmoothed if self.smoothed else self.within
+
+    @property
+    def within(self) -> Any:
+        """The fold of runs that depend on each other, whose `row` stands for all of them."""
+        return SelfNormalized if self.normalized else Moments
+
+    def bare(self, rows: Any) -> Any:
+        """What is folded of rows, a row or its shapes."""
+        return rows.value if isinstance(rows, Weighted) and not self.normalized else rows
 
 
 def sampler(methods: Methods, static: Static, num_samples: int, key: Any, numbers: list[Any], checked: bool) -> Sampler:
@@ -44,6 +62,11 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
             return jax.tree.map(as_float, result), invalid
 
         return Sampler(plain, None, (), False, False)
+    if methods.controls and methods.weighting and methods.weighting.self_normalized:
+        raise ValueError("method: controls go with weights of the mean 1, not with self-normalised ones")
+    smoothed = methods.weighting is not None and methods.weighting.smoothed
+    if smoothed and methods.design:
+        raise ValueError("method: weights are smoothed for independent runs, not for those of a design")
     program, shape = staged(static, key, numbers)
     wishes = _wishes(methods, program)
     plan = layout(program, wishes.proposals) if methods.design else Layout((), {}, {})
@@ -58,7 +81,9 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
         return _row(methods, jax.tree.map(as_float, result), run), run.invalid if checked else {}
 
     stated = methods.controls is not None and methods.controls.stated
-    return Sampler(row, sets, tuple(plan.labels), methods.controls is not None, stated)
+    controlled = methods.controls is not None or (methods.weighting is not None and methods.weighting.regressed)
+    normalized = methods.weighting is not None and methods.weighting.self_normalized
+    return Sampler(row, sets, tuple(plan.labels), controlled, stated, normalized, smoothed)
 
 
 def staged(static: Static, key: Any, numbers: list[Any]) -> tuple[Program, Any]:
@@ -91,9 +116,16 @@ def _wishes(methods: Methods, program: Program) -> Wishes:
 def _row(methods: Methods, value: PyTree[Array], run: Run) -> PyTree[Array]:
     """Under weights every number is weighted, and the weight itself has the mean 1, which is one control more."""
     controls = methods.controls.controls(run) if methods.controls else None
-    if methods.weighting:
-        weight = jnp.exp(run.log_weight)
-        value = jax.tree.map(lambda leaf: weight.astype(leaf.dtype) * leaf, value)
-        if controls is not None:
-            controls = jnp.append(weight.astype(controls.dtype) * controls, (weight - 1).astype(controls.dtype))
-    return value if controls is None else Controlled(value, controls)
+    if methods.weighting is None:
+        return value if controls is None else Controlled(value, controls)
+    if methods.weighting.self_normalized:
+        return Weighted(value, run.log_weight)
+    weight = jnp.exp(run.log_weight)
+    none = weight == 0  # outside of the program's support, where its result may be anything
+    value = jax.tree.map(lambda leaf: jnp.where(none, 0, weight.astype(leaf.dtype) * leaf), value)
+    if controls is not None:
+        controls = jnp.append(weight.astype(controls.dtype) * controls, (weight - 1).astype(controls.dtype))
+    if methods.weighting.regressed:
+        beside = [jnp.ravel(control).astype(float) for control in run.beside.values()]
+        controls = jnp.concatenate(beside if controls is None else [controls, *beside])
+    return Weighted(value if controls is None else Controlled(value, controls), run.log_weight)

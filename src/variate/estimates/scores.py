@@ -50,11 +50,8 @@ class Scores(eqx.Module):
     may move, or probabilities be normalised only on a simplex), and draws whose number is random. The wrong choice for
     results that are no sum of parts with one draw each, which these controls do not see.
 
-    Args:
-        limit: the most controls.
-
-    Raises:
-        ValueError: no draw has such a parameter, or there are more of them than `limit`.
+    The field `limit` is the most controls, 64 unless it is given. Raises `ValueError` where no draw has such a
+    parameter, or where there are more of them than `limit`.
 
     Source: the score's mean: Fisher (1925); as control variates: Ranganath, Gerrish and Blei (2014), Black box
     variational inference, section 3.2.

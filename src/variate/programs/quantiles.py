@@ -30,6 +30,8 @@ def transport(d: Any, shape: tuple[int, ...], dtype: Any) -> Transport | None:
     Numbers take one uniform each, by their quantiles (in the order of their values, if these are finitely many);
     normal and Dirichlet vectors as many as they have elements, a mixture one more than its components.
     """
+    if hasattr(d, "transport"):  # a proposal that knows itself
+        return d.transport(shape, dtype)
     if not isinstance(d, dist.Distribution):
         return None
     element = distributions.innermost(d)

@@ -21,7 +21,8 @@ class Run(NamedTuple):
     """A run: its outputs, how often each draw met parameters out of range, and what was asked for of its draws.
 
     `log_weight`: the log density of the draws over that of the proposals in their place. `draws`: values by name.
-    `scores`: by the index of the draw, the derivatives of its log probability in the operands asked for.
+    `scores`: by the index of the draw, the derivatives of its log probability in the operands asked for. `beside`: by
+    name, what a proposal that has `beside(value)` says of its draws, summed over them.
     """
 
     outputs: list[Array]
@@ -29,6 +30,7 @@ class Run(NamedTuple):
     log_weight: Float[Array, ""]
     draws: dict[str, Any]
     scores: dict[int, list[Array]]
+    beside: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class _Record(NamedTuple):
     log_weight: Float[Array, ""] | None
     values: list[Array] | None
     scores: list[Array] | None
+    beside: Any
 
 
 def run_with(program: Program, inputs: Sequence[Any], uniforms: Mapping[int, Array], wishes: Wishes) -> Run:
@@ -60,6 +63,7 @@ def run_with(program: Program, inputs: Sequence[Any], uniforms: Mapping[int, Arr
         sum(weights, jnp.zeros((), float)),
         {name: value for name, value in draws.items() if name is not None},
         {i: r.scores for i, r in records.items() if r.scores is not None},
+        {sites[i].name or "": _total(r.beside, r.log_weight.ndim) for i, r in records.items() if r.beside is not None},
     )
 
 
@@ -70,13 +74,14 @@ class _Drawing:
     def draw(self, site: Site, index: tuple[Array, ...], operands: Sequence[Array]) -> tuple[list[Array], Any]:
         proposal = self.wishes.proposals.get(site.name) if site.name is not None else None
         uniforms = self.uniforms.get(site.index)
-        values, log_weight = _drawn(site, proposal, None if uniforms is None else uniforms[index], operands)
+        values, (log_weight, beside) = _drawn(site, proposal, None if uniforms is None else uniforms[index], operands)
         wanted = self.wishes.scores.get(site.index)
         return values, _Record(
             count_invalid(site, operands),
             log_weight,
             values if site.name in self.wishes.kept else None,
             _scores(site, values, operands, wanted) if wanted else None,
+            beside,
         )
 
     def loop(self, run: Any, operation: Operation, inputs: list[Array]) -> tuple[list[Array], Records]:
@@ -85,24 +90,29 @@ class _Drawing:
 
 def _drawn(
     site: Site, proposal: Callable[[Any], Any] | None, uniforms: Array | None, operands: Sequence[Array]
-) -> tuple[list[Array], Array | None]:
-    """The value of a draw, and by how much its log density exceeds the proposal's."""
+) -> tuple[list[Array], tuple[Array | None, Any]]:
+    """The value of a draw, by how much its log density exceeds the proposal's, and what that has to say beside it."""
     if proposal is None and uniforms is None:
-        return sample_leaves(site.structure, site.lanes)(*operands), None
+        return sample_leaves(site.structure, site.lanes)(*operands), (None, None)
 
-    def one(*inputs: Array) -> tuple[list[Array], Array]:
+    def one(*inputs: Array) -> tuple[list[Array], tuple[Array, Any]]:
         *given, key = inputs[: len(inputs) - len(operands) + 1]
         target = site.structure.build(inputs[len(given) + 1 :])
         source = _source(site, proposal, target)
         value = from_uniforms(site, source, given[0]) if given else distributions.sample(source, key)
         if proposal is None:
-            return [value], jnp.zeros(())
-        log_ratio = jnp.sum(distributions.log_prob(target, value)) - jnp.sum(distributions.log_prob(source, value))
-        return jax.tree.leaves(value), log_ratio.astype(float)
+            return [value], (jnp.zeros(()), None)
+        # What was drawn from a proposal may be outside of the distribution's support, where its density is 0.
+        own = jnp.sum(distributions.drawn_log_prob(target, value, checked=True))
+        log_ratio = own - jnp.sum(distributions.log_prob(source, value))
+        beside = source.beside(value) if hasattr(source, "beside") else None
+        return jax.tree.leaves(value), (log_ratio.astype(float), beside)
 
     first = [] if uniforms is None else [uniforms]
-    values, log_ratio = over_lanes(one, site.lanes, len(first))(*first, *operands)
-    return values, None if proposal is None else jnp.sum(log_ratio)
+    values, (log_ratio, beside) = over_lanes(one, site.lanes, len(first))(*first, *operands)
+    lanes = tuple(range(len(site.lanes)))
+    beside = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=lanes), beside)
+    return values, (None, None) if proposal is None else (jnp.sum(log_ratio), beside)
 
 
 def _source(site: Site, proposal: Callable[[Any], Any] | None, target: Any) -> Any:
@@ -119,6 +129,11 @@ def _source(site: Site, proposal: Callable[[Any], Any] | None, target: Any) -> A
             f"{_words(site.event.leaves)}, got {_words(like)} from {type(source).__name__}"
         )
     return source
+
+
+def _total(beside: Any, axes: int) -> Any:
+    """Over the steps of the loops around a draw."""
+    return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=tuple(range(axes))), beside)
 
 
 def _words(leaves: Sequence[tuple[tuple[int, ...], Any]]) -> str:

@@ -20,8 +20,7 @@ class LatinHypercube(eqx.Module):
     never more than $n/(n-1)$ times plain sampling's. The wrong choice where interactions are most of the variance
     (`Sobol`).
 
-    Args:
-        size: n, the points of a set.
+    The field `size` is n, the points of a set; 64 unless it is given.
 
     Source: McKay, Beckman and Conover (1979), A comparison of three methods for selecting values of input variables,
     Technometrics 21(2), 239-245; the bound: Owen (1997), Monte Carlo variance of scrambled net quadrature, section 3.

@@ -24,8 +24,8 @@ class Lattice(eqx.Module):
     as $n^{-2}$ (Hickernell 2002). The error bar is Student's from the means of the replicates. The wrong choice for
     functions with jumps and for more than a few coordinates that matter, where `Sobol` is safer.
 
-    Args:
-        replicates: independent shifts; more of them make the error bar better known and the error larger.
+    The field `replicates` is the number of independent shifts, 16 unless it is given; more make the error bar
+    better known and the error larger.
 
     Source: Hickernell, Hong, L'Ecuyer and Lemieux (2000), Extensible lattice sequences for quasi-Monte Carlo
     quadrature, SIAM J. Sci. Comput. 22(3), 1117-1138 (the multiplier 17797); Hickernell (2002), Obtaining

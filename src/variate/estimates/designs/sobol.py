@@ -28,8 +28,8 @@ class Sobol(eqx.Module):
     replicates. The wrong choice where the draws that matter come in a random number, and for discontinuities in many
     coordinates, where it gains little.
 
-    Args:
-        replicates: independent scrambles; more of them make the error bar better known and the error larger.
+    The field `replicates` is the number of independent scrambles, 16 unless it is given; more make the error bar
+    better known and the error larger.
 
     Source: Matoušek (1998), On the L2-discrepancy for anchored boxes, J. Complexity 14(4), 527-556 (the scramble); Joe
     and Kuo (2008), Constructing Sobol sequences with better two-dimensional projections, SIAM J. Sci. Comput. 30(5),

@@ -1,0 +1,251 @@
+"""Proposals learnt from weighted runs: population Monte Carlo and adaptive multiple importance sampling."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key, PyTree
+
+from variate import checks
+from variate.estimates.sampling import staged
+from variate.programs import distributions
+from variate.programs.runs import Wishes, run_with
+from variate.programs.staging import Program
+from variate.trees import Static, as_float, split
+
+from .fitted import Fit, Fitted, onto_support, placed
+from .importance import check_sites
+from .mixture import Mixture
+
+
+@dataclasses.dataclass(frozen=True)
+class PopulationMonteCarlo:
+    """Each round draws from the mixture so far and fits the next one to its own weighted draws.
+
+    The wrong choice where runs are dear: `AdaptiveMultiple` uses those of all rounds.
+
+    Args:
+        components: of the mixture for each draw.
+        rounds: how many.
+        num_samples: runs in a round.
+        degrees: of freedom of Student's distribution; None for normal components, whose tails are those of few targets.
+        spread: how many times wider than the draw's own distribution the first mixture is.
+
+    Source: Cappé, Guillin, Marin and Robert (2004), Population Monte Carlo, J. Comput. Graph. Stat. 13(4), 907-929;
+    Cappé, Douc, Guillin, Marin and Robert (2008), Adaptive importance sampling in general mixture classes, Statistics
+    and Computing 18, 447-459.
+    """
+
+    components: int = 1
+    rounds: int = 10
+    num_samples: int = 1_000
+    degrees: float | None = 5.0
+    spread: float = 2.0
+
+    recycled = False
+    steps = 1  # of expectation and maximization in a round
+
+    def __post_init__(self) -> None:
+        for name in ("components", "rounds", "num_samples"):
+            checks.check_positive_int(name, getattr(self, name))
+        if self.degrees is not None:
+            checks.check_positive("degrees", self.degrees)
+        checks.check_positive("spread", self.spread)
+
+
+class AdaptiveMultiple(PopulationMonteCarlo):
+    r"""Each round fits the next mixture to the draws of all rounds, weighted by $\pi(x) / \sum_l q_l(x)$ over rounds l.
+
+    Source: Cornuet, Marin, Mira and Robert (2012), Adaptive multiple importance sampling, Scand. J. Stat. 39(4),
+    798-812.
+    """
+
+    recycled = True
+    steps = 5
+
+
+class _Runs(NamedTuple):
+    """Runs side by side: coordinates of the draws by name, the log density of these under the program, results."""
+
+    y: dict[str, Float[Array, "*n d"]]
+    log_density: Float[Array, "*n"]
+    results: Float[Array, "*n m"]
+
+
+class _Own(NamedTuple):
+    """A draw's own distribution, which tells the coordinates of what it draws."""
+
+    own: Any
+    onto: Any
+
+    def sample(self, key: Key[Array, ""]) -> Array:
+        return distributions.sample(self.own, key)
+
+    def log_prob(self, x: Array) -> Array:
+        return distributions.log_prob(self.own, x)
+
+    def beside(self, x: Array) -> Array:
+        with distributions.numpyro_promotion():
+            return jnp.ravel(self.onto.inv(x)).astype(float)
+
+
+def adapt(
+    f: Callable[..., PyTree], names: Any, *, scheme: PopulationMonteCarlo | None = None, own: float = 0.1
+) -> Callable[..., Mixture]:
+    r"""A proposal for the expectation of a program: a function `(key, *args)` returning a `Mixture` for `vt.expect`.
+
+    The named draws' mixtures approach $\pi \propto p\,|f|$, under which f of one sign has no variance. Of several
+    results it is $p\,(\sum_j f_j^2 / a_j^2)^{1/2}$ with $a_j$ the mean of $|f_j|$, which makes the sum of the squared
+    relative errors least. Named draws are fitted each for itself, so draws that depend on each other under $\pi$ should
+    be one vector. Draws for adaptation are not used again: give `vt.expect` another key, and its estimate is unbiased
+    and its error bar that of independent runs.
+
+    The wrong choice where plain runs never find what matters (raise `spread`), in more than some ten dimensions, and
+    where the adaptation costs more than it saves, `rounds` times `num_samples` runs.
+
+    Args:
+        names: of a draw or of several, continuous and outside of loops and of `vmap`.
+        scheme: `AdaptiveMultiple()` or `PopulationMonteCarlo()`.
+        own: the share of the draws' own distributions in the mixture (`Mixture`).
+
+    Raises:
+        ValueError: no draw has that name, it is discrete, in a loop or under `vmap`, or no run has a result but 0.
+
+    Source: `AdaptiveMultiple`, `PopulationMonteCarlo`; the target: Owen (2013), Monte Carlo theory, methods and
+    examples, section 9.1; for several results Demange-Chryst, Bachoc and Morio (2023), Efficient estimation of multiple
+    expectations with the same sample by adaptive importance sampling and control variates, Stat. Comput. 33, 103.
+    """
+    checks.check_callable("f", f)
+    wanted = checks.check_names("names", names)
+    scheme = AdaptiveMultiple() if scheme is None else scheme
+    if not isinstance(scheme, PopulationMonteCarlo):
+        raise TypeError(f"scheme must be PopulationMonteCarlo() or AdaptiveMultiple(), got {checks.describe(scheme)}")
+
+    @functools.wraps(f, updated=())
+    def adapted(key: Any = None, *args: Any) -> Mixture:
+        checks.check_key(key)
+        checks.check_arguments(f, args)
+        numbers, static = split((f, args))
+        checks.check_hashable(static.leaves)
+        fits, found = _adapted(scheme, wanted, static, key, numbers)
+        if not bool(found):
+            raise ValueError(
+                f"no run in {scheme.num_samples} of the first round had a finite result other than 0 to learn from: "
+                f"raise num_samples or spread, now {scheme.spread}, of the scheme"
+            )
+        components = {
+            name: [Fitted(loc, tril, scheme.degrees) for loc, tril in zip(fit.loc, fit.scale_tril, strict=True)]
+            for name, fit in fits.items()
+        }
+        return Mixture(components, shares={name: fit.shares.tolist() for name, fit in fits.items()}, own=own)
+
+    return adapted
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _adapted(
+    scheme: PopulationMonteCarlo, names: tuple[str, ...], static: Static, key: Key[Array, ""], numbers: list[Any]
+) -> tuple[dict[str, Fit], Bool[Array, ""]]:
+    """The mixtures after the last round, and whether any run had a result other than 0."""
+    program, _ = staged(static, key, numbers)
+    _check_draws(program, names)
+
+    def runs(key: Key[Array, ""], fits: dict[str, Fit] | None) -> _Runs:
+        many = jax.random.split(key, scheme.num_samples)
+        return jax.vmap(lambda key: _run(program, [key, *numbers], names, fits))(many)
+
+    first, second, last = jax.random.split(key, 3)
+    own = runs(first, None)
+    spots = jax.random.split(second, len(names))
+    wide = {name: _wide(scheme, own.y[name], spot) for name, spot in zip(names, spots, strict=True)}
+
+    def repeated(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (scheme.rounds, *leaf.shape)), tree)
+
+    def step(state: tuple, this: tuple[Array, Array]) -> tuple[tuple, None]:
+        fits, past, used = state
+        index, key = this
+        put = lambda all_rounds, one: all_rounds.at[index].set(one)  # noqa: E731
+        past = jax.tree.map(put, past, runs(key, fits))
+        used = jax.tree.map(put, used, fits)
+        rounds = jnp.arange(scheme.rounds)
+        counts = rounds <= index if scheme.recycled else rounds == index
+        return (_refitted(scheme, fits, past, used, counts), past, used), None
+
+    start = (wide, repeated(own), repeated(wide))
+    (fits, past, _), _ = jax.lax.scan(step, start, (jnp.arange(scheme.rounds), jax.random.split(last, scheme.rounds)))
+    return fits, jnp.any(jnp.isfinite(past.log_density[..., None]) & jnp.isfinite(past.results) & (past.results != 0))
+
+
+def _refitted(
+    scheme: PopulationMonteCarlo,
+    fits: dict[str, Fit],
+    past: _Runs,
+    used: dict[str, Fit],
+    counts: Bool[Array, " rounds"],
+) -> dict[str, Fit]:
+    """Towards the runs of the rounds that count, weighted against the mixture of what these were drawn from."""
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), past)
+    drawn = jnp.repeat(counts, scheme.num_samples)
+
+    def of_round(fits: dict[str, Fit]) -> Float[Array, " n"]:
+        return sum((jax.vmap(fits[name].log_density)(flat.y[name]) for name in fits), jnp.zeros(drawn.shape))
+
+    each = jnp.where(counts[:, None], jax.vmap(of_round)(used), -jnp.inf)
+    log_p = jnp.where(drawn, flat.log_density - jax.nn.logsumexp(each, axis=0), -jnp.inf)
+    weights = _normalized(log_p + jnp.log(_magnitude(flat.results, _normalized(log_p))))
+    for _ in range(scheme.steps):
+        fits = {name: fit.improved(flat.y[name], weights) for name, fit in fits.items()}
+    return fits
+
+
+def _normalized(logs: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Weights of sum 1, all 0 if there is none; what is not a number has none."""
+    logs = jnp.where(jnp.isnan(logs) | jnp.isposinf(logs), -jnp.inf, logs)
+    return jnp.where(jnp.isneginf(jnp.max(logs)), 0.0, jax.nn.softmax(logs))
+
+
+def _magnitude(results: Float[Array, "n m"], weights: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Of results relative to the means of their absolute values."""
+    mean = weights @ jnp.where(jnp.isfinite(results), jnp.abs(results), 0)
+    return jnp.sqrt(jnp.sum(jnp.where((mean > 0)[None], results / jnp.where(mean > 0, mean, 1)[None], 0) ** 2, axis=1))
+
+
+def _run(program: Program, inputs: list[Any], names: tuple[str, ...], fits: dict[str, Fit] | None) -> _Runs:
+    def proposal(name: str) -> Callable[[Any], Any]:
+        def of(own: Any) -> Any:
+            return _Own(own, onto_support(own)) if fits is None else placed(fits[name], own)
+
+        return of
+
+    run = run_with(program, inputs, {}, Wishes({name: proposal(name) for name in names}))
+    y = {name: jnp.where(jnp.isfinite(run.beside[name]), run.beside[name], 0) for name in names}
+    density = run.log_weight
+    for name in names:  # a draw that was rounded to the end of its support has no coordinates
+        density = jnp.where(jnp.all(jnp.isfinite(run.beside[name])), density, -jnp.inf)
+    if fits is not None:
+        density = density + sum(fits[name].log_density(y[name]) for name in names)
+    return _Runs(y, density, jnp.concatenate([jnp.ravel(as_float(out)).astype(float) for out in run.outputs]))
+
+
+def _wide(scheme: PopulationMonteCarlo, y: Float[Array, "n d"], key: Key[Array, ""]) -> Fit:
+    """Components wider than the draws of the program, about their mean; of several, about places like draws."""
+    mean, d = jnp.mean(y, axis=0), y.shape[1]
+    tril = scheme.spread * jnp.linalg.cholesky(jnp.atleast_2d(jnp.cov(y.T)) + 1e-6 * jnp.eye(d))
+    k = scheme.components
+    places = mean[None] + (jax.random.normal(key, (k, d)) @ tril.T if k > 1 else jnp.zeros((1, d)))
+    return Fit(jnp.full(k, 1 / k), places, jnp.broadcast_to(tril, (k, d, d)), scheme.degrees)
+
+
+def _check_draws(program: Program, names: tuple[str, ...]) -> None:
+    check_sites(program, dict.fromkeys(names))
+    for site in program.sites:
+        if site.name not in names:
+            continue
+        if site.repeats or site.lanes:
+            raise ValueError(f"names: the draw {site.name!r} is in a loop or under vmap, and stands for many draws")
+        if len(site.event.leaves) != 1 or not jnp.issubdtype(site.event.leaves[0][1], jnp.floating):
+            raise ValueError(f"names: the draw {site.name!r}, of {site.distribution}, is not continuous")

@@ -1,0 +1,309 @@
+"""Weights: self-normalised, mixed, smoothed, learnt; and error bars that are withheld where they would mean nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from jax import Array
+from jax.random import clone
+from scipy import stats
+
+import variate as vt
+from variate.estimates import (
+    AdaptiveMultiple,
+    Importance,
+    Mixture,
+    ParetoSmoothed,
+    PopulationMonteCarlo,
+    Scores,
+    Sobol,
+    Weighted,
+    adapt,
+)
+from variate.estimates.weights.pareto import fitted, smoothed, tail_index, tail_length
+
+
+def tail(key: Array) -> Array:
+    return vt.draw(key, dist.Normal(jnp.zeros(()), 1.0), name="z") > 3.5
+
+
+TAIL = float(stats.norm.sf(3.5))
+
+
+def square(key: Array) -> Array:
+    z = vt.draw(key, dist.Normal(jnp.zeros(()), 1.0), name="z")
+    return z**2 + jnp.exp(0.5 * z)
+
+
+SQUARE = 1 + float(np.exp(0.125))
+
+
+def at(loc: float, scale: float = 1.0) -> dist.Normal:
+    return dist.Normal(jnp.asarray(loc), scale)
+
+
+METHODS: dict[str, tuple[Callable[..., Any], float, Any]] = {
+    "self-normalised": (square, SQUARE, Importance({"z": at(0.3, 1.4)}, self_normalized=True)),
+    "self-normalised with Sobol": (square, SQUARE, (Sobol(32), Importance({"z": at(0.3, 1.4)}, self_normalized=True))),
+    "smoothed": (square, SQUARE, Importance({"z": at(0.3, 1.4)}, self_normalized=True, smoothed=True)),
+    "mixture": (tail, TAIL, Mixture({"z": [at(3.7), at(-1.0)]}, shares={"z": [3, 1]})),
+    "regressed mixture": (square, SQUARE, Mixture({"z": [at(1.0), at(-1.0)]}, regressed=True)),
+    "mixture with Sobol": (tail, TAIL, (Sobol(32), Mixture({"z": [at(3.7)]}))),
+    "mixture with scores": (square, SQUARE, (Scores(), Mixture({"z": [at(1.0), at(-1.0)]}))),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_error_bars_cover(name: str, key: Array) -> None:
+    """Of 95% intervals, over 4,000 keys: between 93.5 and 96.5%, where a right one fails with probability 1e-5."""
+    f, truth, method = METHODS[name]
+    run = vt.expect(f, method=method, num_samples=1024, block_size=1024)
+
+    def covers(key: Array) -> Array:
+        low, high = run(key).interval()
+        return (low < truth) & (high > truth)
+
+    rate = jax.jit(lambda keys: jnp.mean(jax.lax.map(covers, keys, batch_size=50)))(jax.random.split(key, 4000))
+    assert 0.935 < rate < 0.965
+
+
+def test_a_mixture_weighs_by_all_of_its_components(key: Array) -> None:
+    """A z-test at 1e-6, and no weight above 1 over the share of the draw's own distribution."""
+    method = Mixture({"z": [at(3.7), at(-1.0)]}, own=0.2)
+    found = vt.expect(tail, method=method, num_samples=2**14, block_size=2**12)(key)
+    assert abs(found.value - TAIL) < stats.norm.isf(5e-7) * found.stderr
+    mixed = method.proposals(_program(tail))["z"](at(0.0))
+    x = jnp.linspace(-8, 8, 101)
+    ratio = jax.vmap(lambda x: at(0.0).log_prob(x) - mixed.log_prob(x))(x)
+    assert jnp.max(jnp.exp(ratio)) <= 1 / 0.2 + 1e-9
+    shares = [0.4, 0.4, 0.2]
+    wanted = sum(s * stats.norm(m).pdf(np.asarray(x)) for s, m in zip(shares, (3.7, -1.0, 0.0), strict=True))
+    np.testing.assert_allclose(jnp.exp(jax.vmap(mixed.log_prob)(x)), wanted, rtol=1e-10)
+
+
+def _program(f: Callable[..., Any]) -> Any:
+    from variate.programs.staging import stage
+
+    return stage(f, jax.random.key(0))[0]
+
+
+def test_a_weight_by_one_component_alone_is_caught(key: Array) -> None:
+    """As if the draws of a mixture of two were all from its first: the mean weight is then not 1."""
+
+    class Wrong(Mixture):
+        def proposals(self, program: Any) -> Any:
+            right = super().proposals(program)["z"]
+
+            class Mixed:
+                def __init__(self, own: Any) -> None:
+                    self.right = right(own)
+
+                def sample(self, key: Array) -> Any:
+                    return self.right.sample(key)
+
+                def log_prob(self, x: Array) -> Array:
+                    return self.right.components[0].log_prob(x)
+
+            return {"z": Mixed}
+
+    found = vt.expect(square, method=Wrong({"z": [at(0.5, 2.0), at(-1.0)]}), num_samples=2**14, block_size=2**12)(key)
+    assert jnp.isnan(found.stderr)
+    assert not found.converged
+
+
+def rows(key: Array, n: int, k: float) -> Weighted:
+    """Weights with a Pareto tail of index k."""
+    first, second = jax.random.split(key)
+    return Weighted(jax.random.normal(first, (n,)), -k * jnp.log(jax.random.uniform(second, (n,))))
+
+
+def test_smoothing_merges_exactly(key: Array) -> None:
+    made = rows(key, 3000, 0.5)
+    whole = ParetoSmoothed.of_rows(made).read()
+    parts = [ParetoSmoothed.of_rows(jax.tree.map(lambda x, a=a, b=b: x[a:b], made)) for a, b in ((0, 40), (40, 3000))]
+    empty = ParetoSmoothed.empty(Weighted(jnp.zeros(()), jnp.zeros(())))
+    for folded in (empty.merge(parts[0]).merge(parts[1]), parts[1].merge(parts[0])):
+        np.testing.assert_allclose(folded.read().value, whole.value, rtol=1e-10)
+        np.testing.assert_allclose(folded.read().stderr, whole.stderr, rtol=1e-9)
+
+
+@pytest.mark.parametrize("k", [0.2, 0.6, 1.2])
+def test_the_tail_index_of_a_pareto_tail_is_found(k: float, key: Array) -> None:
+    """Of 400 excesses: within five of its errors, (1 + k) / 20."""
+    x = jnp.sort(dist.Pareto(1.0, 1 / k).sample(key, (20_000,)))[::-1]
+    found = tail_index(x[:401], jnp.asarray(400))
+    assert abs(found - k) < 5 * (1 + k) / 20
+
+
+def test_no_tail_is_fitted_where_there_is_none() -> None:
+    assert jnp.isnan(fitted(jnp.zeros(20), jnp.asarray(20)).k)
+
+
+def test_smoothed_weights_are_in_order_and_none_is_above_the_largest(key: Array) -> None:
+    logs = jnp.sort(rows(key, 2000, 0.8).log_weight)[::-1]
+    count = tail_length(2000, 400)
+    found, k = smoothed(logs[:401], count)
+    assert jnp.all(jnp.diff(found[: int(count)]) <= 0)
+    assert jnp.max(found) <= logs[0]
+    np.testing.assert_array_equal(found[int(count) :], logs[int(count) : 401])
+    assert 0.4 < k < 1.2
+
+
+def of(law: dist.Distribution) -> Callable[..., Any]:
+    return lambda key: vt.draw(key, law, name="x")
+
+
+HEAVY = {
+    "Cauchy": of(dist.Cauchy(0.0, 1.0)),
+    "Student 1.5": of(dist.StudentT(1.5, 0.0, 1.0)),
+    "Pareto 1.2": of(dist.Pareto(1.0, 1.2)),
+}
+LIGHT = {
+    "normal": of(dist.Normal(0.0, 1.0)),
+    "exponential": of(dist.Exponential(1.0)),
+    "coin": of(dist.Bernoulli(0.01)),
+    "lognormal": of(dist.LogNormal(0.0, 1.0)),
+    "Student 5": of(dist.StudentT(5.0, 0.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_an_infinite_variance_has_no_error_bar(name: str, key: Array) -> None:
+    found = vt.expect(HEAVY[name], num_samples=2**16, block_size=2**12)(key)
+    assert jnp.isnan(found.stderr)
+    assert not found.converged
+    assert found.tail > 0.5
+    assert "where the variance is infinite" in str(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LIGHT)
+def test_a_finite_variance_seldom_loses_its_error_bar(name: str, key: Array) -> None:
+    """At most 1% of 500 runs: 13 and more of a true 1% have a probability of 0.1%, and it is far less."""
+    run = vt.expect(LIGHT[name], num_samples=2**12, block_size=2**12)
+    withheld = sum(bool(jnp.isnan(run(k).stderr)) for k in jax.random.split(key, 500))
+    assert withheld <= 12
+
+
+def test_weights_whose_variance_is_infinite_have_no_error_bar(key: Array) -> None:
+    """A proposal of half the width: weights like exp(3 x² / 2) with x normal of that width."""
+    found = vt.expect(square, method=Importance({"z": at(0.0, 0.5)}), num_samples=2**15, block_size=2**12)(key)
+    assert jnp.isnan(found.stderr)
+
+
+def test_a_proposal_that_misses_support_has_no_error_bar(key: Array) -> None:
+    def uniform(key: Array) -> Array:
+        return vt.draw(key, dist.Uniform(jnp.zeros(()), 1.0), name="u")
+
+    half = Importance({"u": dist.Uniform(jnp.zeros(()), 0.5)})
+    found = vt.expect(uniform, method=half, num_samples=4096)(clone(key))
+    assert jnp.isnan(found.stderr)
+    np.testing.assert_allclose(found.mean_weight, 0.5, rtol=1e-6)
+    assert "mean weight of 0.5 instead of 1" in str(found)
+    wide = Importance({"u": dist.Uniform(-jnp.ones(()), 2.0)})
+    right = vt.expect(uniform, method=wide, num_samples=4096)(key)
+    assert abs(right.value - 0.5) < 5 * right.stderr
+
+
+def test_weights_that_are_all_zero_make_no_number(key: Array) -> None:
+    def uniform(key: Array) -> Array:
+        return vt.draw(key, dist.Uniform(jnp.zeros(()), 1.0), name="u")
+
+    outside = Importance({"u": dist.Uniform(jnp.asarray(2.0), 3.0)}, self_normalized=True)
+    found = vt.expect(uniform, method=outside, num_samples=4096)(key)
+    assert jnp.isnan(found.value)
+    assert not found.converged
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", [AdaptiveMultiple(), PopulationMonteCarlo()], ids=["AMIS", "PMC"])
+def test_a_learnt_proposal_is_unbiased_and_saves_variance(scheme: Any, key: Array) -> None:
+    """P(z₁ + z₂ > 4.5) of normal draws: a z-test at 1e-6, and at least 20 times less variance than plain sampling's."""
+
+    def both(key: Array) -> Array:
+        return vt.draw(key, dist.Normal(jnp.zeros(2), 1.0).to_event(1), name="z").sum() > 4.5
+
+    truth = stats.norm.sf(4.5 / np.sqrt(2))
+    first, second = jax.random.split(key)
+    method = adapt(both, "z", scheme=scheme)(first)
+    found = vt.expect(both, method=method, num_samples=2**14, block_size=2**12)(second)
+    assert abs(found.value - truth) < stats.norm.isf(5e-7) * found.stderr
+    assert truth * (1 - truth) / 2**14 > 20 * found.stderr**2
+
+
+def test_a_proposal_is_learnt_on_the_support_of_a_draw(key: Array) -> None:
+    def late(key: Array) -> Array:
+        return vt.draw(key, dist.Exponential(jnp.asarray(1.0)), name="t") > 8
+
+    first, second = jax.random.split(key)
+    found = vt.expect(late, method=adapt(late, "t")(first), num_samples=2**13, block_size=2**12)(second)
+    assert abs(found.value - np.exp(-8)) < stats.norm.isf(5e-7) * found.stderr
+    assert found.stderr < 0.2 * np.exp(-8)
+
+
+def run(method: Any, f: Callable[..., Any] = square, **options: Any) -> Callable[[], Any]:
+    return lambda: vt.expect(f, method=method, **options)(jax.random.key(0))
+
+
+def in_loop(key: Array) -> Array:
+    def step(total: Array, key: Array) -> tuple[Array, None]:
+        return total + vt.draw(key, dist.Normal(total, 1.0), name="z"), None
+
+    return jax.lax.scan(step, jnp.zeros(()), jax.random.split(key, 3))[0]
+
+
+BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "no draw of that name": (run(Mixture({"q": [at(0.0)]})), ValueError, "no draw is called 'q'"),
+    "one proposal": (lambda: Mixture({"z": at(0.0)}), TypeError, "must be several proposals"),
+    "no proposals": (lambda: Mixture({"z": []}), TypeError, "must be several proposals"),
+    "a share of 1": (lambda: Mixture({"z": [at(0.0)]}, own=1.0), ValueError, "own must be between 0 and 1"),
+    "shares of nothing": (lambda: Mixture({"z": [at(0.0)]}, shares={"q": [1]}), ValueError, "no proposals for 'q'"),
+    "too many shares": (lambda: Mixture({"z": [at(0.0)]}, shares={"z": [1, 2]}), ValueError, "shares"),
+    "discrete for continuous": (
+        run(Importance({"z": dist.Poisson(jnp.asarray(3.0))})),
+        ValueError,
+        "which are continuous, got discrete ones",
+    ),
+    "smoothed only": (lambda: Importance({"z": at(0.0)}, smoothed=True), ValueError, "only self-normalised"),
+    "smoothed with a design": (
+        run((Sobol(), Importance({"z": at(0.0)}, self_normalized=True, smoothed=True)), num_samples=1024),
+        ValueError,
+        "smoothed for independent runs",
+    ),
+    "controls with self-normalised": (
+        run((Scores(), Importance({"z": at(0.0)}, self_normalized=True))),
+        ValueError,
+        "not with self-normalised",
+    ),
+    "regressed and self-normalised": (
+        lambda: Mixture({"z": [at(0.0)]}, regressed=True, self_normalized=True),
+        ValueError,
+        "regressed",
+    ),
+    "adapting to what never happens": (
+        lambda: adapt(lambda key: vt.draw(key, at(0.0), name="z") > 1e9, "z")(jax.random.key(0)),
+        ValueError,
+        "no run in 1000 .* other than 0",
+    ),
+    "adapting a draw in a loop": (lambda: adapt(in_loop, "z")(jax.random.key(0)), ValueError, "in a loop"),
+    "adapting a count": (
+        lambda: adapt(lambda key: vt.draw(key, dist.Poisson(3.0), name="n"), "n")(jax.random.key(0)),
+        ValueError,
+        "is not continuous",
+    ),
+    "adapting no draw": (lambda: adapt(square, "q")(jax.random.key(0)), ValueError, "no draw is called 'q'"),
+    "no scheme": (lambda: adapt(square, "z", scheme=3), TypeError, "scheme"),  # pyright: ignore[reportArgumentType]
+    "no rounds": (lambda: AdaptiveMultiple(rounds=0), ValueError, "rounds must be a positive integer"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_an_error_that_says_so(name: str) -> None:
+    wrong, kind, words = BAD[name]
+    with pytest.raises((kind, TypeError), match=words):
+        wrong()
