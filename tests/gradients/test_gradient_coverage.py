@@ -53,8 +53,9 @@ def coin_at_zero(noise: float) -> Callable[[Array, Array], Array]:
 
     def program(key: Array, t: Array) -> Array:
         k1, k2 = jax.random.split(key)
-        b = vt.draw(k1, dist.Bernoulli(logits=t), name="b").astype(float)
-        return b + noise * vt.draw(k2, dist.Normal(0.0, 1.0))
+        b = vt.draw(k1, dist.Bernoulli(logits=t), name="b")
+        other = noise * vt.draw(k2, dist.Normal(0.0, 1.0))
+        return jnp.where(b == 1, 1 + other, other)  # as a term of its own the noise would not be charged
 
     return program
 
