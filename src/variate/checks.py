@@ -107,6 +107,13 @@ def check_positive(name: str, value: Any) -> float:
     return number
 
 
+def check_number(name: str, value: Any) -> float:
+    number = _number(value)
+    if not math.isfinite(number):
+        raise _wrong_number(name, "a finite number", value)
+    return number
+
+
 def check_fraction(name: str, value: Any) -> float:
     number = _number(value)
     if not 0 < number < 1:

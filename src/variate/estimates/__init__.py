@@ -16,10 +16,15 @@ from .designs import Stratified as Stratified
 from .estimate import Estimate as Estimate
 from .expectation import expect as expect
 from .function_of_means import FunctionOfMeans as FunctionOfMeans
+from .intervals import Betting as Betting
+from .intervals import EmpiricalBernstein as EmpiricalBernstein
+from .intervals import Hoeffding as Hoeffding
+from .intervals import Interval as Interval
 from .moments import Moments as Moments
 from .scores import Scores as Scores
 from .stopping import StdErr as StdErr
 from .stopping import StoppingRule as StoppingRule
+from .stopping import Within as Within
 from .weighted import WeightedMoments as WeightedMoments
 from .weights import Importance as Importance
 from .weights import Mixture as Mixture

@@ -41,22 +41,30 @@ class Estimate(eqx.Module):
     # k of the heaviest tail seen: from 1/2 on the variance is infinite; where that is sure, `stderr` is NaN.
     tail: Float[Array, "*batch"] | None = None
     mean_weight: Float[Array, "*batch"] | None = None  # of importance weights, which should be 1
+    ends: Any = None  # an interval that rests on bounds of the draws (`estimates.intervals.Ends`)
 
     def __check_init__(self) -> None:
         value, stderr = jax.tree.structure(self.value), jax.tree.structure(self.stderr)
         if self.stderr is not None and value != stderr:
             raise ValueError(f"value and stderr must have one structure, got {value} and {stderr}")
 
-    def interval(self, level: float = 0.95) -> tuple[PyTree[Float[Array, "..."]], PyTree[Float[Array, "..."]]]:
+    def interval(
+        self, level: float = 0.95, *, simultaneous: bool = False
+    ) -> tuple[PyTree[Float[Array, "..."]], PyTree[Float[Array, "..."]]]:
         """The ends of the central interval that covers the truth with probability `level`, for each coordinate alone.
 
         Quantiles are Student's where `degrees` is known and the normal's elsewhere, so the level is exact for normal
-        draws and holds for others as their mean becomes normal. It is the wrong bar for several coordinates at once
-        (raise the level to 1 - (1 - level)/d), and it knows nothing of a bias.
+        draws and holds for others as their mean becomes normal; where the draws were given bounds (`expect` with
+        `interval`), it holds for any number of them. `simultaneous` is for all coordinates at once (Bonferroni). No
+        interval knows anything of a bias.
 
         Raises `ValueError` when there are no standard errors, or `level` is not between 0 and 1.
         """
         level = check_fraction("level", level)
+        if simultaneous:
+            level = 1 - (1 - level) / self.coordinates
+        if self.ends is not None:
+            return self.ends.of(self.value, level)
         if self.stderr is None:
             raise ValueError("this estimate has no interval, for it was made without standard errors")
         upper = (1 + level) / 2
@@ -64,6 +72,11 @@ class Estimate(eqx.Module):
         low = jax.tree.map(lambda value, error: value - quantile * error, self.value, self.stderr)
         high = jax.tree.map(lambda value, error: value + quantile * error, self.value, self.stderr)
         return low, high
+
+    @property
+    def coordinates(self) -> int:
+        """How many numbers the value has, those of one estimate where there is a batch of them."""
+        return max(sum(leaf.size for leaf in jax.tree.leaves(self.value)) // max(self.num_samples.size, 1), 1)
 
     def merge(self, other: "Estimate") -> "Estimate":
         """The estimate from both sets of draws, when the two are independent.

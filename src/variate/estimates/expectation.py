@@ -26,9 +26,10 @@ from .base import Best, Methods, check_methods
 from .choice import PILOT, Choice, choose
 from .estimate import Estimate
 from .folding import Folded, fold_growing, fold_many
+from .intervals import Interval
 from .plan import Plan
 from .sampling import sampler, staged
-from .stopping import StdErr, StoppingRule
+from .stopping import StdErr, StoppingRule, Within
 from .weights import judged
 
 DEFAULT_SAMPLES = 1_024
@@ -41,6 +42,7 @@ def expect(
     *,
     method: Any = None,
     function: Callable[[PyTree], PyTree] | None = None,
+    interval: Interval | None = None,
     num_samples: int | None = None,
     until: StoppingRule | None = None,
     max_samples: int = 10_000_000,
@@ -59,6 +61,8 @@ def expect(
       `jit` there is no pilot, and samples are independent unless a method is named.
     - `function`: a smooth function g of the expectations, of which $g(E f)$ is estimated (`FunctionOfMeans`):
       `lambda m: m["a"] / m["b"]` is a ratio.
+    - `interval`: bounds that every number of the results is between, and what to make of them, `Betting(0, 1)` say.
+      The interval then holds for any number of samples, and `until=Within(...)` stops at it.
     - `num_samples`: how many samples; 1,024 when neither this nor `until` is given. The interval is then Student's.
     - `until`: a stopping rule, `StdErr(1e-3)` say, asked after every block.
     - `max_samples`: where `until` gives up and returns what it has, with `converged=False`.
@@ -76,6 +80,14 @@ def expect(
     """
     check_callable("f", f)
     plan = _plan(num_samples, until, max_samples, block_size)
+    if interval is not None:
+        if not isinstance(interval, Interval):
+            raise TypeError(f"interval must be an interval from bounds, Betting(0, 1) say, got {describe(interval)}")
+        if until is not None and not isinstance(until, Within):
+            raise ValueError(f"until: an interval from bounds ends by Within(...), got {type(until).__name__}")
+        plan = plan._replace(interval=interval)
+    elif isinstance(until, Within):
+        raise ValueError("until: Within(...) needs an interval that rests on bounds: expect(..., interval=...)")
     if function is not None:
         if not callable(function):
             raise TypeError(f"function must be a function of the expectations, got {describe(function)}")
@@ -101,6 +113,11 @@ def expect(
             control_variates.raise_wrong_mean(off)
         if known and any(invalid.values()):
             validity.raise_invalid(staged(static, key, numbers)[0], [jax.random.clone(key), *numbers], invalid)
+        if known and found.ends is not None and int(found.ends.outside):
+            raise ValueError(
+                f"interval: {int(found.ends.outside)} of {int(found.num_samples)} results were not between "
+                f"{interval.low} and {interval.high}"  # pyright: ignore[reportOptionalMemberAccess]
+            )
         ratio = None if choice.ratio is None else jnp.asarray(choice.ratio)
         found = judged(found, watch)
         return dataclasses.replace(found, method=choice.methods.name, variance_ratio=ratio)

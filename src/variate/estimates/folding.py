@@ -12,6 +12,7 @@ from .controlled import Controlled, ControlledMoments
 from .designs import Sets
 from .estimate import Estimate
 from .function_of_means import FunctionOfMeans
+from .intervals.base import Bounded
 from .plan import Plan
 from .sampling import Invalid, Sampler
 from .stopping import StdErr, StoppingRule
@@ -64,9 +65,12 @@ def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> Folded:
             sets = jax.tree.map(lambda leaf: leaf.reshape(per_block, size, *leaf.shape[1:]), rows)
             within = jax.vmap(sampler.within.of_rows)(sets)
             rows, bad = jax.vmap(lambda fold: fold.row)(within), jnp.sum(jnp.where(used, within.nonfinite, 0))
-        return _State(state.fold.merge(kind.of_rows(rows, left)), state.nonfinite + bad, met, watch)
+        fold = state.fold
+        fold = fold.add_rows(rows, left) if isinstance(fold, Bounded) else fold.merge(kind.of_rows(rows, left))
+        return _State(fold, state.nonfinite + bad, met, watch)
 
     watch = Watch.of(run, count * size, per_block * size, sampler.normalized, sampler.smoothed)
+    watch = None if plan.interval else watch  # bounds have no tail
     state = _State(kind.empty(example), jnp.zeros((), int), {site: jnp.zeros((), int) for site in draws}, watch)
 
     def read(state: _State) -> Estimate:
@@ -186,6 +190,10 @@ def _set_keys(key: Key[Array, ""], places: Array) -> Key[Array, " n"]:
 
 def _kind(plan: Plan, sampler: Sampler, example: Any) -> Any:
     """What folds rows: a class, or an empty fold that serves as one."""
+    if plan.interval is not None:
+        if sampler.sets or sampler.controlled or sampler.weighted or plan.function:
+            raise ValueError("interval: bounds of a result are those of independent runs, without a method or function")
+        return Bounded.of(plan.interval, None if plan.until else plan.num_samples, example)
     if plan.function is None:
         return sampler.kind
     if sampler.controlled or sampler.normalized:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from jaxtyping import PyTree
 
+from .intervals import Interval
 from .stopping import StoppingRule
 
 
@@ -15,3 +16,4 @@ class Plan(NamedTuple):
     num_samples: int  # at most this many; exactly this many without `until` or a design
     block_size: int
     function: Callable[[PyTree], PyTree] | None = None  # of the expectations
+    interval: Interval | None = None  # that rests on bounds of the results

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .estimate import Estimate
 
 _INFINITE = 0.5  # the tail index from which there is no variance
+_LEVEL = 0.95  # of an interval that is printed
 _SHOWN = 8  # elements of an array, above which only its ends are printed
 
 
@@ -49,6 +50,8 @@ def _notes(estimate: "Estimate") -> list[str]:
     if estimate.stderr is None:
         notes.append("no error bar")
     notes += _tails(estimate)
+    if estimate.ends is not None:
+        notes.append(f"95% interval {_ends(estimate)} by {estimate.ends.name}")
     if estimate.biased:
         notes.append("biased")
     if not np.all(estimate.converged):
@@ -68,6 +71,14 @@ def _tails(estimate: "Estimate") -> list[str]:
     if heavy:
         return [f"no error bar for a {heavy[0]}, where the variance is infinite"]
     return [f"no error bar for a mean weight of {weight:.3g} instead of 1"] if estimate.mean_weight is not None else []
+
+
+def _ends(estimate: "Estimate") -> str:
+    low, high = (jax.tree.leaves(end) for end in estimate.interval(_LEVEL))
+    if len(low) == 1 and np.size(low[0]) == 1:
+        return f"{float(np.ravel(low[0])[0]):.4g} to {float(np.ravel(high[0])[0]):.4g}"
+    widest = max(float(np.max((b - a) / 2)) for a, b in zip(low, high, strict=True))
+    return f"of ±{widest:.3g} at most"
 
 
 def _withheld(estimate: "Estimate") -> bool:

@@ -35,6 +35,7 @@ class Sampler:
     stated: bool  # whether the means of the controls are somebody's word
     normalized: bool = False  # whether rows are to be divided by the sum of their weights
     smoothed: bool = False  # whether the largest of these weights are to be smoothed
+    weighted: bool = False  # whether rows are weighted at all
 
     @property
     def kind(self) -> Any:
@@ -83,7 +84,8 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
     stated = methods.controls is not None and methods.controls.stated
     controlled = methods.controls is not None or (methods.weighting is not None and methods.weighting.regressed)
     normalized = methods.weighting is not None and methods.weighting.self_normalized
-    return Sampler(row, sets, tuple(plan.labels), controlled, stated, normalized, smoothed)
+    weighted = methods.weighting is not None
+    return Sampler(row, sets, tuple(plan.labels), controlled, stated, normalized, smoothed, weighted)
 
 
 def staged(static: Static, key: Any, numbers: list[Any]) -> tuple[Program, Any]:

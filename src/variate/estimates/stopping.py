@@ -1,6 +1,7 @@
 """When there are draws enough: rules that keep the error bar honest although they look again and again."""
 
 import dataclasses
+import functools
 import math
 from typing import Any, Protocol, runtime_checkable
 
@@ -48,6 +49,8 @@ class StdErr:
     `expected_samples` tunes $\rho$: the sequence is valid everywhere and tightest there, where it costs 2.4 times the
     draws of a number fixed in advance; from a tenth of it to a thousandfold, up to 4 times.
 
+    Coordinates are each covered with probability `level`, or all at once where `simultaneous` is true (Bonferroni).
+
     No look is taken before `min_samples` draws: by then an event that was never seen is likely rarer than 3 in that
     many. Raise it for rare events and heavy tails, where means become normal late; for a number of samples that is
     known in advance `num_samples` is cheaper. `relative` alone never stops where the truth is 0.
@@ -64,6 +67,7 @@ class StdErr:
     level: float = 0.95
     expected_samples: int = 10_000
     min_samples: int = 1_000
+    simultaneous: bool = False
 
     def __post_init__(self) -> None:
         if self.absolute is None and self.relative is None:
@@ -76,7 +80,8 @@ class StdErr:
         check_positive_int("min_samples", self.min_samples)
 
     def assess(self, estimate: Estimate) -> Estimate:
-        stderr = jax.tree.map(lambda error: error * self._widening(estimate.num_samples, error.dtype), estimate.stderr)
+        widening = functools.partial(self._widening, estimate.num_samples, self._miss(estimate))
+        stderr = jax.tree.map(lambda error: error * widening(error.dtype), estimate.stderr)
         return self._assessed(estimate, stderr)
 
     def _assessed(self, estimate: Estimate, stderr: Any) -> Estimate:
@@ -98,7 +103,7 @@ class StdErr:
         (Bonferroni), hence also the one where sampling stops.
         """
         looks = 1 + np.arange(_LOOKS)
-        shares = 6 * (1 - self.level) / (np.pi * looks) ** 2
+        shares = 6 * self._miss(estimate) / (np.pi * looks) ** 2
         widening = special.stdtrit(degrees, 1 - shares / 2) / special.ndtri((1 + self.level) / 2)
         look = jnp.ceil(jnp.log2(jnp.maximum(number, 1).astype(float))).astype(int)
         factor = jnp.asarray(widening)[jnp.minimum(look, _LOOKS - 1)]
@@ -109,11 +114,47 @@ class StdErr:
         absolute = jnp.asarray(self.absolute or 0.0, value.dtype)
         return stderr <= jnp.maximum(absolute, (self.relative or 0.0) * jnp.abs(value))
 
-    def _widening(self, num_samples: Array, dtype: jnp.dtype) -> Array:
+    def _miss(self, estimate: Estimate) -> float:
+        """The probability with which a coordinate may be outside of its interval."""
+        return (1 - self.level) / (estimate.coordinates if self.simultaneous else 1)
+
+    def _widening(self, num_samples: Array, miss: float, dtype: jnp.dtype) -> Array:
         """The length of the confidence sequence over that of the interval for a number of samples fixed in advance."""
-        log_alpha = math.log1p(-self.level)
+        log_alpha = math.log(miss)
         # The minimum of w_t over ρ² at t = expected_samples solves x + 1 = α² exp(x) for x = t ρ².
         x_expected = -special.lambertw(-math.exp(2 * log_alpha - 1), k=-1).real - 1
         x = num_samples.astype(dtype) * float(x_expected / self.expected_samples)
         quantile = float(special.ndtri((1 + self.level) / 2))
         return jnp.sqrt((1 + 1 / x) * (jnp.log1p(x) - 2 * log_alpha)) / quantile
+
+
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """Stop when the interval at `level` reaches no further than `absolute` from the value, for every coordinate.
+
+    For `expect(..., interval=...)`, whose intervals hold whenever one looks, hence where sampling stops, and for any
+    number of draws: no look is too early for a rare event. All coordinates are covered at once where `simultaneous`
+    is true. The wrong choice without bounds, for which `StdErr` is.
+
+    Raises `ValueError` when `absolute` is not positive or `level` not between 0 and 1.
+    """
+
+    absolute: float
+    _: dataclasses.KW_ONLY
+    level: float = 0.95
+    simultaneous: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive("absolute", self.absolute)
+        check_fraction("level", self.level)
+
+    def assess(self, estimate: Estimate) -> Estimate:
+        if estimate.ends is None or not estimate.ends.anytime:
+            raise ValueError("until: Within(...) needs an interval that rests on bounds: expect(..., interval=...)")
+        low, high = estimate.interval(self.level, simultaneous=self.simultaneous)
+
+        def near(value: Array, low: Array, high: Array) -> Array:
+            return jnp.maximum(value - low, high - value) <= self.absolute
+
+        enough = all_of(jax.tree.map(near, estimate.value, low, high))
+        return dataclasses.replace(estimate, converged=estimate.converged & enough)

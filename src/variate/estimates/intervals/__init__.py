@@ -1,0 +1,7 @@
+"""Intervals that hold for any number of draws, because the draws have bounds."""
+
+from .base import Ends as Ends
+from .base import Interval as Interval
+from .betting import Betting as Betting
+from .empirical_bernstein import EmpiricalBernstein as EmpiricalBernstein
+from .hoeffding import Hoeffding as Hoeffding
