@@ -102,7 +102,7 @@ def test_coverage_catches(
 class Naive(StdErr):
     """The mutant: a plain error bar, looked at after every block."""
 
-    def _widening(self, num_samples: jax.Array, dtype: Any) -> jax.Array:
+    def _widening(self, num_samples: jax.Array, miss: float, dtype: Any) -> jax.Array:
         return jnp.ones((), dtype)
 
 

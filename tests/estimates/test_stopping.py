@@ -50,10 +50,10 @@ def ever_missed(estimate: Estimate) -> float:
     return float(jnp.mean(jnp.any((low > 0) | (high < 0), axis=1)))
 
 
-def one_sided(self: StdErr, num_samples: jax.Array, dtype: Any) -> jax.Array:
+def one_sided(self: StdErr, num_samples: jax.Array, miss: float, dtype: Any) -> jax.Array:
     """The mutant: log((x + 1)/α) for log((x + 1)/α²)."""
     x = num_samples.astype(dtype) * 8.2 / self.expected_samples
-    return jnp.sqrt((1 + 1 / x) * jnp.log((1 + x) / (1 - self.level))) / 1.96
+    return jnp.sqrt((1 + 1 / x) * jnp.log((1 + x) / miss)) / 1.96
 
 
 # z-test, α = 1e-6, that 95% of the paths never leave the sequence.
