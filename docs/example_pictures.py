@@ -26,7 +26,7 @@ def run(name: str) -> Page:
     """All that the code of a page defines."""
     page: Page = {"__name__": name}
     with contextlib.redirect_stdout(io.StringIO()):
-        for code in FENCE.findall((DOCS / "examples" / f"{name}.md").read_text(encoding="utf-8")):
+        for code in FENCE.findall(next(DOCS.rglob(f"{name}.md")).read_text(encoding="utf-8")):
             exec(compile(code, f"{name}.md", "exec"), page)
     return page
 
@@ -219,6 +219,53 @@ def topics(page: Page) -> plt.Figure:
     return figure
 
 
+def failure(page: Page) -> plt.Figure:
+    figure, (left, right) = panels(1, 1.2)
+    z, margin = page["z"], page["margin"]
+    left.contourf(z, z, margin, levels=[-20, -2, 0], colors=[ORANGE, "#f2c9b4"])
+    normal = np.asarray(jax.random.normal(jax.random.key(2), (2000, 2)))
+    left.plot(*normal.T, ".", color=INK, ms=1)
+    left.set(xlim=(-7, 7), ylim=(-7, 7), aspect="equal", xlabel="first load", ylabel="second load")
+    left.set_title("Short by 0, by 2, and 2,000 runs", loc="left", fontsize=10)
+    shorts = np.linspace(-1, 4, 11)
+    right.plot(shorts, [page["density"][margin < -short].sum() for short in shorts], color=INK, lw=1)
+    found = [page["exceedance"](page["overload"], float(short))(page["key"]) for short in shorts]
+    ends = np.array([each.interval() for each in found])
+    right.vlines(shorts, ends[:, 0], ends[:, 1], color=BLUE, lw=2)
+    right.plot(shorts, [float(each.value) for each in found], "o", color=BLUE, ms=4, label="exceedance")
+    values = page["vt"].expect(lambda key: page["overload"](key) > shorts, num_samples=700_000)(page["key"]).value
+    seen = np.asarray(values) > 0
+    right.plot(shorts[seen], np.asarray(values)[seen], "x", color=ORANGE, ms=6, label="as many independent runs")
+    right.set(yscale="log", xlabel="margin short by", ylabel="probability")
+    right.legend(frameon=False)
+    return figure
+
+
+def levels(page: Page) -> plt.Figure:
+    figure, (left, right) = panels(1, 1)
+    price, truth = page["price"], float(page["exact"](0.1))
+    places = np.arange(len(price.runs))
+    left.plot(places, price.variances, "o-", color=BLUE, ms=4, label="variance of what a level adds")
+    left.plot(places, np.abs(price.means), "o-", color=GREEN, ms=4, label="its mean")
+    left.set(yscale="log", xlabel="level", xticks=places)
+    left.legend(frameon=False)
+    errors, costs, finest = [], [], []
+    for rmse in 10.0 ** -np.arange(2.5, 4.1, 0.25):
+        run = page["multilevel"](page["bond"], rmse=float(rmse), block_size=2048)
+        found = [run(key, 0.1) for key in jax.random.split(page["key"], 16)]
+        errors.append(np.sqrt(np.mean([(float(each.value) - truth) ** 2 for each in found])))
+        costs.append(np.mean([np.sum(2.0 ** np.arange(len(each.runs)) * each.runs) for each in found]))
+        # As many runs at the last level as bring the variance of their mean to half of rmse².
+        finest.append(
+            np.mean([2.0 ** (len(each.runs) - 1) * 2 * float(each.variances[0]) / rmse**2 for each in found])
+        )
+    right.plot(errors, finest, "o-", color=ORANGE, ms=4, label="all runs at the last level")
+    right.plot(errors, costs, "o-", color=BLUE, ms=4, label="multilevel")
+    right.set(xscale="log", yscale="log", xlabel="root mean square error", ylabel="steps of paths")
+    right.legend(frameon=False)
+    return figure
+
+
 PICTURES = {
     "digits-categorical": digits_categorical,
     "epidemic": epidemic,
@@ -226,6 +273,8 @@ PICTURES = {
     "sparsity": sparsity,
     "reward-to-go": reward_to_go,
     "topics": topics,
+    "failure": failure,
+    "levels": levels,
 }
 
 if __name__ == "__main__":

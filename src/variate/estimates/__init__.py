@@ -20,7 +20,12 @@ from .intervals import Betting as Betting
 from .intervals import EmpiricalBernstein as EmpiricalBernstein
 from .intervals import Hoeffding as Hoeffding
 from .intervals import Interval as Interval
+from .levels import Multilevel as Multilevel
+from .levels import debiased as debiased
+from .levels import multilevel as multilevel
 from .moments import Moments as Moments
+from .rare import Splitting as Splitting
+from .rare import exceedance as exceedance
 from .scores import Scores as Scores
 from .stopping import StdErr as StdErr
 from .stopping import StoppingRule as StoppingRule
@@ -31,7 +36,8 @@ from .weights import Mixture as Mixture
 from .weights import ParetoSmoothed as ParetoSmoothed
 from .weights import SelfNormalized as SelfNormalized
 from .weights import Weighted as Weighted
-from .weights.adaptive import AdaptiveMultiple as AdaptiveMultiple
-from .weights.adaptive import PopulationMonteCarlo as PopulationMonteCarlo
 from .weights.adaptive import adapt as adapt
+from .weights.adaptive_multiple import AdaptiveMultiple as AdaptiveMultiple
+from .weights.cross_entropy import CrossEntropy as CrossEntropy
 from .weights.fitted import Fitted as Fitted
+from .weights.population_monte_carlo import PopulationMonteCarlo as PopulationMonteCarlo

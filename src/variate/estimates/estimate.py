@@ -42,6 +42,8 @@ class Estimate(eqx.Module):
     tail: Float[Array, "*batch"] | None = None
     mean_weight: Float[Array, "*batch"] | None = None  # of importance weights, which should be 1
     ends: Any = None  # an interval that rests on bounds of the draws (`estimates.intervals.Ends`)
+    bias: Any = None  # of the value's structure: about how far its expectation is from the truth, where that is known
+    positive: bool = eqx.field(static=True, default=False)  # known to be: intervals are those of the logarithm
 
     def __check_init__(self) -> None:
         value, stderr = jax.tree.structure(self.value), jax.tree.structure(self.stderr)
@@ -55,8 +57,9 @@ class Estimate(eqx.Module):
 
         Quantiles are Student's where `degrees` is known and the normal's elsewhere, so the level is exact for normal
         draws and holds for others as their mean becomes normal; where the draws were given bounds (`expect` with
-        `interval`), it holds for any number of them. `simultaneous` is for all coordinates at once (Bonferroni). No
-        interval knows anything of a bias.
+        `interval`), it holds for any number of them. Of a value that is known to be `positive`, the probability of a
+        rare event, the interval is that of its logarithm (delta method). A `bias` that is known is added at both ends;
+        of one that is not no interval knows anything. `simultaneous` is for all coordinates at once (Bonferroni).
 
         Raises `ValueError` when there are no standard errors, or `level` is not between 0 and 1.
         """
@@ -69,8 +72,16 @@ class Estimate(eqx.Module):
             raise ValueError("this estimate has no interval, for it was made without standard errors")
         upper = (1 + level) / 2
         quantile = float(special.ndtri(upper) if self.degrees is None else special.stdtrit(self.degrees, upper))
-        low = jax.tree.map(lambda value, error: value - quantile * error, self.value, self.stderr)
-        high = jax.tree.map(lambda value, error: value + quantile * error, self.value, self.stderr)
+
+        (bias,) = _biases(self)
+
+        def end(value: Array, error: Array, bias: Array, sign: int) -> Array:
+            if self.positive:
+                return value * jnp.exp(sign * quantile * error / value)
+            return value + sign * (quantile * error + bias)
+
+        low = jax.tree.map(lambda *of: end(of[0], of[1], of[2], -1), self.value, self.stderr, bias)
+        high = jax.tree.map(lambda *of: end(of[0], of[1], of[2], 1), self.value, self.stderr, bias)
         return low, high
 
     @property
@@ -108,12 +119,18 @@ class Estimate(eqx.Module):
             None if self.degrees is None or other.degrees is None else self.degrees + other.degrees,
             self.biased or other.biased,
             self.method if self.method == other.method else None,
+            bias=None if self.bias is None and other.bias is None else jax.tree.map(average, *_biases(self, other)),
+            positive=self.positive and other.positive,
         )
 
     def __repr__(self) -> str:
         return text_of(self)
 
     __str__ = __repr__
+
+
+def _biases(*estimates: Estimate) -> list[PyTree[Array]]:
+    return [jax.tree.map(jnp.zeros_like, each.value) if each.bias is None else each.bias for each in estimates]
 
 
 def _shapes(tree: PyTree[Array]) -> PyTree:

@@ -54,6 +54,8 @@ def _notes(estimate: "Estimate") -> list[str]:
         notes.append(f"95% interval {_ends(estimate)} by {estimate.ends.name}")
     if estimate.biased:
         notes.append("biased")
+    if estimate.bias is not None:
+        notes.append(f"bias about {max(float(np.max(leaf)) for leaf in jax.tree.leaves(estimate.bias)):.2g}")
     if not np.all(estimate.converged):
         notes.append("not converged")
     if np.any(estimate.nonfinite):

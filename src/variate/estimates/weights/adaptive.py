@@ -1,6 +1,5 @@
-"""Proposals learnt from weighted runs: population Monte Carlo and adaptive multiple importance sampling."""
+"""Proposals learnt from weighted runs, by a scheme that says from which of them."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,55 +15,11 @@ from variate.programs.runs import Wishes, run_with
 from variate.programs.staging import Program
 from variate.trees import Static, as_float, split
 
+from .adaptive_multiple import AdaptiveMultiple
 from .fitted import Fit, Fitted, onto_support, placed
 from .importance import check_sites
 from .mixture import Mixture
-
-
-@dataclasses.dataclass(frozen=True)
-class PopulationMonteCarlo:
-    """Each round draws from the mixture so far and fits the next one to its own weighted draws.
-
-    The wrong choice where runs are dear: `AdaptiveMultiple` uses those of all rounds.
-
-    Args:
-        components: of the mixture for each draw.
-        rounds: how many.
-        num_samples: runs in a round.
-        degrees: of freedom of Student's distribution; None for normal components, whose tails are those of few targets.
-        spread: how many times wider than the draw's own distribution the first mixture is.
-
-    Source: Cappé, Guillin, Marin and Robert (2004), Population Monte Carlo, J. Comput. Graph. Stat. 13(4), 907-929;
-    Cappé, Douc, Guillin, Marin and Robert (2008), Adaptive importance sampling in general mixture classes, Statistics
-    and Computing 18, 447-459.
-    """
-
-    components: int = 1
-    rounds: int = 10
-    num_samples: int = 1_000
-    degrees: float | None = 5.0
-    spread: float = 2.0
-
-    recycled = False
-    steps = 1  # of expectation and maximization in a round
-
-    def __post_init__(self) -> None:
-        for name in ("components", "rounds", "num_samples"):
-            checks.check_positive_int(name, getattr(self, name))
-        if self.degrees is not None:
-            checks.check_positive("degrees", self.degrees)
-        checks.check_positive("spread", self.spread)
-
-
-class AdaptiveMultiple(PopulationMonteCarlo):
-    r"""Each round fits the next mixture to the draws of all rounds, weighted by $\pi(x) / \sum_l q_l(x)$ over rounds l.
-
-    Source: Cornuet, Marin, Mira and Robert (2012), Adaptive multiple importance sampling, Scand. J. Stat. 39(4),
-    798-812.
-    """
-
-    recycled = True
-    steps = 5
+from .population_monte_carlo import PopulationMonteCarlo
 
 
 class _Runs(NamedTuple):
@@ -108,7 +63,7 @@ def adapt(
 
     Args:
         names: of a draw or of several, continuous and outside of loops and of `vmap`.
-        scheme: `AdaptiveMultiple()` or `PopulationMonteCarlo()`.
+        scheme: `AdaptiveMultiple()`, `PopulationMonteCarlo()` or, for rare events, `CrossEntropy(above=...)`.
         own: the share of the draws' own distributions in the mixture (`Mixture`).
 
     Raises:
@@ -122,7 +77,7 @@ def adapt(
     wanted = checks.check_names("names", names)
     scheme = AdaptiveMultiple() if scheme is None else scheme
     if not isinstance(scheme, PopulationMonteCarlo):
-        raise TypeError(f"scheme must be PopulationMonteCarlo() or AdaptiveMultiple(), got {checks.describe(scheme)}")
+        raise TypeError(f"scheme must be AdaptiveMultiple() or another of its kind, got {checks.describe(scheme)}")
 
     @functools.wraps(f, updated=())
     def adapted(key: Any = None, *args: Any) -> Mixture:
@@ -196,7 +151,7 @@ def _refitted(
 
     each = jnp.where(counts[:, None], jax.vmap(of_round)(used), -jnp.inf)
     log_p = jnp.where(drawn, flat.log_density - jax.nn.logsumexp(each, axis=0), -jnp.inf)
-    weights = _normalized(log_p + jnp.log(_magnitude(flat.results, _normalized(log_p))))
+    weights = _normalized(log_p + jnp.log(scheme.magnitude(flat.results, _normalized(log_p), drawn)))
     for _ in range(scheme.steps):
         fits = {name: fit.improved(flat.y[name], weights) for name, fit in fits.items()}
     return fits
@@ -206,12 +161,6 @@ def _normalized(logs: Float[Array, " n"]) -> Float[Array, " n"]:
     """Weights of sum 1, all 0 if there is none; what is not a number has none."""
     logs = jnp.where(jnp.isnan(logs) | jnp.isposinf(logs), -jnp.inf, logs)
     return jnp.where(jnp.isneginf(jnp.max(logs)), 0.0, jax.nn.softmax(logs))
-
-
-def _magnitude(results: Float[Array, "n m"], weights: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Of results relative to the means of their absolute values."""
-    mean = weights @ jnp.where(jnp.isfinite(results), jnp.abs(results), 0)
-    return jnp.sqrt(jnp.sum(jnp.where((mean > 0)[None], results / jnp.where(mean > 0, mean, 1)[None], 0) ** 2, axis=1))
 
 
 def _run(program: Program, inputs: list[Any], names: tuple[str, ...], fits: dict[str, Fit] | None) -> _Runs:

@@ -1,0 +1,117 @@
+"""Runs of a program at a level of accuracy, beside those of the level below from the same draws."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from variate import checks
+from variate.estimates.estimate import Estimate
+from variate.estimates.moments import Moments
+from variate.trees import Static, as_float, join
+
+
+class Pair(NamedTuple):
+    """What a run came to at its level, and at the level below from the same draws."""
+
+    fine: PyTree[Array]
+    coarse: PyTree[Array]
+
+    @property
+    def difference(self) -> PyTree[Array]:
+        return jax.tree.map(jnp.subtract, self.fine, self.coarse)
+
+
+def pair(f: Callable[..., Any], key: Key[Array, ""], level: int, args: tuple[Any, ...]) -> Pair:
+    """One run. Below level 0 there is nothing.
+
+    Raises `TypeError` where `f` returns no pair, or something that is no number, and `ValueError` where the two differ
+    in shape.
+    """
+    result = f(key, level, *args)
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(
+            f"f must return (fine, coarse), its results at a level and below, got {checks.describe(result)}"
+        )
+    checks.check_result(f, result[0])
+    fine = jax.tree.map(as_float, result[0])
+    if level == 0:
+        return Pair(fine, jax.tree.map(jnp.zeros_like, fine))
+    checks.check_result(f, result[1])
+    coarse = jax.tree.map(as_float, result[1])
+    if _shapes(fine) != _shapes(coarse):
+        raise ValueError(f"fine and coarse must have the same shapes, got {_shapes(fine)} and {_shapes(coarse)}")
+    return Pair(fine, coarse)
+
+
+def folded(
+    row: Callable[[Key[Array, ""]], PyTree[Array]], key: Key[Array, ""], count: Int[Array, ""], block: int
+) -> Moments:
+    """Of so many rows, whose keys are numbered, in the memory of one block."""
+
+    def add(state: tuple[Array, Moments]) -> tuple[Array, Moments]:
+        done, fold = state
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, (done + jnp.arange(block)).astype(jnp.uint32))
+        return done + block, fold.merge(Moments.of_rows(jax.vmap(row)(keys), jnp.minimum(count - done, block)))
+
+    start = jnp.zeros((), int), Moments.empty(jax.eval_shape(row, key))
+    return jax.lax.while_loop(lambda state: state[0] < count, add, start)[1]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def runs(
+    static: Static, level: int, block: int, key: Key[Array, ""], numbers: list[Any], count: Int[Array, ""]
+) -> Moments:
+    """Of `(difference, fine, coarse)`."""
+    f, args = join(numbers, static)
+
+    def row(key: Key[Array, ""]) -> PyTree[Array]:
+        found = pair(f, key, level, args)
+        return found.difference, found.fine, found.coarse
+
+    return folded(row, jax.random.fold_in(key, level), count, block)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def operations(static: Static, level: int, key: Key[Array, ""], numbers: list[Any]) -> Float[Array, ""]:
+    """How many numbers a run at a level computes: that of every operation, as often as its loop goes round.
+
+    Compiled for the sake of its cache, for it is known when the run is traced.
+    """
+    f, args = join(numbers, static)
+    return jnp.asarray(_operations(jax.make_jaxpr(lambda key: pair(f, key, level, args))(key).jaxpr))
+
+
+def _operations(jaxpr: Any) -> float:
+    total = 1.0
+    for equation in jaxpr.eqns:
+        inner = [leaf for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr) if _is_jaxpr(leaf)]
+        inside = sum(_operations(getattr(each, "jaxpr", each)) for each in inner)
+        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        total += times * inside + sum(float(np.prod(out.aval.shape)) for out in equation.outvars)
+    return total
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(value, "eqns") or hasattr(value, "jaxpr")
+
+
+@jax.jit
+def read(fold: Moments) -> Estimate:
+    """`fold.read()`, which is slow an operation at a time."""
+    return fold.read()
+
+
+merged = jax.jit(Moments.merge)
+
+
+def flat(tree: PyTree[Array]) -> Float[np.ndarray, " m"]:
+    return np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in jax.tree.leaves(tree)])
+
+
+def _shapes(tree: PyTree[Array]) -> PyTree:
+    return jax.tree.map(jnp.shape, tree)
