@@ -256,13 +256,31 @@ def levels(page: Page) -> plt.Figure:
         errors.append(np.sqrt(np.mean([(float(each.value) - truth) ** 2 for each in found])))
         costs.append(np.mean([np.sum(2.0 ** np.arange(len(each.runs)) * each.runs) for each in found]))
         # As many runs at the last level as bring the variance of their mean to half of rmse².
-        finest.append(
-            np.mean([2.0 ** (len(each.runs) - 1) * 2 * float(each.variances[0]) / rmse**2 for each in found])
-        )
+        finest.append(np.mean([2.0 ** (len(each.runs) - 1) * 2 * float(each.variances[0]) / rmse**2 for each in found]))
     right.plot(errors, finest, "o-", color=ORANGE, ms=4, label="all runs at the last level")
     right.plot(errors, costs, "o-", color=BLUE, ms=4, label="multilevel")
     right.set(xscale="log", yscale="log", xlabel="root mean square error", ylabel="steps of paths")
     right.legend(frameon=False)
+    return figure
+
+
+def borehole(page: Page) -> plt.Figure:
+    figure, (left, right) = panels(1.4, 1)
+    names, places = list(page["INPUTS"]), np.arange(len(page["INPUTS"]))[::-1]
+    for kind, colour, shift in (("first", BLUE, 0.2), ("total", ORANGE, -0.2)):
+        shares = [float(page["found"].value[kind][name]) for name in names]
+        errors = [1.96 * float(page["found"].stderr[kind][name]) for name in names]
+        left.barh(places + shift, shares, 0.36, xerr=errors, color=colour, label=kind)
+    left.set(yticks=places, yticklabels=names, xlabel="share of the variance")
+    left.legend(frameon=False, loc="lower right")
+    q = np.linspace(0.005, 0.995, 199)
+    for count, colour in ((300, GREY), (10_000, BLUE)):
+        low, high = page["quantile"](page["flow"], list(q), num_samples=count)(page["key"]).interval()
+        right.fill_betweenx(
+            q, np.maximum(low, 0), np.minimum(high, 300), color=colour, alpha=0.5, lw=0, label=f"{count:,} draws"
+        )
+    right.set(xlabel="flow", ylabel="probability of no more", xlim=(0, 250), ylim=(0, 1))
+    right.legend(frameon=False, loc="lower right")
     return figure
 
 
@@ -273,6 +291,7 @@ PICTURES = {
     "sparsity": sparsity,
     "reward-to-go": reward_to_go,
     "topics": topics,
+    "borehole": borehole,
     "failure": failure,
     "levels": levels,
 }

@@ -24,9 +24,12 @@ from .levels import Multilevel as Multilevel
 from .levels import debiased as debiased
 from .levels import multilevel as multilevel
 from .moments import Moments as Moments
+from .order_statistics import OrderStatistics as OrderStatistics
+from .order_statistics import quantile as quantile
 from .rare import Splitting as Splitting
 from .rare import exceedance as exceedance
 from .scores import Scores as Scores
+from .sensitivity import sensitivity as sensitivity
 from .stopping import StdErr as StdErr
 from .stopping import StoppingRule as StoppingRule
 from .stopping import Within as Within

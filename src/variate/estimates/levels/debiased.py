@@ -117,8 +117,8 @@ def _tail(folds: dict[int, Moments], ratio: float) -> tuple[float, bool]:
     r"""The tail index of Z, and whether it is surely 1/2 or more, where there is no variance.
 
     Where second moments of levels go like $2^{-\beta l}$, Z is of the order $2^{-\beta l / 2} r^{-l}$ with probability
-    about $r^l$, so that its index is $1 - \beta / (2 \log_2 (1/r))$. β is a weighted regression's over the finer half of
-    the levels, since those that are coarse may approach faster than any that follow.
+    about $r^l$, so that its index is $1 - \beta / (2 \log_2 (1/r))$. β is a weighted regression's over the finer half
+    of the levels, since those that are coarse may approach faster than any that follow.
     """
     levels, logs = [], []
     for level, fold in folds.items():
