@@ -284,6 +284,19 @@ def borehole(page: Page) -> plt.Figure:
     return figure
 
 
+def certification(page: Page) -> plt.Figure:
+    figure, both = panels(1, 1)
+    distances = np.linspace(0, 0.8, 200)
+    for one, samples in zip(both, (1000, 10_000), strict=True):
+        for name, colour in zip(page["WAYS"], (ORANGE, BLUE, GREEN), strict=True):
+            shares = [np.mean(page["radii"][name, samples] >= distance) for distance in distances]
+            one.plot(distances, shares, color=colour, lw=2, label=name)
+        one.set(xlabel="radius", ylim=(0, 1), ylabel="right and certified")
+        one.set_title(f"{samples:,} samples", loc="left", fontsize=10)
+    both[0].legend(frameon=False)
+    return figure
+
+
 PICTURES = {
     "digits-categorical": digits_categorical,
     "epidemic": epidemic,
@@ -292,6 +305,7 @@ PICTURES = {
     "reward-to-go": reward_to_go,
     "topics": topics,
     "borehole": borehole,
+    "certification": certification,
     "failure": failure,
     "levels": levels,
 }

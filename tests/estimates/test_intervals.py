@@ -10,10 +10,10 @@ import numpyro.distributions as dist
 import pytest
 from jax import Array
 from jax.random import clone
-from scipy import special
+from scipy import special, stats
 
 import variate as vt
-from variate.estimates import Betting, EmpiricalBernstein, Hoeffding, Interval, Sobol, Within
+from variate.estimates import Betting, ClopperPearson, EmpiricalBernstein, Hoeffding, Interval, Sobol, Within
 from variate.estimates.intervals import empirical_bernstein
 from variate.estimates.intervals.base import Bounded
 
@@ -109,6 +109,15 @@ def test_folds_merge(kind: Any, key: Array) -> None:
     assert length(merged) < 1.5 * length(whole)
 
 
+def test_clopper_pearson_is_scipys() -> None:
+    for hits, count in ((0, 7), (3, 50), (50, 50), (999, 10_000)):
+        draws = jnp.arange(count) < hits
+        for level in (0.5, 0.95, 0.999999):
+            found = folded(ClopperPearson(-1, 3), count, jnp.where(draws, 3.0, -1.0), (3,)).read().interval(level)
+            exact = stats.binomtest(hits, count).proportion_ci(level)
+            np.testing.assert_allclose(found, [4 * exact.low - 1, 4 * exact.high - 1], rtol=1e-9, atol=1e-12)
+
+
 def toss(key: Array) -> Array:
     return vt.draw(key, dist.Bernoulli(0.03))
 
@@ -191,6 +200,8 @@ def test_it_is_said(key: Array) -> None:
         ({"interval": Hoeffding(0, 1), "until": vt.StdErr(0.1)}, "ends by Within"),
         ({"until": Within(0.1)}, "needs an interval that rests on bounds"),
         ({"interval": Hoeffding(0, 1), "method": Sobol(), "num_samples": 64}, "those of independent runs"),
+        ({"interval": ClopperPearson(), "num_samples": 64}, "64 of 64 results were not 0 or 1"),
+        ({"interval": ClopperPearson(), "until": Within(0.1)}, "fixed in advance"),
         ({"interval": Hoeffding(0, 0.1), "num_samples": 64}, r"of 64 results were not between 0 and 0\.1"),
     ],
 )

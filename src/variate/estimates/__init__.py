@@ -3,6 +3,8 @@
 from .base import Best as Best
 from .base import Controls as Controls
 from .base import Weighting as Weighting
+from .certification import Certificate as Certificate
+from .certification import certify as certify
 from .control_variates import ControlVariates as ControlVariates
 from .controlled import Controlled as Controlled
 from .controlled import ControlledMoments as ControlledMoments
@@ -17,6 +19,7 @@ from .estimate import Estimate as Estimate
 from .expectation import expect as expect
 from .function_of_means import FunctionOfMeans as FunctionOfMeans
 from .intervals import Betting as Betting
+from .intervals import ClopperPearson as ClopperPearson
 from .intervals import EmpiricalBernstein as EmpiricalBernstein
 from .intervals import Hoeffding as Hoeffding
 from .intervals import Interval as Interval

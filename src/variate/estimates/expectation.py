@@ -115,8 +115,7 @@ def expect(
             validity.raise_invalid(staged(static, key, numbers)[0], [jax.random.clone(key), *numbers], invalid)
         if known and found.ends is not None and int(found.ends.outside):
             raise ValueError(
-                f"interval: {int(found.ends.outside)} of {int(found.num_samples)} results were not between "
-                f"{interval.low} and {interval.high}"  # pyright: ignore[reportOptionalMemberAccess]
+                f"interval: {int(found.ends.outside)} of {int(found.num_samples)} results were not {interval.possible}"  # pyright: ignore[reportOptionalMemberAccess]
             )
         ratio = None if choice.ratio is None else jnp.asarray(choice.ratio)
         found = judged(found, watch)

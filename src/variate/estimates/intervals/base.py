@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from variate.checks import check_number
 from variate.estimates.estimate import Estimate
@@ -20,12 +20,35 @@ class Interval(Protocol):
     low: float | int
     high: float | int
 
+    def inside(self, draws: Float[Array, "n size"]) -> Bool[Array, "n size"]:
+        """Whether each number is one that is possible."""
+        ...
+
+    @property
+    def possible(self) -> str:
+        """Which these are, in words."""
+        ...
+
     def unit(self, size: int, planned: int | None) -> "Unit":
         """The fold of no draws of so many numbers between 0 and 1.
 
         `planned`: their number, or None where they are looked at again and again, and have to hold every time.
         """
         ...
+
+
+class Between:
+    """What is possible is all between the two bounds."""
+
+    low: float | int
+    high: float | int
+
+    def inside(self, draws: Float[Array, "n size"]) -> Bool[Array, "n size"]:
+        return (draws >= self.low) & (draws <= self.high)
+
+    @property
+    def possible(self) -> str:
+        return f"between {self.low} and {self.high}"
 
 
 class Unit(Protocol):
@@ -95,7 +118,7 @@ class Bounded(eqx.Module):
         leaves = [as_float(leaf).reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(rows)]
         flat = jnp.concatenate([leaf.astype(float) for leaf in leaves], axis=1)
         used = (jnp.arange(len(flat)) < (len(flat) if count is None else count))[:, None]
-        inside = (flat >= self.interval.low) & (flat <= self.interval.high)
+        inside = self.interval.inside(flat)
         outside = jnp.sum(used[:, 0] & ~jnp.all(inside, axis=1))
         scaled = (flat - self.interval.low) / float(self.interval.high - self.interval.low)
         scaled = jnp.where(used & inside, scaled, 0)

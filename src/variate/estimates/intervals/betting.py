@@ -10,13 +10,13 @@ from jaxtyping import Array, Float
 
 from variate.checks import check_at_least, check_fraction
 
-from .base import check_bounds
+from .base import Between, check_bounds
 
 _MOST = 0.75  # of the capital, the share that a bet may lose
 
 
 @dataclasses.dataclass(frozen=True)
-class Betting:
+class Betting(Between):
     r"""The means m against which neither of two bettors has multiplied a capital by $2/\alpha$.
 
     With the draws scaled to [0, 1], $K^\pm_n(m) = \prod_i (1 \pm \lambda^\pm_i (x_i - m))$ is a fair game where m is

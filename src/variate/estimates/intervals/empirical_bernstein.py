@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .base import check_bounds
+from .base import Between, check_bounds
 
 _RATES = 0.9 * 0.5 ** (np.arange(48) / 2)  # down to where 10¹⁴ draws are told from none
 _SHARES = 1 / ((np.arange(48) + 1.0) * (np.arange(48) + 2.0))
@@ -18,7 +18,7 @@ _HALVINGS = 60
 
 
 @dataclasses.dataclass(frozen=True)
-class EmpiricalBernstein:
+class EmpiricalBernstein(Between):
     r"""$\bar x \pm \bigl(\sqrt{2 s^2 \log(4/\alpha) / n} + \tfrac{7}{3} (b - a) \log(4/\alpha) / (n - 1)\bigr)$.
 
     Of n draws between a and b, with the sample variance $s^2$. Under a stopping rule it holds for all n at once. With

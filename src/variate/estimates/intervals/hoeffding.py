@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from scipy import special
 
-from .base import check_bounds
+from .base import Between, check_bounds
 
 
 @dataclasses.dataclass(frozen=True)
-class Hoeffding:
+class Hoeffding(Between):
     r"""$\bar x \pm (b - a) \sqrt{\log(2/\alpha) / 2n}$ for n draws between a and b, with $\alpha = 1 - \mathrm{level}$.
 
     Under a stopping rule it is the normal mixture of Robbins (1970), which holds for all n at once:
