@@ -84,7 +84,11 @@ PRINTED = [
     (estimate(1.2345e12, 2e10), "(1.2345 ± 0.0200)e12 (n=4096)"),
     (estimate(0.0, 3e-300), "(0.00 ± 3.00)e-300 (n=4096)"),
     (estimate(5e-324, 5e-324), "(4.94 ± 4.94)e-324 (n=4096)"),
-    (estimate(0.5, 0.0), "0.5 ± 0 (n=4096)"),
+    (estimate(0.5, 0.0), "0.5 ± 0 (n=4096, no two draws differ)"),
+    (
+        estimate([1.0, 2.0], [0.0, 0.2]),
+        "[1 ± 0, 2.000 ± 0.200] (n=4096, no two draws differ in 1 of 2)",
+    ),
     (estimate(0.5, np.inf, 1), "0.5 ± inf (n=1)"),
     (
         estimate(np.nan, np.nan, converged=False, nonfinite=3),

@@ -49,7 +49,7 @@ def _notes(estimate: "Estimate") -> list[str]:
         notes.append(f"by {estimate.method}{gain}")
     if estimate.stderr is None:
         notes.append("no error bar")
-    notes += _tails(estimate)
+    notes += [*_tails(estimate), *_alike(estimate)]
     if estimate.ends is not None:
         notes.append(f"95% interval {_ends(estimate)} by {estimate.ends.name}")
     if estimate.biased:
@@ -73,6 +73,17 @@ def _tails(estimate: "Estimate") -> list[str]:
     if heavy:
         return [f"no error bar for a {heavy[0]}, where the variance is infinite"]
     return [f"no error bar for a mean weight of {weight:.3g} instead of 1"] if estimate.mean_weight is not None else []
+
+
+def _alike(estimate: "Estimate") -> list[str]:
+    """An error bar of 0 is exact for what is not random, and says nothing of an event that no draw has met."""
+    if estimate.stderr is None or estimate.ends is not None or int(np.min(estimate.num_samples)) < 2:
+        return []
+    errors = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(estimate.stderr)])
+    alike = int(np.sum(errors == 0))
+    if not alike:
+        return []
+    return ["no two draws differ" if alike == errors.size else f"no two draws differ in {alike} of {errors.size}"]
 
 
 def _ends(estimate: "Estimate") -> str:
