@@ -35,7 +35,7 @@ TRUTH = integrate.quad(lambda r: -np.expm1(-r) / r * np.exp(-r), 0, np.inf)[0]  
 
 def test_the_error_is_the_one_asked_for(key: Array) -> None:
     """Over 100 keys: the root mean square below what was asked, and not for want of thrift below half of it."""
-    for rmse in (0.01, 0.003):
+    for rmse in (0.01, 0.004):
         run = multilevel(area, rmse=rmse, pilot=200)
         found = [run(one) for one in jax.random.split(key, 100)]
         errors = np.array([float(each.value) for each in found]) - TRUTH
@@ -112,7 +112,8 @@ def test_costs_are_counted_through_loops(key: Array) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("summed", [False, True], ids=["single term", "sum"])
 def test_no_bias_and_intervals_cover(summed: bool, key: Array) -> None:
-    run = debiased(area, summed=summed, num_samples=5_000)
+    # Levels rarer by more would be cheaper, and their third moment infinite.
+    run = debiased(area, summed=summed, ratio=0.45, num_samples=2_000)
     found = [run(one) for one in jax.random.split(key, 1_000)]
     ends, values = np.array([each.interval() for each in found]), np.array([float(each.value) for each in found])
     assert LOW < np.mean((ends[:, 0] < TRUTH) & (ends[:, 1] > TRUTH)) < HIGH
@@ -125,7 +126,7 @@ def test_what_is_not_finite_is_told(key: Array) -> None:
         fine, coarse = area(key, level)
         return jnp.where(fine > 0.95, jnp.nan, fine), coarse
 
-    for run in (multilevel(pole, rmse=0.1, max_level=2), debiased(pole)):
+    for run in (multilevel(pole, rmse=0.1, max_level=2), debiased(pole, num_samples=500)):
         found = run(key)
         assert np.isnan(found.value)
         assert int(found.nonfinite) > 0
@@ -151,11 +152,11 @@ def slow(key: Array, level: int) -> tuple[Array, Array]:
 
 
 def test_variances_that_fall_too_slowly_are_found(key: Array) -> None:
-    found = debiased(slow, num_samples=100_000)(key)
+    found = debiased(slow, num_samples=30_000)(key)
     assert np.isnan(found.stderr)
     assert not found.converged
     assert "infinite" in repr(found)
-    right = debiased(area, num_samples=100_000)(jax.random.clone(key))
+    right = debiased(area, num_samples=30_000)(jax.random.clone(key))
     assert float(right.stderr) > 0
     assert 0.2 < float(right.tail) < 0.5
 
@@ -168,7 +169,7 @@ def test_several_numbers_and_arguments(key: Array) -> None:
     found = multilevel(both, rmse=0.02)(key, 1.0)
     np.testing.assert_allclose(found.value["b"], found.value["a"] * jnp.array([1.0, 2.0]), rtol=1e-12)
     assert abs(float(found.value["b"][1]) - 2 * TRUTH) < 5 * 0.02
-    other = debiased(both)(jax.random.clone(key), 1.0)
+    other = debiased(both, num_samples=500)(jax.random.clone(key), 1.0)
     np.testing.assert_allclose(other.value["b"][1], 2 * other.value["a"], rtol=1e-12)
 
 

@@ -36,11 +36,11 @@ def walk(key: Array) -> Array:
     return jnp.max(jax.lax.scan(step, start, jax.random.split(rest, 4))[1])
 
 
-SMALL = Splitting(100, moves=4, replicates=8)
+SMALL = Splitting(200, moves=4, replicates=8)
 EVENTS = {
-    "a sum": (total, 2.8, stats.norm.sf(2.8)),
-    "counts, which tie": (count, 5, stats.norm.sf(3.0)),
-    "half of it no draw": (walk, 4, None),
+    "a sum": (total, 2.3, stats.norm.sf(2.3)),
+    "counts, which tie": (count, 4, stats.norm.sf(2.5)),
+    "half of it no draw": (walk, 3, None),
 }
 
 
@@ -68,7 +68,7 @@ def walks_above(threshold: float) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize(("program", "threshold", "truth"), EVENTS.values(), ids=EVENTS)
 def test_unbiased_and_covered(program: Callable, threshold: float, truth: float | None, key: Array) -> None:
-    """z-test, α = 1e-6, which sees a bias of three hundredths; the band is the one that is asked of every error bar."""
+    """z-test, α = 1e-6, which sees a bias of a hundredth; the band is the one that is asked of every error bar."""
     z, covered = missed(
         program, threshold, walks_above(threshold) if truth is None else truth, jax.random.split(key, 1_000)
     )
@@ -87,7 +87,7 @@ RIGHT = Splitting._proposed
 def test_wrong_moves_are_caught(key: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Splitting, "_proposed", shrinking)
     # A program of its own, so that nothing compiled outlives the mutant.
-    z, covered = missed(lambda key: total(key), 2.8, stats.norm.sf(2.8), jax.random.split(key, 200))
+    z, covered = missed(lambda key: total(key), 2.3, stats.norm.sf(2.3), jax.random.split(key, 200))
     assert z > stats.norm.isf(5e-7)
     assert covered < LOW
 
@@ -108,7 +108,7 @@ def test_no_event_too_common(key: Array) -> None:
     assert abs(float(found.value) - 0.5) < 5 * float(found.stderr)
     sure = exceedance(total, -1e9, scheme=SMALL)(jax.random.clone(key))
     assert float(sure.value) == 1
-    assert int(sure.num_samples) == 100 * (9 + 4)
+    assert int(sure.num_samples) == 200 * (9 + 4)
 
 
 def test_what_never_happens_has_no_error_bar(key: Array) -> None:
