@@ -194,7 +194,8 @@ def test_what_is_not_finite_is_counted_and_said(key: jax.Array) -> None:
     assert got.nonfinite == zeros > 0
     assert not got.converged
     assert jnp.isneginf(got.value[0])
-    assert str(got) == f"(-inf ± nan, 1 ± 0) (n=300, not converged, {zeros} of 300 draws not finite)"
+    notes = f"no two draws differ in 1 of 2, not converged, {zeros} of 300 draws not finite"
+    assert str(got) == f"(-inf ± nan, 1 ± 0) (n=300, {notes})"
 
 
 def test_sampling_ends_with_the_first_block_that_cannot_be_mended(key: jax.Array) -> None:

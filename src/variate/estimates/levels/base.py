@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from variate import checks
 from variate.estimates.estimate import Estimate
 from variate.estimates.moments import Moments
+from variate.programs import validity
 from variate.trees import Static, as_float, join
 
 
@@ -27,18 +28,19 @@ class Pair(NamedTuple):
 
 
 def pair(f: Callable[..., Any], key: Key[Array, ""], level: int, args: tuple[Any, ...]) -> Pair:
-    """One run. Below level 0 there is nothing.
+    """One run, not a number where a distribution's parameters are out of range. Below level 0 there is nothing.
 
     Raises `TypeError` where `f` returns no pair, or something that is no number, and `ValueError` where the two differ
     in shape.
     """
-    result = f(key, level, *args)
+    result, invalid = validity.counted(lambda key, *args: f(key, level, *args))(key, *args)
+    bad = sum(invalid.values(), jnp.zeros((), int)) > 0
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(
             f"f must return (fine, coarse), its results at a level and below, got {checks.describe(result)}"
         )
     checks.check_result(f, result[0])
-    fine = jax.tree.map(as_float, result[0])
+    fine = jax.tree.map(lambda leaf: jnp.where(bad, jnp.nan, as_float(leaf)), result[0])
     if level == 0:
         return Pair(fine, jax.tree.map(jnp.zeros_like, fine))
     checks.check_result(f, result[1])
