@@ -102,7 +102,7 @@ def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> Folded:
         points = index * step + jnp.arange(step)
         uniforms = jax.vmap(jax.vmap(sets.point, (None, 0)), (0, None))(scrambles, points)
         places = jnp.arange(sets.count)[:, None] * sets.size + points[None]
-        keys = _run_keys(key, places.ravel()).reshape(places.shape)
+        keys = run_keys(key, places.ravel()).reshape(places.shape)
         rows, invalid = jax.vmap(jax.vmap(sampler.row))(keys, uniforms)
         met = {site: state.invalid[site] + jnp.sum(times > 0) for site, times in invalid.items()}
         runs = jax.tree.map(lambda leaf: leaf.reshape(places.size, *leaf.shape[2:]), rows)
@@ -162,7 +162,7 @@ def _loop(
 
 
 def _runs(sampler: Sampler, key: Key[Array, ""], places: Array) -> tuple[PyTree[Array], dict[int, Array]]:
-    return jax.vmap(lambda key: sampler.row(key, jnp.zeros(0)))(_run_keys(key, places))
+    return jax.vmap(lambda key: sampler.row(key, jnp.zeros(0)))(run_keys(key, places))
 
 
 def _sets(sampler: Sampler, key: Key[Array, ""], places: Array) -> tuple[PyTree[Array], dict[int, Array]]:
@@ -176,16 +176,17 @@ def _sets(sampler: Sampler, key: Key[Array, ""], places: Array) -> tuple[PyTree[
 
     uniforms = jax.vmap(points)(_set_keys(key, places))
     runs = places[:, None] * jnp.uint32(sets.size) + inside[None].astype(jnp.uint32)
-    rows, invalid = jax.vmap(sampler.row)(_run_keys(key, runs.ravel()), uniforms.reshape(runs.size, -1))
+    rows, invalid = jax.vmap(sampler.row)(run_keys(key, runs.ravel()), uniforms.reshape(runs.size, -1))
     return rows, {site: jnp.sum(times.reshape(runs.shape), axis=1) for site, times in invalid.items()}
 
 
-def _run_keys(key: Key[Array, ""], places: Integer[Array, " n"]) -> Key[Array, " n"]:
+def run_keys(key: Key[Array, ""], places: Integer[Array, " n"]) -> Key[Array, " n"]:
+    """Of the runs with these numbers, whatever block they are in."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, places.astype(jnp.uint32))
 
 
 def _set_keys(key: Key[Array, ""], places: Array) -> Key[Array, " n"]:
-    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, _DESIGN), places.astype(jnp.uint32))
+    return run_keys(jax.random.fold_in(key, _DESIGN), places)
 
 
 def _kind(plan: Plan, sampler: Sampler, example: Any) -> Any:

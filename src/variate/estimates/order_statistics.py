@@ -18,6 +18,7 @@ from variate.trees import Static, split
 
 from .base import Methods
 from .estimate import Estimate
+from .folding import run_keys
 from .sampling import sampler, staged
 
 _ONE_SIGMA = float(stats.norm.cdf(1) - stats.norm.cdf(-1))
@@ -113,6 +114,6 @@ def _sorted(
     static: Static, count: int, block: int, checked: bool, key: Key[Array, ""], numbers: list[Any]
 ) -> tuple[PyTree[Array], dict[int, Int[Array, ""]]]:
     row = sampler(Methods(), static, count, key, numbers, checked).row
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count, dtype=jnp.uint32))
+    keys = run_keys(key, jnp.arange(count))
     rows, invalid = jax.lax.map(lambda key: row(key, jnp.zeros(0)), keys, batch_size=min(block, count))
     return jax.tree.map(lambda leaf: jnp.sort(leaf, axis=0), rows), jax.tree.map(lambda times: jnp.sum(times), invalid)

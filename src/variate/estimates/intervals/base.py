@@ -38,10 +38,14 @@ class Interval(Protocol):
 
 
 class Between:
-    """What is possible is all between the two bounds."""
+    """Two bounds in their order. What is possible is all between them."""
 
     low: float | int
     high: float | int
+
+    def __post_init__(self) -> None:
+        if not check_number("low", self.low) < check_number("high", self.high):
+            raise ValueError(f"low must be below high, got low={self.low} and high={self.high}")
 
     def inside(self, draws: Float[Array, "n size"]) -> Bool[Array, "n size"]:
         return (draws >= self.low) & (draws <= self.high)
@@ -147,9 +151,3 @@ class Bounded(eqx.Module):
             found.nonfinite,
             ends=ends,
         )
-
-
-def check_bounds(low: Any, high: Any) -> None:
-    """Raises `TypeError` or `ValueError` for bounds that are no numbers in their order."""
-    if not check_number("low", low) < check_number("high", high):
-        raise ValueError(f"low must be below high, got low={low} and high={high}")

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from variate.checks import check_at_least, check_fraction
 
-from .base import Between, check_bounds
+from .base import Between
 
 _MOST = 0.75  # of the capital, the share that a bet may lose
 
@@ -46,7 +46,7 @@ class Betting(Between):
     level: float = 0.95
 
     def __post_init__(self) -> None:
-        check_bounds(self.low, self.high)
+        super().__post_init__()
         check_at_least("resolution", self.resolution, 2)
         check_fraction("level", self.level)
 

@@ -8,13 +8,13 @@ from jax import lax
 from jax.scipy.special import betainc
 from jaxtyping import Array, Bool, Float
 
-from .base import check_bounds
+from .base import Between
 
 _HALVINGS = 60
 
 
 @dataclasses.dataclass(frozen=True)
-class ClopperPearson:
+class ClopperPearson(Between):
     r"""Of n draws that are a or b: the shares of b for which neither tail of the binomial count is below $\alpha/2$.
 
     The shortest central interval for a share that holds for any n. For a number of draws that was fixed in advance: the
@@ -35,9 +35,6 @@ class ClopperPearson:
 
     low: float | int = 0
     high: float | int = 1
-
-    def __post_init__(self) -> None:
-        check_bounds(self.low, self.high)
 
     def inside(self, draws: Float[Array, "n size"]) -> Bool[Array, "n size"]:
         return (draws == self.low) | (draws == self.high)

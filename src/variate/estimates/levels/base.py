@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from variate import checks
 from variate.estimates.estimate import Estimate
+from variate.estimates.folding import run_keys
 from variate.estimates.moments import Moments
 from variate.programs import validity
 from variate.trees import Static, as_float, join
@@ -33,17 +34,16 @@ def pair(f: Callable[..., Any], key: Key[Array, ""], level: int, args: tuple[Any
     Raises `TypeError` where `f` returns no pair, or something that is no number, and `ValueError` where the two differ
     in shape.
     """
-    result, invalid = validity.counted(lambda key, *args: f(key, level, *args))(key, *args)
+    at_level = functools.wraps(f, updated=())(lambda key, *args: f(key, level, *args))
+    result, invalid = validity.counted(at_level)(key, *args)
     bad = sum(invalid.values(), jnp.zeros((), int)) > 0
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(
             f"f must return (fine, coarse), its results at a level and below, got {checks.describe(result)}"
         )
-    checks.check_result(f, result[0])
     fine = jax.tree.map(lambda leaf: jnp.where(bad, jnp.nan, as_float(leaf)), result[0])
     if level == 0:
         return Pair(fine, jax.tree.map(jnp.zeros_like, fine))
-    checks.check_result(f, result[1])
     coarse = jax.tree.map(as_float, result[1])
     if _shapes(fine) != _shapes(coarse):
         raise ValueError(f"fine and coarse must have the same shapes, got {_shapes(fine)} and {_shapes(coarse)}")
@@ -57,8 +57,8 @@ def folded(
 
     def add(state: tuple[Array, Moments]) -> tuple[Array, Moments]:
         done, fold = state
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, (done + jnp.arange(block)).astype(jnp.uint32))
-        return done + block, fold.merge(Moments.of_rows(jax.vmap(row)(keys), jnp.minimum(count - done, block)))
+        rows = jax.vmap(row)(run_keys(key, done + jnp.arange(block)))
+        return done + block, fold.merge(Moments.of_rows(rows, jnp.minimum(count - done, block)))
 
     start = jnp.zeros((), int), Moments.empty(jax.eval_shape(row, key))
     return jax.lax.while_loop(lambda state: state[0] < count, add, start)[1]

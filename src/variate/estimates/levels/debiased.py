@@ -39,7 +39,7 @@ def debiased(
     more slowly than $r^{-l}$; for variances like $2^{-2 l}$ and costs like $2^l$, as of Milstein's scheme, the default
     is midway. For Euler's, whose variances fall as $2^{-l}$, no r will do, and `multilevel` is the right choice: where
     second moments surely fall too slowly, the estimate has no error bar (`tail`). At the default the third moment is
-    infinite, and intervals need some ten thousand runs to hold; a larger r, if time allows, makes lighter tails.
+    infinite, and intervals need many runs to hold; a larger r, if time allows, makes lighter tails.
 
     Args:
         ratio: r.

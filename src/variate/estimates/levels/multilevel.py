@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree
 from scipy import special
 
@@ -158,12 +159,13 @@ def _allocation(
 
 
 def _read(tried: list[Moments], used: list[Moments], costs: list[float], rmse: float) -> Multilevel:
-    found = [read(fold) for fold in used]
-    _check_telescope([read(fold) for fold in _pooled(tried, used)])
+    found, pooled = [read(fold) for fold in used], _pooled(tried, used)
+    _check_telescope([read(fold) for fold in pooled])
     value = jax.tree.map(lambda *leaves: sum(leaves), *[each.value[0] for each in found])
     errors = [each.stderr[0] for each in found]
     stderr = jax.tree.map(lambda *leaves: jnp.sqrt(sum(leaf**2 for leaf in leaves)), *errors)
-    levels = _Levels.of(_pooled(tried, used))
+    levels = _Levels.of(pooled)
+    numbers, back = ravel_pytree(value)
     worst = int(np.argmax(np.sum(levels.variances, axis=0)))
     near = np.hypot(flat(stderr), levels.bias) <= rmse
     nonfinite = sum(int(each.nonfinite) for each in found)
@@ -174,7 +176,7 @@ def _read(tried: list[Moments], used: list[Moments], costs: list[float], rmse: f
         bool(np.all(near)) and nonfinite == 0,
         nonfinite,
         method=f"Multilevel of {len(used)} levels",
-        bias=_like(levels.bias, value),
+        bias=back(jnp.asarray(levels.bias, numbers.dtype)),
         means=jnp.asarray(levels.means[:, worst]),
         variances=jnp.asarray(levels.variances[:, worst]),
         costs=jnp.asarray(costs, float),
@@ -204,10 +206,3 @@ def _slope(values: Float[np.ndarray, " levels"]) -> float:
         logs = np.log2(values[1:])
     use = np.isfinite(logs)
     return float(np.polyfit(np.arange(1, len(values))[use], logs[use], 1)[0]) if use.sum() > 1 else 0.0
-
-
-def _like(numbers: Float[np.ndarray, " m"], tree: PyTree[Array]) -> PyTree[Array]:
-    leaves, structure = jax.tree.flatten(tree)
-    parts = np.split(numbers, np.cumsum([leaf.size for leaf in leaves])[:-1])
-    shaped = [jnp.asarray(part.reshape(leaf.shape), leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)]
-    return jax.tree.unflatten(structure, shaped)

@@ -91,9 +91,8 @@ def _found(
     broken = tried.broken + jnp.sum(climbs.broken)
     # Where no replicate met the event nothing is known of the error, least of all that it is 0.
     met = ladder.arrived & (found.value > 0)
-    levels = ladder.length * (scheme.replicates + 1) + ladder.arrived.astype(
-        int
-    )  # the pilot moves its particles once more
+    # The pilot moves its particles once more.
+    levels = ladder.length * (scheme.replicates + 1) + ladder.arrived.astype(int)
     estimate = Estimate(
         found.value,
         jnp.where(met, jnp.asarray(found.stderr), jnp.nan),

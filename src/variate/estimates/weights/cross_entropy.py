@@ -45,8 +45,6 @@ class CrossEntropy(PopulationMonteCarlo):
             raise ValueError(f"f must return one number, the score, for CrossEntropy, got {results.shape[1]} numbers")
         score = jnp.where(jnp.isnan(results[:, 0]) | ~drawn, -jnp.inf, results[:, 0])
         count = jnp.sum(drawn)
-        place = score.size - jnp.maximum(jnp.floor(self.elite * count.astype(float)), 1).astype(
-            int
-        )  # those not drawn come first
-        quantile = jnp.sort(score)[place]
+        elite = jnp.maximum(jnp.floor(self.elite * count.astype(float)), 1).astype(int)
+        quantile = jnp.sort(score)[score.size - elite]  # those not drawn come first
         return jnp.where(quantile > self.above, score > self.above, (score >= quantile) & drawn).astype(weights.dtype)
