@@ -243,10 +243,17 @@ def key_cases() -> dict[str, tuple[Callable, int]]:
     def branches(key: jax.Array, t: jax.Array) -> jax.Array:
         return jax.lax.cond(t > 0, lambda: coin(key, t), lambda: 2 * coin(key, t))
 
+    def unpacked(key: jax.Array) -> jax.Array:
+        _, second = split(key)
+        return second
+
     split = jax.random.split
     return {
         "one key": (twice(lambda k: k, lambda k: k), 2),
         "split twice alike": (twice(lambda k: split(k)[0], lambda k: split(k)[0]), 2),
+        "unpacked twice alike": (twice(unpacked, unpacked), 2),
+        "unpacked and indexed alike": (twice(unpacked, lambda k: split(k)[1]), 2),
+        "unpacked and indexed": (twice(unpacked, lambda k: split(k)[0]), 0),
         "split": (twice(lambda k: split(k)[0], lambda k: split(k)[1]), 0),
         "folded": (twice(lambda k: jax.random.fold_in(k, 1), lambda k: jax.random.fold_in(k, 2)), 0),
         "folded alike": (twice(lambda k: jax.random.fold_in(k, 1), lambda k: jax.random.fold_in(k, 1)), 2),

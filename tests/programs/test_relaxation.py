@@ -81,9 +81,9 @@ def lookups(key: Array, t: Array) -> Array:
 
 def shapes(key: Array, t: Array) -> Array:
     x = dice(key, t, 4)
-    y, (a, b) = x.reshape(2, 2), x[:2]
+    y, (a, b), (c, d) = x.reshape(2, 2), x[:2], jnp.split(x, 2)
     turned = [y.T, y[::-1], y[:, :1], jnp.squeeze(y[:1]), y[None], a, b, y.ravel(), jnp.flip(y), jnp.stack([b, a])]
-    copied = [jnp.tile(x, 2), jnp.repeat(x, 2), jnp.broadcast_to(x, (2, 4)), jnp.roll(x, 1), x[jnp.array([2, 0])]]
+    copied = [c, d, jnp.tile(x, 2), jnp.repeat(x, 2), jnp.broadcast_to(x, (2, 4)), jnp.roll(x, 1), x[jnp.array([2, 0])]]
     made = [*turned, *copied, jnp.take(x, jnp.array([3, 1])), jnp.concatenate([x, jnp.array([2])])]
     return total(made, t) + total([z > 0 for z in made], t)
 

@@ -116,11 +116,9 @@ _RULES: dict[str, Rule] = {
     "rev": lambda p, i, s, r: {axis: axis for axis in range(len(s)) if axis not in p["dimensions"]},
     "slice": lambda p, i, s, r: _same(s, r),
     "sort": lambda p, i, s, r: {axis: axis for axis in range(len(s)) if axis != p["dimension"]},
-    "split": lambda p, i, s, r: {axis: axis for axis in range(len(s)) if axis != p["axis"]},
     "squeeze": lambda p, i, s, r: _without(p["dimensions"], s),
     "stack": lambda p, i, s, r: {axis: axis + (axis >= p["axis"]) for axis in range(len(s))},
     "tile": lambda p, i, s, r: {axis: axis for axis, times in enumerate(p["reps"]) if times == 1},
-    "unstack": lambda p, i, s, r: _without([p["axis"]], s),
     "transpose": lambda p, i, s, r: {axis: place for place, axis in enumerate(p["permutation"])},
     **dict.fromkeys(
         "argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum".split(),

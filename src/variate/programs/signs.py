@@ -175,7 +175,7 @@ _KEPT = frozenset(
     """
     asin asinh atan atanh broadcast_in_dim cbrt convert_element_type copy copy_p cummax cummin dynamic_slice erf
     expand_dims expm1 gather log1p optimization_barrier reduce_max reduce_min reduce_precision reshape rev sinh slice
-    split sqrt squeeze stop_gradient tanh tile transpose unstack
+    sqrt squeeze stop_gradient tanh tile transpose
     """.split()
 )
 _RULES: dict[str, Callable[..., int]] = {

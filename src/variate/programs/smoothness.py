@@ -9,8 +9,8 @@ SMOOTH = frozenset(
     erfc exp exp2 expand_dims expm1 fft gather igamma igamma_grad_a igammac imag integer_pow lgamma linear_solve
     log log1p logistic mul mul_add name neg optimization_barrier pad polygamma pow ragged_dot
     real reduce_precision reduce_prod reduce_sum reduce_window_sum regularized_incomplete_beta reshape rev rsqrt
-    scatter scatter-add scatter-mul scatter_add scatter_mul sin sinh slice split sqrt square
-    squeeze stack sub tanh tile transpose triangular_solve unstack xlog1py xlogy zeta
+    scatter scatter-add scatter-mul scatter_add scatter_mul sin sinh slice sqrt square
+    squeeze stack sub tanh tile transpose triangular_solve xlog1py xlogy zeta
     """.split()
 )
 

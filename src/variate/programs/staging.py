@@ -1,10 +1,13 @@
 """Staging: a function to a `Program`, the flat list of operations that every analysis and every run reads."""
 
+import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from variate.programs.primitive import Event, Lane, draw_p
@@ -15,6 +18,14 @@ from variate.programs.structure import Structure
 # policy stay whole unless they contain a draw, which has to be seen.
 _TRANSPARENT = {"jit", "pjit", "closed_call", "core_call"}
 _CALLS = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
+# They give every part of one operand, as unpacking does from JAX 0.12 on, and are written as what gives one part each.
+_PARTS: dict[str, Callable[..., Any]] = {
+    "split": lambda x, sizes, axis: [
+        lax.slice_in_dim(x, stop - size, stop, axis=axis)
+        for size, stop in zip(sizes, itertools.accumulate(sizes), strict=True)
+    ],
+    "unstack": lambda x, axis: [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])],
+}
 _LOOPS = {"scan": ("jaxpr",), "while": ("cond_jaxpr", "body_jaxpr"), "cond": ("branches",)}
 
 
@@ -241,6 +252,8 @@ def _body(equation: JaxprEqn) -> ClosedJaxpr | None:
     name = equation.primitive.name
     if name in _TRANSPARENT:
         return _closed(equation.params.get("jaxpr", equation.params.get("call_jaxpr")))
+    if name in _PARTS:
+        return jax.make_jaxpr(functools.partial(_PARTS[name], **equation.params))(equation.invars[0].aval)
     if name.startswith("custom_") and name in _CALLS:
         # A rule for the derivative of a random function says how one run moves, not how the expectation moves.
         body = _closed(equation.params[_CALLS[name]])
