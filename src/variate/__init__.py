@@ -3,6 +3,7 @@
 from variate import estimates as estimates
 from variate import gradients as gradients
 from variate import programs as programs
+from variate import running as running
 from variate import subsets as subsets
 from variate.estimates import Estimate as Estimate
 from variate.estimates import StdErr as StdErr

@@ -14,8 +14,9 @@ from scipy import stats
 import variate as vt
 from variate.estimates import Scores, scores
 from variate.estimates.scores import _LAWS
+from variate.programs.program import Program
 from variate.programs.runs import run_with
-from variate.programs.staging import Program, stage
+from variate.programs.staging import stage
 from variate.programs.structure import take_apart
 
 ROWS = COUNTED | MEASURED

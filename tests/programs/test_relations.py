@@ -15,8 +15,9 @@ from variate.programs import draw
 from variate.programs.accumulation import accumulated
 from variate.programs.axes import Link
 from variate.programs.interpretation import evaluate
+from variate.programs.program import Operation, Program
 from variate.programs.relations import Relation, Tracing, element_shape
-from variate.programs.staging import Operation, Program, stage
+from variate.programs.staging import stage
 from variate.programs.validity import Counting
 
 SHAPE = (3, 4)

@@ -18,9 +18,10 @@ import variate as vt
 from variate.programs import distributions, samplers
 from variate.programs.interpretation import run
 from variate.programs.primitive import over_lanes, sample_leaves
+from variate.programs.program import Program, every_operation
 from variate.programs.relaxation import relaxed
 from variate.programs.simulation import log_prob
-from variate.programs.staging import Program, every_operation, stage
+from variate.programs.staging import stage
 
 TABLE = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)))
 THETA = jnp.array([0.3, -0.5, 0.8])

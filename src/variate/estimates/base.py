@@ -5,8 +5,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Array, Float
 
 from variate.checks import describe
+from variate.programs.program import Program
 from variate.programs.runs import Run, Wishes
-from variate.programs.staging import Program
 from variate.programs.uniforms import Proposals
 
 from .designs import Design

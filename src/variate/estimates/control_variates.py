@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from variate import checks
+from variate.programs.program import Program
 from variate.programs.runs import Run, Wishes
-from variate.programs.staging import Program
 from variate.trees import as_float
 
 

@@ -43,6 +43,7 @@ class Estimate(eqx.Module):
     mean_weight: Float[Array, "*batch"] | None = None  # of importance weights, which should be 1
     ends: Any = None  # an interval that rests on bounds of the draws (`estimates.intervals.Ends`)
     bias: Any = None  # of the value's structure: about how far its expectation is from the truth, where that is known
+    ended: str | None = eqx.field(static=True, default=None)  # why before there were as many draws as asked for
     positive: bool = eqx.field(static=True, default=False)  # known to be: intervals are those of the logarithm
 
     def __check_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Expectations of programs: blocks of samples in one compiled loop, folded into an estimate."""
+"""Expectations of programs: samples by a method, folded into an estimate, and what has to be said of it."""
 
 import dataclasses
 import functools
@@ -8,10 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import PyTree
 
 from variate.checks import (
-    check_arguments,
     check_callable,
     check_hashable,
     check_key,
@@ -19,17 +18,17 @@ from variate.checks import (
     describe,
 )
 from variate.programs import validity
-from variate.trees import Static, join, split
+from variate.trees import split
 
 from . import control_variates
 from .base import Best, Methods, check_methods
 from .choice import PILOT, Choice, choose
 from .estimate import Estimate
-from .folding import Folded, fold_growing, fold_many
 from .intervals import Interval
 from .plan import Plan
-from .sampling import sampler, staged
+from .sampling import staged
 from .stopping import StdErr, StoppingRule, Within
+from .tasks import Job, Task, TaskRunner, run_at_once
 from .weights import judged
 
 DEFAULT_SAMPLES = 1_024
@@ -47,6 +46,7 @@ def expect(
     until: StoppingRule | None = None,
     max_samples: int = 10_000_000,
     block_size: int | None = None,
+    runner: Any = None,
 ) -> Callable[..., Estimate]:
     r"""The expectation of a random program: a function `(key, *args)` returning the `Estimate` of $E[f(key, *args)]$.
 
@@ -68,6 +68,8 @@ def expect(
     - `max_samples`: where `until` gives up and returns what it has, with `converged=False`.
     - `block_size`: samples run at once, 256 by default. Memory is that of one block, `block_size` times what `f` needs.
       Larger is faster for a small `f`; take a smaller one where a single run is already a large array program.
+    - `runner`: who does it where that takes long. `vt.running.Runner(...)` shows progress, keeps checkpoints, ends
+      after so many seconds, and shares the work between processes or machines.
 
     A sample that is not finite is counted, makes `converged` false, and ends sampling with `until`, since no
     later draw can mend the mean. For the derivative of an expectation use `grad`; differentiating through this loop
@@ -80,6 +82,8 @@ def expect(
     """
     check_callable("f", f)
     plan = _plan(num_samples, until, max_samples, block_size)
+    if runner is not None and (isinstance(runner, type) or not isinstance(runner, TaskRunner)):
+        raise TypeError(f"runner must be a runner, vt.running.Runner() say, got {describe(runner)}")
     if interval is not None:
         if not isinstance(interval, Interval):
             raise TypeError(f"interval must be an interval from bounds, Betting(0, 1) say, got {describe(interval)}")
@@ -108,7 +112,13 @@ def expect(
         if choosing and known:
             choice = choose(static, jax.random.fold_in(jax.random.clone(key), _PILOT), numbers, plan)
         given, kinds = split(choice.methods)
-        found, invalid, off, watch = _run(plan, static, kinds, known, key, numbers, given)
+        job = Job(plan, static, kinds, known)
+        if runner is None:
+            found, invalid, off, watch = run_at_once(job, key, numbers, given)
+        elif known:
+            found, invalid, off, watch = runner.run(Task(job, key, numbers, given))
+        else:
+            raise TypeError("runner: runs are handed out where numbers are known, not under jit, vmap or scan")
         if known and bool(off.size) and float(jnp.max(off)) > 1:
             control_variates.raise_wrong_mean(off)
         if known and any(invalid.values()):
@@ -138,26 +148,3 @@ def _plan(num_samples: Any, until: Any, max_samples: Any, block_size: Any) -> Pl
         limit = check_positive_int("max_samples", max_samples)
     block = check_positive_int("block_size", DEFAULT_BLOCK if block_size is None else block_size)
     return Plan(until, limit, min(block, limit))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _run(
-    plan: Plan,
-    static: Static,
-    kinds: Static,
-    checked: bool,
-    key: Key[Array, ""],
-    numbers: list[Any],
-    given: list[Any],
-) -> Folded:
-    # Without the barriers a caller's own jit could fold its constants into the loop and round differently.
-    key, numbers = jax.lax.optimization_barrier((key, numbers))
-    f, args = join(numbers, static)
-    check_arguments(f, args)
-    rows = sampler(join(given, kinds), static, plan.num_samples, key, numbers, checked)
-    growing = rows.sets is not None and rows.sets.count is not None
-    folded = fold_growing(plan, rows, key) if growing else fold_many(plan, rows, key)
-    if not rows.stated:
-        return folded._replace(off=folded.off[:0])
-    converged = folded.found.converged & ~jnp.any(folded.off > 1)
-    return folded._replace(found=dataclasses.replace(folded.found, converged=converged))

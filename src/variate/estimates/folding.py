@@ -1,20 +1,20 @@
-"""The loops that fold blocks of runs into an estimate, on the device, in the memory of one block."""
+"""The two ways in which runs come in blocks: independent ones, or a few sets of points that grow together."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Integer, Key, PyTree
+from jaxtyping import Array, Bool, Integer, Key, PyTree
 
-from .controlled import Controlled, ControlledMoments
+from .blocks import Blocks, Folded, State
+from .controlled import Controlled
 from .designs import Sets
 from .estimate import Estimate
 from .function_of_means import FunctionOfMeans
 from .intervals.base import Bounded
 from .plan import Plan
-from .sampling import Invalid, Sampler
+from .sampling import Sampler
 from .stopping import StdErr, StoppingRule
 from .weights import Watch
 
@@ -22,41 +22,37 @@ _FEWEST_SETS = 100  # before which none is asked whether it is enough
 _DESIGN = 2**32 - 1  # of the keys of runs, which are numbered from 0, none is this
 
 
-class Folded(NamedTuple):
-    """What a loop ends with: `off` is by how much controls have another mean than was stated."""
-
-    found: Estimate
-    invalid: Invalid
-    off: Array
-    watch: Watch | None
+def blocks_of(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> Blocks:
+    growing = sampler.sets is not None and sampler.sets.count is not None
+    return Growing(plan, sampler, key) if growing else Independent(plan, sampler, key)
 
 
-class _State(NamedTuple):
-    """What goes round a loop: the fold, how many runs were not finite, and of draws with parameters out of range."""
+class Independent(Blocks):
+    """Runs, or sets of a design, that come one after the other."""
 
-    fold: Any
-    nonfinite: Int[Array, ""]
-    invalid: Invalid
-    watch: Watch | None
+    def __init__(self, plan: Plan, sampler: Sampler, key: Key[Array, ""]):
+        self.sampler, self.key = sampler, key
+        self.size = size = sampler.sets.size if sampler.sets else 1
+        self.units = plan.num_samples // size
+        if self.units == 0:
+            raise ValueError(f"num_samples must be at least {size}, one set of the design, got {plan.num_samples}")
+        self.per_block = min(max(plan.block_size // size, 1), self.units)
+        self.count, self.runs = -(-self.units // self.per_block), self.per_block * size
+        self.until = _of_sets(plan.until, size)
+        self.looking = self.until is not None
+        run, draws = jax.eval_shape(sampler.row, key, jnp.zeros(len(sampler.labels)))
+        example = sampler.bare(run)
+        self.kind, self.controls = _kind(plan, sampler, example), _num_controls(example)
+        watch = Watch.of(run, self.units * size, self.runs, sampler.normalized, sampler.smoothed)
+        watch = None if plan.interval else watch  # bounds have no tail
+        nothing = jnp.zeros((), int)
+        self.empty = State(self.kind.empty(example), nothing, dict.fromkeys(draws, nothing), watch)
 
-
-def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> Folded:
-    """Of runs, or sets of a design, that come one after the other and are independent."""
-    size = sampler.sets.size if sampler.sets else 1
-    count = plan.num_samples // size
-    if count == 0:
-        raise ValueError(f"num_samples must be at least {size}, one set of the design, got {plan.num_samples}")
-    per_block = min(max(plan.block_size // size, 1), count)
-    num_blocks = -(-count // per_block)
-    until = _of_sets(plan.until, size)
-    run, draws = jax.eval_shape(sampler.row, key, jnp.zeros(len(sampler.labels)))
-    example = sampler.bare(run)
-    kind = _kind(plan, sampler, example)
-
-    def add(index: Int[Array, ""], state: _State) -> _State:
-        left = None if count % per_block == 0 else jnp.minimum(count - index * per_block, per_block)
+    def add(self, index: Array, state: State) -> State:
+        sampler, size, per_block = self.sampler, self.size, self.per_block
+        left = None if self.units % per_block == 0 else jnp.minimum(self.units - index * per_block, per_block)
         places = (index * per_block + jnp.arange(per_block)).astype(jnp.uint32)
-        rows, invalid = _sets(sampler, key, places) if sampler.sets else _runs(sampler, key, places)
+        rows, invalid = _sets(sampler, self.key, places) if sampler.sets else _runs(sampler, self.key, places)
         used = jnp.arange(per_block) < (per_block if left is None else left)
         met = {site: state.invalid[site] + jnp.sum(used * (times > 0)) for site, times in invalid.items()}
         watch = state.watch and state.watch.seen(rows, None if left is None else jnp.repeat(used, size), index)
@@ -66,99 +62,95 @@ def fold_many(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> Folded:
             within = jax.vmap(sampler.within.of_rows)(sets)
             rows, bad = jax.vmap(lambda fold: fold.row)(within), jnp.sum(jnp.where(used, within.nonfinite, 0))
         fold = state.fold
-        fold = fold.add_rows(rows, left) if isinstance(fold, Bounded) else fold.merge(kind.of_rows(rows, left))
-        return _State(fold, state.nonfinite + bad, met, watch)
+        fold = fold.add_rows(rows, left) if isinstance(fold, Bounded) else fold.merge(self.kind.of_rows(rows, left))
+        return State(fold, state.nonfinite + bad, met, watch)
 
-    watch = Watch.of(run, count * size, per_block * size, sampler.normalized, sampler.smoothed)
-    watch = None if plan.interval else watch  # bounds have no tail
-    state = _State(kind.empty(example), jnp.zeros((), int), {site: jnp.zeros((), int) for site in draws}, watch)
+    def join(self, one: Any, other: Any) -> Any:
+        return one.merge(other)
 
-    def read(state: _State) -> Estimate:
-        return state.fold.read()
+    def enough(self, done: Any, state: State) -> Bool[Array, ""]:
+        if self.until is None:
+            return jnp.zeros((), bool)
+        found = state.fold.read()
+        return self.until.assess(found).converged | (found.nonfinite > 0)
 
-    def unfinished(index: Array, state: _State) -> Array:
-        found = read(state)
-        stop = until.assess(found).converged | (found.nonfinite > 0)  # pyright: ignore[reportOptionalMemberAccess]
-        return (index == 0) | ~stop
-
-    state = _loop(num_blocks, add, state, unfinished if until else None)
-    found = read(jax.lax.optimization_barrier(state))
-    degrees = float(max(count - 1 - _num_controls(example), 1))
-    found = dataclasses.replace(found, degrees=degrees) if until is None else until.assess(found)
-    bad = state.nonfinite if size > 1 else found.nonfinite
-    found = dataclasses.replace(found, num_samples=found.num_samples * size, nonfinite=bad)
-    return Folded(found, state.invalid, _off(state.fold, count - 1), state.watch)
+    def read(self, done: Any, state: State) -> Folded:
+        found = state.fold.read()
+        if self.until is None:
+            degrees = min(done * self.per_block, self.units) - 1
+            found = dataclasses.replace(found, degrees=float(max(degrees - self.controls, 1)))
+        else:
+            found, degrees = self.until.assess(found), self.units - 1
+        bad = state.nonfinite if self.size > 1 else found.nonfinite
+        found = dataclasses.replace(found, num_samples=found.num_samples * self.size, nonfinite=bad)
+        return _folded(self.sampler, found, state, state.fold, degrees)
 
 
-def fold_growing(plan: Plan, sampler: Sampler, key: Key[Array, ""]) -> Folded:
-    """Of a few sets, whose points come one after the other; their number is a power of two whenever it is looked at."""
-    sets = sampler.sets
-    assert sets is not None
-    assert sets.count is not None
-    step = min(2 ** (max(plan.block_size // sets.count, 1).bit_length() - 1), sets.size)
-    scrambles = jax.vmap(sets.randomize)(_set_keys(key, jnp.arange(sets.count)))
+class Growing(Blocks):
+    """A few sets, whose points come one after the other; their number is a power of two whenever it is looked at."""
 
-    def add(index: Int[Array, ""], state: _State) -> _State:
-        points = index * step + jnp.arange(step)
-        uniforms = jax.vmap(jax.vmap(sets.point, (None, 0)), (0, None))(scrambles, points)
-        places = jnp.arange(sets.count)[:, None] * sets.size + points[None]
-        keys = run_keys(key, places.ravel()).reshape(places.shape)
+    def __init__(self, plan: Plan, sampler: Sampler, key: Key[Array, ""]):
+        sets = sampler.sets
+        assert sets is not None
+        assert sets.count is not None
+        if plan.until is not None and not isinstance(plan.until, StdErr):
+            raise ValueError(f"until: {type(plan.until).__name__} does not know how few sets of points are looked at")
+        self.sampler, self.key, self.sets, self.until, self.number = sampler, key, sets, plan.until, sets.count
+        self.looking = self.until is not None
+        self.step = min(2 ** (max(plan.block_size // self.number, 1).bit_length() - 1), sets.size)
+        self.count, self.runs = sets.size // self.step, self.number * self.step
+        self.scrambles = jax.vmap(sets.randomize)(_set_keys(key, jnp.arange(self.number)))
+        run, draws = jax.eval_shape(sampler.row, key, jnp.zeros(len(sampler.labels)))
+        example = sampler.bare(run)
+        self.degrees = self.number - 1 - _num_controls(example)
+        if self.degrees < 1:
+            raise ValueError(
+                f"method: {self.number} sets of points tell nothing of the error beside {_num_controls(example)} "
+                "controls; take more replicates"
+            )
+        self.kind = _kind(plan, sampler, example)
+        fold = jax.vmap(lambda _: sampler.within.empty(example))(jnp.arange(self.number))
+        watch = Watch.of(run, self.number * sets.size, self.runs, sampler.normalized, sampler.smoothed)
+        nothing = jnp.zeros((), int)
+        self.empty = State(fold, nothing, dict.fromkeys(draws, nothing), watch)
+
+    def add(self, index: Array, state: State) -> State:
+        sampler, sets = self.sampler, self.sets
+        points = index * self.step + jnp.arange(self.step)
+        uniforms = jax.vmap(jax.vmap(sets.point, (None, 0)), (0, None))(self.scrambles, points)
+        places = jnp.arange(self.number)[:, None] * sets.size + points[None]
+        keys = run_keys(self.key, places.ravel()).reshape(places.shape)
         rows, invalid = jax.vmap(jax.vmap(sampler.row))(keys, uniforms)
         met = {site: state.invalid[site] + jnp.sum(times > 0) for site, times in invalid.items()}
         runs = jax.tree.map(lambda leaf: leaf.reshape(places.size, *leaf.shape[2:]), rows)
         watch = state.watch and state.watch.seen(runs, None, index)
-        merged = jax.vmap(within.merge)(state.fold, jax.vmap(within.of_rows)(sampler.bare(rows)))
-        return _State(merged, jnp.sum(merged.nonfinite), met, watch)
+        fold = self.join(state.fold, jax.vmap(sampler.within.of_rows)(sampler.bare(rows)))
+        return State(fold, jnp.sum(fold.nonfinite), met, watch)
 
-    run, draws = jax.eval_shape(sampler.row, key, jnp.zeros(len(sampler.labels)))
-    example, within = sampler.bare(run), sampler.within
-    degrees = sets.count - 1 - _num_controls(example)
-    if degrees < 1:
-        raise ValueError(
-            f"method: {sets.count} sets of points tell nothing of the error beside {_num_controls(example)} controls; "
-            "take more replicates"
-        )
-    kind = _kind(plan, sampler, example)
-    empty = jax.vmap(lambda _: within.empty(example))(jnp.arange(sets.count))
-    watch = Watch.of(run, sets.count * sets.size, sets.count * step, sampler.normalized, sampler.smoothed)
-    state = _State(empty, jnp.zeros((), int), {site: jnp.zeros((), int) for site in draws}, watch)
+    def join(self, one: Any, other: Any) -> Any:
+        return jax.vmap(self.sampler.within.merge)(one, other)
 
-    def read(state: _State) -> Estimate:
-        found = kind.of_rows(jax.vmap(lambda fold: fold.row)(state.fold)).read()
-        return dataclasses.replace(found, num_samples=jnp.sum(state.fold.num_samples), nonfinite=state.nonfinite)
+    def enough(self, done: Any, state: State) -> Bool[Array, ""]:
+        if self.until is None:
+            return jnp.zeros((), bool)
+        found = self.until.assess_sets(self._estimate(state), self.degrees, done)
+        return ((done & (done - 1)) == 0) & (found.converged | (state.nonfinite > 0))
 
-    def off(state: _State) -> Array:
-        return _off(kind.of_rows(jax.vmap(lambda fold: fold.row)(state.fold)), sets.count - 1)  # pyright: ignore[reportOptionalOperand]
+    def read(self, done: Any, state: State) -> Folded:
+        found = self._estimate(state)
+        if self.until is None:
+            found = dataclasses.replace(found, degrees=float(self.degrees))
+        else:
+            found = self.until.assess_sets(found, self.degrees, done)
+        return _folded(self.sampler, found, state, self._sets(state), self.number - 1)
 
-    def assessed(index: Array, state: _State) -> Estimate:
-        assert isinstance(plan.until, StdErr)
-        return plan.until.assess_sets(read(state), degrees, index)
+    def _sets(self, state: State) -> Any:
+        """The fold of the sets, of which each is a row."""
+        return self.kind.of_rows(jax.vmap(lambda fold: fold.row)(state.fold))
 
-    def unfinished(index: Array, state: _State) -> Array:
-        look = (index & (index - 1)) == 0
-        return (index == 0) | ~(look & (assessed(index, state).converged | (state.nonfinite > 0)))
-
-    if plan.until is not None and not isinstance(plan.until, StdErr):
-        raise ValueError(f"until: {type(plan.until).__name__} does not know how few sets of points are looked at")
-    blocks = sets.size // step
-    state = _loop(blocks, add, state, unfinished if plan.until else None)
-    state = jax.lax.optimization_barrier(state)
-    done = jnp.max(state.fold.num_samples) // step
-    found = assessed(done, state) if plan.until else dataclasses.replace(read(state), degrees=float(degrees))
-    return Folded(found, state.invalid, off(state), state.watch)
-
-
-def _loop(
-    count: int,
-    add: Callable[[Array, _State], _State],
-    empty: _State,
-    unfinished: Callable[[Array, _State], Array] | None,
-) -> _State:
-    if unfinished is None:
-        return jax.lax.fori_loop(0, count, add, empty)
-    start = (jnp.zeros((), int), empty)
-    go_on = lambda carry: (carry[0] < count) & unfinished(*carry)  # noqa: E731
-    return jax.lax.while_loop(go_on, lambda carry: (carry[0] + 1, add(*carry)), start)[1]
+    def _estimate(self, state: State) -> Estimate:
+        total = jnp.sum(state.fold.num_samples)
+        return dataclasses.replace(self._sets(state).read(), num_samples=total, nonfinite=state.nonfinite)
 
 
 def _runs(sampler: Sampler, key: Key[Array, ""], places: Array) -> tuple[PyTree[Array], dict[int, Array]]:
@@ -210,8 +202,11 @@ def _of_sets(until: StoppingRule | None, size: int) -> StoppingRule | None:
     return dataclasses.replace(until, min_samples=max(-(-until.min_samples // size), _FEWEST_SETS))
 
 
-def _off(fold: Any, degrees: int) -> Array:
-    return fold.off(max(degrees, 1)) if isinstance(fold, ControlledMoments) else jnp.zeros(0)
+def _folded(sampler: Sampler, found: Estimate, state: State, fold: Any, degrees: int) -> Folded:
+    """With what the draws say of the means that somebody stated."""
+    off = fold.off(max(degrees, 1)) if sampler.stated else jnp.zeros(0)
+    found = dataclasses.replace(found, converged=found.converged & ~jnp.any(off > 1))
+    return Folded(found, state.invalid, off, state.watch)
 
 
 def _num_controls(example: Any) -> int:

@@ -58,6 +58,8 @@ def _notes(estimate: "Estimate") -> list[str]:
         notes.append(f"bias about {max(float(np.max(leaf)) for leaf in jax.tree.leaves(estimate.bias)):.2g}")
     if not np.all(estimate.converged):
         notes.append("not converged")
+    if estimate.ended is not None:
+        notes.append(estimate.ended)
     if np.any(estimate.nonfinite):
         notes.append(f"{np.sum(estimate.nonfinite)} of {np.sum(estimate.num_samples)} draws not finite")
     return notes

@@ -10,8 +10,9 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from variate import checks
 from variate.programs import validity
+from variate.programs.program import Program
 from variate.programs.runs import Run, Wishes, run_with
-from variate.programs.staging import Program, stage
+from variate.programs.staging import stage
 from variate.programs.uniforms import Layout, layout
 from variate.trees import Static, as_float, join
 

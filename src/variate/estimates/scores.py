@@ -6,9 +6,9 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from variate import checks
+from variate.programs.program import Operation, Program, every_operation, one_lane
 from variate.programs.runs import Run, Wishes
 from variate.programs.samplers import nature
-from variate.programs.staging import Operation, Program, every_operation, one_lane
 
 # Laws whose log probability, differentiated in each array that they hold, has the mean 0. Others hold the same
 # parameter twice, move their support or are normalised on a simplex alone (`Categorical(probs=...)`).

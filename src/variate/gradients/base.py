@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 from variate.programs import distributions
 from variate.programs.dataflow import Break
 from variate.programs.primitive import over_lanes, sample_leaves
-from variate.programs.staging import Site
+from variate.programs.program import Site
 
 
 class BiasedGradientError(ValueError):

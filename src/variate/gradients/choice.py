@@ -17,7 +17,7 @@ from variate.gradients.rules.relaxation import Relaxation
 from variate.gradients.rules.score import Score
 from variate.programs import keys, samplers
 from variate.programs.dataflow import ARGUMENT, Analysis, Break, Flow, bit
-from variate.programs.staging import Operation, Program, Site, every_operation
+from variate.programs.program import Operation, Program, Site, every_operation
 
 # Enumeration is chosen unasked up to this many replays of the program, over all its draws.
 AFFORDABLE = 8

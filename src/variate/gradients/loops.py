@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array
 
 from variate.programs.interpretation import Records
-from variate.programs.staging import Operation
+from variate.programs.program import Operation
 
 
 def while_with_draws(run: Any, operation: Operation, inputs: list[Array]) -> tuple[list[Array], Records]:

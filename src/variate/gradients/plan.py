@@ -11,7 +11,7 @@ from variate.gradients.rules.baseline import Optimal
 from variate.gradients.rules.rebar import Control
 from variate.gradients.rules.score import Score
 from variate.programs.dataflow import bit
-from variate.programs.staging import Program
+from variate.programs.program import Program
 from variate.programs.terms import Terms
 
 

@@ -15,8 +15,8 @@ from variate.gradients.rules.pathwise import Pathwise
 from variate.gradients.rules.rebar import Controlled, Rebar
 from variate.gradients.rules.relax import Relax
 from variate.programs.interpretation import Records, evaluate, one_hot, read
+from variate.programs.program import Operation, Site
 from variate.programs.simulation import element_log_probs
-from variate.programs.staging import Operation, Site
 
 
 class Estimating:

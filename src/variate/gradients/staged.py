@@ -23,12 +23,13 @@ from variate.gradients.watching import check_watched, watched
 from variate.programs.accumulation import accumulated
 from variate.programs.calls import folded
 from variate.programs.dataflow import ARGUMENT, Flow, bit
+from variate.programs.program import Operation, Program, every_operation
 from variate.programs.recognition import Index
 from variate.programs.relations import Relations, Tracing, element_shape
 from variate.programs.relaxation import relaxed
 from variate.programs.samplers import support
 from variate.programs.simulation import log_prob_in
-from variate.programs.staging import Operation, Program, every_operation, stage
+from variate.programs.staging import stage
 from variate.programs.terms import Terms
 
 

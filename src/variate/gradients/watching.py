@@ -12,7 +12,7 @@ from variate.gradients.base import Rule
 from variate.gradients.plan import Group
 from variate.gradients.rules.baseline import Baseline
 from variate.gradients.rules.score import Score
-from variate.programs.staging import Operation, Program, Site, scan_parts
+from variate.programs.program import Operation, Program, Site, scan_parts
 
 
 def watched(rules: Mapping[int, Rule | None]) -> dict[int, tuple[str, ...]]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import ShapedArray
 
-from variate.programs.staging import Operand, Operation, Program, scan_parts
+from variate.programs.program import Operand, Operation, Program, scan_parts
 from variate.programs.writing import Writer, renamed_in
 
 _LARGEST = 16  # elements of a total: its increments take that much memory a step

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from variate.programs.staging import Operation
+from variate.programs.program import Operation
 
 
 class Link(NamedTuple):

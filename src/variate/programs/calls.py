@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from variate.programs.staging import Call, Operation, Program
+from variate.programs.program import Call, Operation, Program
 
 
 def folded(program: Program, looked_at: Collection[int] = ()) -> Program:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from variate.programs.staging import Constant, Operand, Operation
+from variate.programs.program import Constant, Operand, Operation
 
 _COMPARISONS = {"gt": np.greater, "ge": np.greater_equal, "lt": np.less, "le": np.less_equal}
 

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from variate.programs import continuity, signs, smoothness
 from variate.programs.interpretation import bind
+from variate.programs.program import Constant, Operand, Operation, Program, scan_parts
 from variate.programs.source import position
-from variate.programs.staging import Constant, Operand, Operation, Program, scan_parts, stage
+from variate.programs.staging import stage
 
 # Sets of draws and of the sources of derivatives are bit masks: a union is one operation however many draws there are.
 ARGUMENT = 1  # the arguments, as a source of derivatives

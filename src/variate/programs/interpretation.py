@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from variate.programs.staging import Constant, Operand, Operation, Program, Site, scan_parts
+from variate.programs.program import Constant, Operand, Operation, Program, Site, scan_parts
 
 # By the index of the site, or a number below zero that a handler has for a named value that it watches; one more
 # leading axis for each scan around it.

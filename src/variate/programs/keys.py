@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from variate.programs.program import Constant, Operand, Operation, Program, Site, scan_parts
 from variate.programs.source import position, short
-from variate.programs.staging import Constant, Operand, Operation, Program, Site, scan_parts
 
 # Equal operands make equal results; whatever else makes a key makes a new one.
 _REPEATABLE = frozenset(

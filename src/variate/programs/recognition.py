@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from variate.programs.staging import Constant, Operand, Operation, Program, stage
+from variate.programs.program import Constant, Operand, Operation, Program
+from variate.programs.staging import stage
 
 _COMMUTATIVE = frozenset("add mul max min".split())
 _NOWHERE = -1  # the place of what is not in the program

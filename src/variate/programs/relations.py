@@ -9,7 +9,8 @@ import jax
 from variate.programs import distributions
 from variate.programs.axes import Link, Passage, passage
 from variate.programs.primitive import Event
-from variate.programs.staging import Constant, Operand, Operation, Program, one_lane, scan_parts, stage
+from variate.programs.program import Constant, Operand, Operation, Program, one_lane, scan_parts
+from variate.programs.staging import stage
 from variate.programs.structure import Structure
 
 

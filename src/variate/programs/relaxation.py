@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from variate.programs import distributions
 from variate.programs.interpretation import bind
-from variate.programs.staging import Constant, Operand, Operation, Program, needed, one_lane
+from variate.programs.program import Constant, Operand, Operation, Program, needed, one_lane
 from variate.programs.writing import Writer
 
 _ELEMENTWISE = frozenset(

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int
 from variate.programs import distributions
 from variate.programs.interpretation import Records, evaluate, read
 from variate.programs.primitive import over_lanes, sample_leaves
+from variate.programs.program import Operation, Program, Site
 from variate.programs.simulation import log_prob
-from variate.programs.staging import Operation, Program, Site
 from variate.programs.uniforms import Proposals, from_uniforms
 from variate.programs.validity import count_invalid, while_summing
 

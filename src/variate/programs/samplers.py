@@ -15,7 +15,8 @@ from numpyro.distributions import constraints, transforms
 from variate.programs import distributions
 from variate.programs.dataflow import Analysis, Break, Flow, bit, join
 from variate.programs.primitive import Event, sample_leaves
-from variate.programs.staging import Operation, one_lane, stage
+from variate.programs.program import Operation, one_lane
+from variate.programs.staging import stage
 from variate.programs.structure import Structure
 
 

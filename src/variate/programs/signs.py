@@ -10,7 +10,7 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from variate.programs.staging import Operation, one_lane
+from variate.programs.program import Operation, one_lane
 from variate.programs.structure import Structure
 
 # A set of signs is a bit mask, as the sets of draws are.

@@ -12,8 +12,9 @@ from variate import checks
 from variate.programs import distributions
 from variate.programs.interpretation import Records, run
 from variate.programs.primitive import Event, Lane, over_lanes, sample_leaves, traced_once
+from variate.programs.program import Operation, Program, Site, one_lane
 from variate.programs.recognition import Index
-from variate.programs.staging import Operation, Program, Site, one_lane, stage
+from variate.programs.staging import stage
 from variate.programs.structure import Structure
 from variate.programs.validity import while_summing
 

@@ -9,8 +9,8 @@ from jaxtyping import Array
 
 from variate.programs.dataflow import Flow, bit
 from variate.programs.interpretation import bind, read
+from variate.programs.program import Constant, Operand, Operation, Program
 from variate.programs.relations import Relation, Relations
-from variate.programs.staging import Constant, Operand, Operation, Program
 
 # Linear in their one operand.
 _LINEAR = frozenset(

@@ -9,8 +9,8 @@ import jax
 from jaxtyping import Array, Float
 
 from variate.programs.keys import shared_keys
+from variate.programs.program import Operation, Program, Site, every_operation, one_lane
 from variate.programs.quantiles import transport
-from variate.programs.staging import Operation, Program, Site, every_operation, one_lane
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from variate import checks, trees
 from variate.programs import distributions
 from variate.programs.interpretation import Records, evaluate, read
 from variate.programs.primitive import over_lanes, sample_leaves
-from variate.programs.staging import Operation, Program, Site, stage
+from variate.programs.program import Operation, Program, Site
+from variate.programs.staging import stage
 
 
 def count_invalid(site: Site, operands: Sequence[Array]) -> Int[Array, ""]:

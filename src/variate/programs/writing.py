@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from variate.programs.staging import Operand, Operation, stage
+from variate.programs.program import Operand, Operation
+from variate.programs.staging import stage
 
 
 class Writer:

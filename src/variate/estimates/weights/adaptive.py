@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 from variate import checks
 from variate.estimates.sampling import staged
 from variate.programs import distributions
+from variate.programs.program import Program
 from variate.programs.runs import Wishes, run_with
-from variate.programs.staging import Program
 from variate.trees import Static, as_float, split
 
 from .adaptive_multiple import AdaptiveMultiple

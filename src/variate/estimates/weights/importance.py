@@ -8,7 +8,7 @@ import jax
 
 from variate import checks
 from variate.programs import distributions
-from variate.programs.staging import Program
+from variate.programs.program import Program
 from variate.programs.uniforms import Proposals
 
 

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from variate import checks
 from variate.programs import distributions
+from variate.programs.program import Program
 from variate.programs.quantiles import Transport, transport
-from variate.programs.staging import Program
 from variate.programs.uniforms import Proposals
 
 from .importance import check_proposal, check_sites, made, maker

@@ -71,6 +71,12 @@ class Watch(eqx.Module):
             weight = weight.merge(Moments.of_rows(jnp.exp(rows.log_weight), None if used is None else jnp.sum(used)))
         return Watch(self._larger(columns, index), weight, center, self.normalized, self.smoothed)
 
+    def merge(self, other: "Watch") -> "Watch":
+        """With the largest of other runs, which were as far from the same center."""
+        weight = self.weight if other.weight is None or self.weight is None else self.weight.merge(other.weight)
+        slots = jnp.maximum(self.slots, other.slots)
+        return Watch(slots, weight, self.center, self.normalized, self.smoothed)
+
     def _center(self, rows: PyTree[Array], leaves: list[Array], counts: Array, index: Int[Array, ""]) -> list[Array]:
         """The mean of the first block: from an outlier all others would be as far."""
         if not leaves:

@@ -16,7 +16,7 @@ from variate.gradients.rules.pathwise import Pathwise
 from variate.gradients.rules.score import Score
 from variate.programs import distributions
 from variate.programs.primitive import Lane, over_lanes, traced_once
-from variate.programs.staging import Site
+from variate.programs.program import Site
 from variate.programs.structure import Structure
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 from variate import checks
 from variate.gradients.base import Alternatives, Facts, Replay
 from variate.programs import distributions
-from variate.programs.staging import Site
+from variate.programs.program import Site
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from variate.gradients.base import Facts, fixed_sample
 from variate.gradients.rules.pathwise import Pathwise
 from variate.programs import cdfs, distributions
 from variate.programs.primitive import Lane, over_lanes, traced_once
-from variate.programs.staging import Site
+from variate.programs.program import Site
 from variate.programs.structure import Structure, take_apart
 
 

@@ -11,7 +11,7 @@ from variate.gradients.rules.relaxation import Relaxation, held_at
 from variate.gradients.rules.structured_relaxation import why_not_moved
 from variate.programs import distributions
 from variate.programs.primitive import over_lanes
-from variate.programs.staging import Site
+from variate.programs.program import Site
 
 
 @runtime_checkable

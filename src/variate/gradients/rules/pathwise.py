@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from variate.gradients.base import Facts
 from variate.programs.primitive import sample_leaves
-from variate.programs.staging import Site
+from variate.programs.program import Site
 
 
 @dataclass(frozen=True)

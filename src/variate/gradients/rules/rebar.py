@@ -20,8 +20,8 @@ from variate.gradients.rules.relaxation import (
 )
 from variate.programs import distributions
 from variate.programs.primitive import over_lanes
+from variate.programs.program import Site
 from variate.programs.simulation import log_prob
-from variate.programs.staging import Site
 
 
 class Controlled(NamedTuple):

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from variate.gradients.base import Facts, by_lane, fixed_sample
 from variate.gradients.rules.pathwise import Pathwise
 from variate.programs import distributions
-from variate.programs.staging import Site
+from variate.programs.program import Site
 
 
 class Relaxation(Pathwise):

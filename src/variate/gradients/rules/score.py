@@ -8,8 +8,8 @@ from jaxtyping import Array
 
 from variate.gradients.base import Facts, fixed_sample
 from variate.gradients.rules.baseline import Baseline
+from variate.programs.program import Site
 from variate.programs.simulation import log_prob
-from variate.programs.staging import Site
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from variate.gradients.base import Facts, fixed_sample
 from variate.gradients.rules.relaxation import Relaxation, held_at, why_not_passed
 from variate.programs import distributions
 from variate.programs.primitive import over_lanes
-from variate.programs.staging import Site
+from variate.programs.program import Site
 
 
 @runtime_checkable

@@ -1,0 +1,74 @@
+"""The machines of a Ray cluster, on which every piece is a task."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from variate.checks import check_positive
+from variate.estimates.blocks import State
+from variate.estimates.tasks import Pieces
+
+from .base import Lost, environment, numbers_of, packed, state_of, unpacked
+
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Ray:
+    """A Ray cluster, for a `Runner`: the one that is connected to, else the one that is found, else one started here.
+
+    Every piece takes `cpus` of it. Variate and what the function imports have to be installed on its machines. A piece
+    whose worker dies is done again, three times at most.
+
+    Raises `ValueError` for `cpus` that are not positive, and `ModuleNotFoundError` where Ray is not installed
+    (`pip install 'variate[ray]'`).
+    """
+
+    cpus: float | int = 1
+
+    def __post_init__(self) -> None:
+        check_positive("cpus", self.cpus)
+
+    @contextlib.contextmanager
+    def open(self, pieces: Pieces) -> Iterator["_Crew"]:
+        import ray
+
+        started = not ray.is_initialized()
+        if started:
+            path = environment()["PYTHONPATH"]
+            ray.init(include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+        try:
+            yield _Crew(ray, pieces, self.cpus)
+        finally:
+            if started:
+                ray.shutdown()
+
+
+class _Crew:
+    def __init__(self, ray: Any, pieces: Pieces, cpus: float | int):
+        self.ray, self.like = ray, pieces.like()
+        self.payload = ray.put(packed(pieces))
+        self.ahead = 2 * max(int(ray.cluster_resources().get("CPU", 1) / cpus), 1)
+        self.task = ray.remote(num_cpus=cpus, max_retries=_TRIES - 1)(_do)
+
+    def submit(self, index: int) -> Callable[[], State]:
+        answer = self.task.remote(self.payload, index)
+
+        def wait() -> State:
+            try:
+                return state_of(self.ray.get(answer), self.like)
+            except self.ray.exceptions.RayError as error:
+                raise Lost(f"piece {index} was lost: {error}") from error
+
+        return wait
+
+
+def _do(payload: bytes, index: int) -> Any:
+    return numbers_of(_loaded(payload).piece(index))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(payload: bytes) -> Pieces:
+    return unpacked(payload)
