@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,10 @@ class Ray:
         started = not ray.is_initialized()
         if started:
             path = environment()["PYTHONPATH"]
-            ray.init(include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+            with warnings.catch_warnings():
+                # What Ray forks becomes another program at once, which JAX, that warns of threads, cannot know.
+                warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+                ray.init(include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
         try:
             yield _Crew(ray, pieces, self.cpus)
         finally:
