@@ -1,5 +1,6 @@
 """Make the pictures of the documentation: `python docs/pictures.py`."""
 
+import tempfile
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ from jax.scipy.stats import norm
 import variate as vt
 from variate.estimates import Antithetic, Scores, Sobol
 from variate.programs import At, replay, simulate
+from variate.running import Runner
 from variate.subsets import ConditionalPoisson, TopK
 
 IMAGES = Path(__file__).parent / "images"
@@ -125,7 +127,29 @@ def designs() -> None:
     one.figure.savefig(IMAGES / "designs.png")
 
 
+def running() -> None:
+    def walk(key):
+        steps = jnp.cumsum(vt.draw(key, dist.Normal(jnp.zeros(64), 0.125)))
+        return jnp.maximum(jnp.max(jnp.exp(steps)) - 1.5, 0.0)
+
+    def estimate(**wanted):
+        return vt.expect(walk, num_samples=30 * 2**12, runner=Runner(piece=2**12, **wanted))(jax.random.key(0))
+
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        while not found or not found[-1].converged:
+            found.append(estimate(checkpoint=Path(folder) / "walk.npz", seconds=1e-9))
+    n, value, error = (np.array([getattr(e, name) for e in found]) for name in ("num_samples", "value", "stderr"))
+    whole = float(estimate().value)
+    one = axes("samples", "expected payoff")
+    one.errorbar(n, value, 1.96 * error, fmt="o", ms=4, lw=1, color=BLUE, label="interrupted, and gone on from")
+    one.axhline(whole, color=ORANGE, lw=1.5, zorder=0, label=f"never interrupted: {whole!r}")
+    one.plot(n[-1], value[-1], "o", ms=9, mfc="none", color=INK, label=f"the last of them: {float(value[-1])!r}")
+    one.legend(frameon=False)
+    one.figure.savefig(IMAGES / "running.png")
+
+
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
-    for picture in (programs, estimates, designs, gradients, subsets):
+    for picture in (programs, estimates, designs, gradients, subsets, running):
         picture()

@@ -16,6 +16,7 @@ import variate as vt
 from variate.estimates import (
     Antithetic,
     Best,
+    Conditional,
     Controlled,
     ControlledMoments,
     ControlVariates,
@@ -48,6 +49,8 @@ def moved(own: Any) -> dist.Normal:
 METHODS: dict[str, Any] = {
     "control variates": ControlVariates(both, (0.5, 2.0)),
     "scores": Scores(),
+    "conditional": Conditional(),
+    "Sobol with conditional": (Sobol(), Conditional()),
     "importance": Importance({"z": moved}),
     "antithetic with control variates": (Antithetic(), ControlVariates(both, (0.5, 2.0))),
     "a hypercube with scores": (LatinHypercube(8), Scores()),

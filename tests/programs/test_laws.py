@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 import pytest
 from jax import Array
@@ -12,6 +13,7 @@ from programs.counted import COUNTED
 from programs.laws import ALPHA, Methods, bins, build, draw, loosely, p_value, worst_derivative
 from programs.measured import MEASURED
 from programs.rows import OWN
+from scipy import stats
 
 from variate.programs import distributions
 
@@ -63,6 +65,24 @@ def test_both_laws_hold(name: str, key: Array) -> None:
         assert worst_derivative(row, drawn) <= 1
     if name in WRONG_DENSITIES:
         assert worst_derivative(row, drawn, NUMPYRO) > 1
+    if (mean := distributions.mean(build(row))) is not None:
+        assert deviates(np.asarray(drawn), np.asarray(mean)) >= ALPHA
+
+
+def deviates(drawn: np.ndarray, mean: np.ndarray) -> float:
+    """How probable it is that draws of this mean are so far from it, by the worst of the coordinates (z-tests)."""
+    errors = np.std(drawn, axis=0) / len(drawn) ** 0.5
+    far = np.abs(np.mean(drawn, axis=0) - mean) / np.where(errors == 0, np.finfo(float).tiny, errors)
+    return float(np.min(2 * stats.norm.sf(far)) * mean.size)
+
+
+def test_means_that_numpyro_has_wrong_are_not_used(key: Array) -> None:
+    """Else `Conditional` would be; and the test sees those that are."""
+    for name in ("InverseWishartCholesky", "ProjectedNormal", "SineSkewed"):
+        law = build(ROWS[name])
+        assert distributions.mean(law) is None
+        drawn = np.asarray(draw(ROWS[name], key))
+        assert deviates(drawn, np.broadcast_to(np.asarray(law.mean), drawn.shape[1:])) < ALPHA
 
 
 def test_every_distribution_of_numpyro_is_in_the_table() -> None:

@@ -2,9 +2,11 @@
 
 from .base import Best as Best
 from .base import Controls as Controls
+from .base import Integration as Integration
 from .base import Weighting as Weighting
 from .certification import Certificate as Certificate
 from .certification import certify as certify
+from .conditional import Conditional as Conditional
 from .control_variates import ControlVariates as ControlVariates
 from .controlled import Controlled as Controlled
 from .controlled import ControlledMoments as ControlledMoments

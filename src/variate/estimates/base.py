@@ -48,12 +48,32 @@ class Weighting(Protocol):
         ...
 
 
+class Integrated(NamedTuple):
+    """Draws that a run does not make: the mean stands for some, and others have all their values, one after the other.
+
+    `values`: by the index of the draw, a leading axis of the same length for each.
+    """
+
+    means: frozenset[int] = frozenset()
+    values: dict[int, Array] = {}  # noqa: RUF012
+
+
+@runtime_checkable
+class Integration(Protocol):
+    """Draws whose expectation given all others is exact, so that they add nothing to the variance."""
+
+    def integrated(self, program: Program) -> Integrated:
+        """Which these are. Raises `ValueError` where there are none."""
+        ...
+
+
 class Methods(NamedTuple):
     """At most one of each kind."""
 
     design: Design | None = None
     controls: Controls | None = None
     weighting: Weighting | None = None
+    integration: Integration | None = None
 
     @property
     def name(self) -> str | None:
@@ -65,7 +85,7 @@ class Best(NamedTuple):
     """The method that a pilot finds best (`choose` says how), as `method=`; for a caller's `jit`, plain sampling."""
 
 
-_KINDS = {"design": Design, "controls": Controls, "weighting": Weighting}
+_KINDS = {"design": Design, "controls": Controls, "weighting": Weighting, "integration": Integration}
 
 
 def check_methods(given: Any) -> Methods:

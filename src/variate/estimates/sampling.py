@@ -1,5 +1,6 @@
 """One run under a method of estimation, as a row of what is to be averaged."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from variate.programs.staging import stage
 from variate.programs.uniforms import Layout, layout
 from variate.trees import Static, as_float, join
 
-from .base import Methods
+from .base import Integrated, Methods
 from .controlled import Controlled, ControlledMoments
 from .designs import Sets
 from .moments import Moments
@@ -69,18 +70,31 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
     smoothed = methods.weighting is not None and methods.weighting.smoothed
     if smoothed and methods.design:
         raise ValueError("method: weights are smoothed for independent runs, not for those of a design")
+    if methods.integration and (methods.controls or methods.weighting):
+        raise ValueError("method: what is integrated out goes with a design, not with controls or weights")
     program, shape = staged(static, key, numbers)
     wishes = _wishes(methods, program)
-    plan = layout(program, wishes.proposals) if methods.design else Layout((), {}, {})
+    gone = methods.integration.integrated(program) if methods.integration else Integrated()
+    wishes = dataclasses.replace(wishes, means=gone.means)
+    plan = layout(program, wishes.proposals, {*gone.means, *gone.values}) if methods.design else Layout((), {}, {})
     sets = methods.design.sets(plan.labels, num_samples) if methods.design else None
     if methods.design and not plan.dimension:
         reasons = "; ".join(f"{site.label!r}: {plan.kept[site.index]}" for site in program.sites) or "it has no draws"
         raise ValueError(f"method: {type(methods.design).__name__} has no draw to serve ({reasons})")
 
-    def row(key: Key[Array, ""], uniforms: Float[Array, " d"]) -> tuple[PyTree[Array], Invalid]:
-        run = run_with(program, [key, *numbers], plan.split(uniforms), wishes)
+    def one(key: Key[Array, ""], uniforms: Float[Array, " d"], fixed: dict[int, Array]) -> tuple[PyTree[Array], Run]:
+        run = run_with(program, [key, *numbers], plan.split(uniforms), wishes, fixed)
         result = jax.tree.unflatten(jax.tree.structure(shape), run.outputs)
-        return _row(methods, jax.tree.map(as_float, result), run), run.invalid if checked else {}
+        return jax.tree.map(as_float, result), run
+
+    def row(key: Key[Array, ""], uniforms: Float[Array, " d"]) -> tuple[PyTree[Array], Invalid]:
+        if gone.values:
+            results, runs = jax.vmap(one, (None, None, 0))(key, uniforms, gone.values)
+            result, invalid = _averaged(results, jnp.exp(runs.log_weight)), jax.tree.map(jnp.sum, runs.invalid)
+        else:
+            result, run = one(key, uniforms, {})
+            result, invalid = _row(methods, result, run), run.invalid
+        return result, invalid if checked else {}
 
     stated = methods.controls is not None and methods.controls.stated
     controlled = methods.controls is not None or (methods.weighting is not None and methods.weighting.regressed)
@@ -114,6 +128,16 @@ def _wishes(methods: Methods, program: Program) -> Wishes:
     wanted = methods.controls.wishes(program) if methods.controls else Wishes()
     proposals = methods.weighting.proposals(program) if methods.weighting else {}
     return Wishes(proposals, wanted.kept, wanted.scores)
+
+
+def _averaged(results: PyTree[Array], weights: Float[Array, " n"]) -> PyTree[Array]:
+    """What has no probability may be anything."""
+
+    def average(leaf: Array) -> Array:
+        own = weights.astype(leaf.dtype).reshape(-1, *(1,) * (leaf.ndim - 1))
+        return jnp.sum(jnp.where(own == 0, 0, own * leaf), axis=0)
+
+    return jax.tree.map(average, results)
 
 
 def _row(methods: Methods, value: PyTree[Array], run: Run) -> PyTree[Array]:

@@ -162,6 +162,25 @@ def element_probs(d: PyTree) -> Float[Array, "values *batch"]:
     return jnp.broadcast_to(table.reshape(-1, *added, *inner.batch_shape), (len(table), *element.batch_shape))
 
 
+# NumPyro's own mean of these is that of the draws, as tests of the laws show; of others it may be a direction.
+_WITH_MEANS = frozenset(
+    """
+    AsymmetricLaplace AsymmetricLaplaceQuantile Beta BetaProportion Chi2 Dirichlet Exponential Gamma Gompertz Gumbel
+    HalfNormal InverseGamma InverseWishart Kumaraswamy Laplace LogNormal LogUniform Logistic LowRankMultivariateNormal
+    MatrixNormal MultivariateNormal MultivariateStudentT Normal Pareto SoftLaplace StudentT Uniform Weibull Wishart
+    """.split()
+)
+
+
+def mean(d: PyTree) -> Float[Array, "..."] | None:
+    """The expectation of a draw, for laws of which it is known; NaN or infinite where there is none."""
+    if not isinstance(d, dist.Distribution) or type(innermost(d)).__name__ not in _WITH_MEANS:
+        return None
+    with numpyro_promotion():
+        found = unmasked(d).mean
+    return jnp.broadcast_to(found, d.shape())
+
+
 def innermost(d: PyTree) -> PyTree:
     """The distribution of the elements of `d`, without the axes along which it was expanded."""
     inner = elementwise(unmasked(d))

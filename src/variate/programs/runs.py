@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -35,11 +36,15 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a run does besides drawing: proposals by name, draws to be kept by name, operands to take scores in."""
+    """What a run does besides drawing: proposals by name, draws to be kept by name, operands to take scores in.
+
+    `means`: draws in whose place their law's mean stands.
+    """
 
     proposals: Proposals = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
     scores: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    means: frozenset[int] = frozenset()
 
 
 class _Record(NamedTuple):
@@ -50,9 +55,18 @@ class _Record(NamedTuple):
     beside: Any
 
 
-def run_with(program: Program, inputs: Sequence[Any], uniforms: Mapping[int, Array], wishes: Wishes) -> Run:
-    """A run in which these draws are made of these uniforms, all others of their keys."""
-    environment, records = evaluate(program, inputs, _Drawing(uniforms, wishes))
+def run_with(
+    program: Program,
+    inputs: Sequence[Any],
+    uniforms: Mapping[int, Array],
+    wishes: Wishes,
+    fixed: Mapping[int, Array] = MappingProxyType({}),
+) -> Run:
+    """A run in which these draws are made of these uniforms, those are fixed, and all others are made of their keys.
+
+    The log probability of fixed values is part of the run's `log_weight`.
+    """
+    environment, records = evaluate(program, inputs, _Drawing(uniforms, wishes, fixed))
     sites = {site.index: site for site in program.sites}
     weights = [jnp.sum(r.log_weight) for r in records.values() if r.log_weight is not None]
     trees = {i: sites[i].event.tree for i in records}
@@ -68,10 +82,15 @@ def run_with(program: Program, inputs: Sequence[Any], uniforms: Mapping[int, Arr
 
 
 class _Drawing:
-    def __init__(self, uniforms: Mapping[int, Array], wishes: Wishes):
-        self.uniforms, self.wishes = uniforms, wishes
+    def __init__(self, uniforms: Mapping[int, Array], wishes: Wishes, fixed: Mapping[int, Array]):
+        self.uniforms, self.wishes, self.fixed = uniforms, wishes, fixed
 
     def draw(self, site: Site, index: tuple[Array, ...], operands: Sequence[Array]) -> tuple[list[Array], Any]:
+        if site.index in self.fixed or site.index in self.wishes.means:
+            value = self.fixed.get(site.index)
+            values = [_mean(site, operands) if value is None else value]
+            weight = None if value is None else _log_probability(site, value, operands)
+            return values, _Record(count_invalid(site, operands), weight, None, None, None)
         proposal = self.wishes.proposals.get(site.name) if site.name is not None else None
         uniforms = self.uniforms.get(site.index)
         values, (log_weight, beside) = _drawn(site, proposal, None if uniforms is None else uniforms[index], operands)
@@ -113,6 +132,27 @@ def _drawn(
     lanes = tuple(range(len(site.lanes)))
     beside = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=lanes), beside)
     return values, (None, None) if proposal is None else (jnp.sum(log_ratio), beside)
+
+
+def _log_probability(site: Site, value: Array, operands: Sequence[Array]) -> Float[Array, ""]:
+    """Of one of finitely many values, whether or not the program masks it; that of 0 and 1 is exact."""
+
+    def one(value: Array, key: Array, *arrays: Array) -> Array:
+        distribution = site.structure.build(arrays)
+        support, chances = distributions.support(distribution), distributions.element_probs(distribution)
+        same = value[None] == jnp.expand_dims(jnp.asarray(support), tuple(range(1, chances.ndim))).astype(value.dtype)
+        return jnp.sum(jnp.log(jnp.sum(jnp.where(same, chances, 0), axis=0)))
+
+    return jnp.sum(over_lanes(one, site.lanes, 1)(value, *operands)).astype(float)
+
+
+def _mean(site: Site, operands: Sequence[Array]) -> Array:
+    def one(key: Array, *arrays: Array) -> list[Array]:
+        found = distributions.mean(site.structure.build(arrays))
+        assert found is not None
+        return [found.astype(site.event.leaves[0][1])]
+
+    return over_lanes(one, site.lanes, 0)(*operands)[0]
 
 
 def _source(site: Site, proposal: Callable[[Any], Any] | None, target: Any) -> Any:

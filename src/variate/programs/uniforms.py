@@ -1,7 +1,7 @@
 """Which draws of a program are functions of uniform numbers, and how many uniforms that takes."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +47,8 @@ class Layout:
 Proposals = Mapping[str, Callable[[Any], Any]]  # what to draw from in place of a named draw's own distribution
 
 
-def layout(program: Program, proposals: Proposals) -> Layout:
-    """Of the draws whose laws, or proposals, have known quantiles and whose keys are their own.
+def layout(program: Program, proposals: Proposals, without: Collection[int] = ()) -> Layout:
+    """Of the draws whose laws, or proposals, have known quantiles and whose keys are their own, `without` some of them.
 
     Raises:
         ValueError: a draw is inside a `while_loop`, where the number of draws is random.
@@ -63,6 +63,8 @@ def layout(program: Program, proposals: Proposals) -> Layout:
                 "so that there is no telling how many uniform numbers a run takes"
             )
         shape = _uniforms(draw, proposals.get(site.name or ""))
+        if site.index in without:
+            continue
         if site.index in shared:
             kept[site.index] = shared[site.index]
         elif shape is None:
