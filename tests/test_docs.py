@@ -3,6 +3,7 @@
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
 import layout
 import pages
@@ -16,7 +17,16 @@ def name(path: Path) -> str:
     return path.relative_to(layout.ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+# These train or measure for half a minute, so newer interpreters are spared them; the others show what those print.
+SLOW = {"docs/estimates.md", "docs/levels.md", "docs/tuning.md", "docs/relaxations.md", "docs/subsets.md"}
+
+
+def marked(page: Path) -> Any:
+    slow = name(page) in SLOW or page.parent.name == "examples"
+    return pytest.param(page, id=name(page), marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize("page", map(marked, PAGES))
 def test_the_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     assert pages.disagreements(name(page), page.read_text(), tmp_path) == []
 

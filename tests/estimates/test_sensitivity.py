@@ -33,7 +33,7 @@ def shares() -> dict[str, dict[str, float]]:
 
 @pytest.mark.slow
 def test_intervals_cover(key: Array) -> None:
-    run = sensitivity(ishigami, num_samples=4_000)
+    run = sensitivity(ishigami, num_samples=1_000)
     found = jax.jit(jax.vmap(run))(jax.random.split(key, 1_000))
     low, high = found.interval()
     rates = jax.tree.map(lambda a, b, truth: np.mean((a < truth) & (truth < b)), low, high, shares())
