@@ -14,6 +14,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
+import variate as vt
 from variate.gradients import GumbelSoftmax, NoBaseline, Score, SumAndSample
 
 DOCS = Path(__file__).parent
@@ -284,6 +285,23 @@ def borehole(page: Page) -> plt.Figure:
     return figure
 
 
+def option(page: Page) -> plt.Figure:
+    figure, both = panels(1, 1)
+    spots = np.linspace(86.0, 120.0, 18)
+    for label, colour, rule in (("right", BLUE, page["MeasureValued"]()), ("path by path", ORANGE, page["Pathwise"]())):
+        greeks = vt.grad(page["option"], argnums=(1, 2), rules={"level": rule}, allow_bias=True, num_samples=4_096)
+        found = [greeks(page["key"], float(spot), 0.25) for spot in spots]
+        values, errors = (np.array([getattr(each, name) for each in found]) for name in ("value", "stderr"))
+        for axes, value, error in zip(both, values.T, errors.T, strict=True):
+            axes.plot(spots, value, color=colour, lw=2, label=label)
+            axes.fill_between(spots, value - 1.96 * error, value + 1.96 * error, color=colour, alpha=0.2, lw=0)
+    for axes, name in zip(both, ("delta", "vega"), strict=True):
+        axes.axvline(page["BARRIER"], color=GREY, ls=":")
+        axes.set(xlabel="price of the share", ylabel=name)
+    both[0].legend(frameon=False)
+    return figure
+
+
 def certification(page: Page) -> plt.Figure:
     figure, both = panels(1, 1)
     distances = np.linspace(0, 0.8, 200)
@@ -308,6 +326,7 @@ PICTURES = {
     "certification": certification,
     "failure": failure,
     "levels": levels,
+    "option": option,
 }
 
 if __name__ == "__main__":
