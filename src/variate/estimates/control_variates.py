@@ -34,7 +34,7 @@ class ControlVariates(eqx.Module):
     Source: Owen (2013), Monte Carlo theory, methods and examples, section 8.9.
     """
 
-    of: Callable[[dict[str, Any]], PyTree] = eqx.field(static=True)
+    of: Callable[[dict[str, Any]], PyTree]
     mean: PyTree
 
     def __init__(self, of: Any, mean: PyTree):
@@ -62,8 +62,15 @@ class ControlVariates(eqx.Module):
                 f"got {jax.tree.structure(self.mean)}"
             )
         means = self.mean if same else jax.tree.map(lambda _: self.mean, found)
-        flat = jax.tree.map(lambda c, mean: (as_float(c) - _fitting(mean, jnp.shape(c))).ravel(), found, means)
+        flat = jax.tree.map(lambda c, mean: _beyond_rounding(as_float(c), _fitting(mean, jnp.shape(c))), found, means)
         return jnp.concatenate([leaf.astype(float) for leaf in jax.tree.leaves(flat)])
+
+
+def _beyond_rounding(control: Array, mean: Array) -> Float[Array, " p"]:
+    """By how much a control exceeds its mean: 0 where that is rounding, of which a constant would be all."""
+    excess = control - mean
+    rounding = 64 * jnp.finfo(excess.dtype).eps * jnp.maximum(jnp.abs(control), jnp.abs(mean))
+    return jnp.where(jnp.abs(excess) <= rounding, 0, excess).ravel()
 
 
 def raise_wrong_mean(off: Array) -> None:

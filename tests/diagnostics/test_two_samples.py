@@ -1,0 +1,166 @@
+"""Distances between samples are right and their error bars hold; the test rejects as often as it says."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from estimates.test_coverage import HIGH, LOW
+from jax import Array
+from jax.random import clone, split
+from scipy import stats
+
+import variate as vt
+from variate.diagnostics import base, sliced_wasserstein, two_sample_test
+from variate.diagnostics.sliced_wasserstein import _distance, _Moments
+
+X = np.random.default_rng(0).gamma(2.0, size=(60, 3)) * np.array([1.0, 2.0, 0.5])
+Y = np.random.default_rng(1).normal(size=(45, 3)) + 1
+
+
+@pytest.mark.parametrize("sizes", [(7, 7), (7, 5), (6, 4), (1, 3), (12, 4)])
+def test_on_a_line_it_is_scipys_and_that_of_repeated_members(sizes: tuple[int, int]) -> None:
+    random = np.random.default_rng(3)
+    x, y = (np.sort(random.normal(size=n)) for n in sizes)
+    one = base.line_distance(jnp.asarray(x), jnp.asarray(y), 1.0)
+    np.testing.assert_allclose(one, stats.wasserstein_distance(x, y), rtol=1e-12)
+    times = np.lcm(*sizes) // np.array(sizes)
+    for order in (1.0, 2.0, 3.5):
+        whole = np.mean(np.abs(np.repeat(x, times[0]) - np.repeat(y, times[1])) ** order)
+        np.testing.assert_allclose(base.line_distance(jnp.asarray(x), jnp.asarray(y), order), whole, rtol=1e-12)
+
+
+def circle(x: np.ndarray, y: np.ndarray, order: float) -> float:
+    """In the plane: over so many angles that what is between them does not matter."""
+    angles = (np.arange(20_000) + 0.5) * np.pi / 20_000
+    along = jnp.asarray(np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    each = jax.lax.map(
+        lambda t: base.line_distance(jnp.sort(jnp.asarray(x) @ t), jnp.sort(jnp.asarray(y) @ t), order), along
+    )
+    return float(jnp.mean(each))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [1, 2])
+def test_error_bars_cover(order: int, key: Array) -> None:
+    truth = circle(X[:, :2], Y[:, :2], float(order))
+
+    def covers(key: Array) -> Array:
+        low, high = sliced_wasserstein(X[:, :2], Y[:, :2], order=order, num_samples=256)(key).interval()
+        return (low < truth) & (truth < high)
+
+    rate = jax.jit(lambda keys: jnp.mean(jax.lax.map(covers, keys, batch_size=20)))(split(key, 1_000))
+    assert LOW < rate < HIGH
+
+
+def test_a_shift_is_exact(key: Array) -> None:
+    """Along every direction it is one of the controls."""
+    shift = np.array([1.0, -2.0, 0.5])
+    found = sliced_wasserstein(X, X + shift, num_samples=64)(key)
+    np.testing.assert_allclose(found.value, np.sum(shift**2) / 3, rtol=1e-10)
+    assert float(found.stderr) < 1e-10
+
+
+def test_three_controls_are_better_than_the_lower_and_the_upper_one(key: Array) -> None:
+    moments = _Moments(jnp.asarray(X), jnp.asarray(Y))
+    distance = functools.partial(_distance, 2.0)
+
+    def error(of: Callable | None, mean: Any) -> float:
+        method = () if of is None else vt.estimates.ControlVariates(of, mean)
+        return float(vt.expect(distance, method=method, num_samples=4_096)(clone(key), X, Y).stderr)
+
+    plain = error(None, None)
+    lower, upper = (
+        error(lambda d: moments(d)[0], moments.means[0]),
+        error(lambda d: moments(d).sum(), moments.means.sum()),
+    )
+    ours = float(sliced_wasserstein(X, Y, num_samples=4_096)(clone(key)).stderr)
+    assert ours < min(lower, upper) < plain
+
+
+def test_members_of_any_shape_and_kind(key: Array) -> None:
+    images, others = (X.reshape(-1, 3, 1) * 10).astype(np.uint8), (np.abs(Y).reshape(-1, 3, 1) * 10).astype(np.uint8)
+    found = sliced_wasserstein(images, others, num_samples=100)(clone(key))
+    flat = sliced_wasserstein(images.reshape(-1, 3).astype(float), others.reshape(-1, 3).astype(float), num_samples=100)
+    np.testing.assert_allclose(found.value, flat(clone(key)).value, rtol=1e-12)
+    numbers = sliced_wasserstein(X[:, 0].astype(np.float32), Y[:, 0].astype(np.float32), order=1, num_samples=8)(key)
+    assert numbers.value.dtype == jnp.float32
+    np.testing.assert_allclose(numbers.value, stats.wasserstein_distance(X[:, 0], Y[:, 0]), rtol=1e-5)
+
+
+def test_controls_that_are_constant_but_for_rounding_are_no_alarm(key: Array) -> None:
+    """Of whitened samples every projection has the same variance."""
+    x = np.random.default_rng(5).normal(size=(200, 4))
+    white = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)[0] * len(x) ** 0.5
+    for dtype in (np.float32, np.float64):
+        found = sliced_wasserstein(white.astype(dtype), (white**3).astype(dtype), num_samples=2_000)(clone(key))
+        assert found.converged
+        assert float(found.stderr) < 0.01 * float(found.value)
+
+
+def test_it_stops_at_a_tolerance(key: Array) -> None:
+    found = sliced_wasserstein(X, Y, until=vt.StdErr(relative=0.01))(key)
+    assert found.converged
+    assert float(found.stderr) <= 0.01 * float(found.value)
+
+
+@pytest.mark.slow
+def test_it_rejects_as_often_as_it_says(key: Array) -> None:
+    """Of samples that differ in size, from one distribution: P(p <= k/20) = k/20 exactly, since none are tied."""
+
+    def p_value(key: Array) -> Array:
+        first, second, third = split(key, 3)
+        x, y = jax.random.normal(first, (8, 2)), jax.random.normal(second, (5, 2))
+        return two_sample_test(x, y, num_directions=4, num_permutations=19)(third).p_value
+
+    p = np.asarray(jax.jit(lambda keys: jax.lax.map(p_value, keys, batch_size=50))(split(key, 2_000)))
+    counts = np.bincount(np.round(20 * p).astype(int), minlength=21)[1:]
+    assert stats.chisquare(counts).pvalue > 1e-6
+
+
+def test_its_distance_is_the_mean_over_its_directions(key: Array) -> None:
+    found = two_sample_test(X, Y, num_directions=512, num_permutations=99)(clone(key))
+    whole = sliced_wasserstein(X, Y, num_samples=4_096)(clone(key))
+    spread = float(vt.expect(functools.partial(_distance, 2.0), num_samples=512)(key, X, Y).stderr)
+    assert abs(float(found.distance - whole.value)) < 5 * spread
+    assert float(found.p_value) == 1 / 100
+    assert str(found) == f"p = 0.01 (distance {float(found.distance):.4g}, 99 permutations)"
+
+
+def test_exchanged_members_are_members(key: Array) -> None:
+    """Of two and one on a line there are three ways to exchange them."""
+    x, y = np.array([0.0, 1.0]), np.array([5.0])
+    found = two_sample_test(x, y, order=1, num_directions=2, num_permutations=200)(key)
+    ways = {
+        np.mean(np.abs(np.delete(np.array([0.0, 1.0, 5.0]), i) - single)) for i, single in enumerate([0.0, 1.0, 5.0])
+    }
+    assert set(np.round(np.unique(found.permuted), 9)) == set(np.round(list(ways), 9))
+    assert float(found.distance) == 4.5
+
+
+@pytest.mark.parametrize("distance", [sliced_wasserstein, two_sample_test])
+@pytest.mark.parametrize(
+    ("x", "y", "more", "error", "words"),
+    [
+        (3.0, Y, {}, TypeError, "x must be an array of real numbers, got 3.0"),
+        (X, jnp.ones(3, complex), {}, TypeError, "y must be an array of real numbers"),
+        (np.ones((0, 3)), Y, {}, ValueError, "x must have its members along the first axis"),
+        (X, Y[:, :2], {}, ValueError, r"members of one shape, got float64\[60,3\] and float64\[45,2\]"),
+        (X, Y, {"order": 0.5}, ValueError, "order must be a number from 1 on, got 0.5"),
+    ],
+)
+def test_bad_input(distance: Callable, x: Any, y: Any, more: dict, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        distance(x, y, **more)
+
+
+def test_bad_counts_and_keys() -> None:
+    with pytest.raises(ValueError, match="num_permutations must be a positive integer"):
+        two_sample_test(X, Y, num_permutations=0)
+    with pytest.raises(ValueError, match="num_directions must be a positive integer"):
+        two_sample_test(X, Y, num_directions=0)
+    with pytest.raises(TypeError, match="typed key"):
+        two_sample_test(X, Y)(np.zeros(2, np.uint32))
