@@ -14,7 +14,7 @@ from timing import Pair
 import variate
 
 COLUMNS = ("program", "what", "ours", "peer", "ratio", "95%", "bound", "ok")
-PACKAGES = ("jax", "jaxlib", "numpyro", "torch", "storchastic", "pyro-ppl")
+PACKAGES = ("jax", "jaxlib", "numpyro", "torch", "storchastic", "pyro-ppl", "pot", "ray")
 
 
 class Row(NamedTuple):

@@ -285,6 +285,23 @@ def borehole(page: Page) -> plt.Figure:
     return figure
 
 
+def image_sets(page: Page) -> plt.Figure:
+    figure, (left, right) = panels(1.6, 1)
+    for place, (name, images) in enumerate((page["drawn"] | {"real ones": page["train"]}).items()):
+        found = page["sliced_wasserstein"](page["real"], images)(page["keys"][1])
+        test = page["two_sample_test"](page["real"], images, num_permutations=199)(page["keys"][2])
+        low, high = float(test.permuted.min()), float(test.permuted.max())
+        left.fill_between([place - 0.3, place + 0.3], low, high, color=GREY, alpha=0.5, lw=0)
+        colour = ORANGE if "real" in name else BLUE
+        left.errorbar(place, found.value, 1.96 * found.stderr, fmt="o", color=colour, capsize=4)
+    names = [name.replace(" ", "\n") for name in [*page["drawn"], "real ones"]]
+    left.set(yscale="log", ylabel="distance to real digits", xticks=range(len(names)), xticklabels=names)
+    images = np.asarray(page["drawn"]["16 components"])[:20].reshape(4, 5, 8, 8)
+    images = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    show(right, np.block([list(row) for row in images]))
+    return figure
+
+
 def option(page: Page) -> plt.Figure:
     figure, both = panels(1, 1)
     spots = np.linspace(86.0, 120.0, 18)
@@ -327,6 +344,7 @@ PICTURES = {
     "failure": failure,
     "levels": levels,
     "option": option,
+    "image-sets": image_sets,
 }
 
 if __name__ == "__main__":

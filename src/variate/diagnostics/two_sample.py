@@ -77,7 +77,9 @@ def _test(order: float, directions: int, permutations: int, key: Key[Array, ""],
         """With these members in the second sample, of which each line has them in their order."""
 
         def on_line(values: Array, ranks: Array) -> Array:
-            own = values[jnp.argsort(of_y[ranks], stable=True)]
+            second = of_y[ranks]
+            place = jnp.where(second, len(x) - 1 + jnp.cumsum(second), jnp.cumsum(~second) - 1)
+            own = jnp.zeros_like(values).at[place].set(values, unique_indices=True)
             return line_distance(own[: len(x)], own[len(x) :], order)
 
         return jnp.mean(jax.vmap(on_line)(projected, ranks))
