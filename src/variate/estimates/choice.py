@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from variate.checks import check_arguments
 from variate.programs.uniforms import layout
-from variate.trees import Static, join
+from variate.trees import Static
 
 from .base import Methods
 from .controlled import Controlled, ControlledMoments
@@ -55,7 +54,6 @@ def choose(static: Static, key: Key[Array, ""], numbers: list[Any], plan: Plan) 
     0.7, so that a program which no method serves loses the pilot and nothing else.
     """
     plain = Choice(Methods(), None)
-    check_arguments(*join(numbers, static))
     program, _ = staged(static, key, numbers)
     try:
         labels = tuple(layout(program, {}).labels)

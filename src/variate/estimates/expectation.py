@@ -7,17 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import PyTree
 
 from variate.checks import (
     check_callable,
     check_hashable,
-    check_key,
     check_positive_int,
     describe,
 )
-from variate.programs import validity
 from variate.trees import split
 
 from . import control_variates
@@ -26,7 +23,7 @@ from .choice import PILOT, Choice, choose
 from .estimate import Estimate
 from .intervals import Interval
 from .plan import Plan
-from .sampling import staged
+from .sampling import opened, raise_if_invalid
 from .stopping import StdErr, StoppingRule, Within
 from .tasks import Job, Task, TaskRunner, run_at_once
 from .weights import judged
@@ -104,10 +101,8 @@ def expect(
 
     @functools.wraps(f, updated=())
     def estimate(key: Any = None, *args: Any) -> Estimate:
-        check_key(key)
-        numbers, static = split((f, args))
-        check_hashable(static.leaves)
-        known = not any(isinstance(leaf, Tracer) for leaf in (key, *numbers))
+        call = opened(f, key, args)
+        numbers, static, known = call
         choice = Choice(methods, None)
         if choosing and known:
             choice = choose(static, jax.random.fold_in(jax.random.clone(key), _PILOT), numbers, plan)
@@ -121,8 +116,7 @@ def expect(
             raise TypeError("runner: runs are handed out where numbers are known, not under jit, vmap or scan")
         if known and bool(off.size) and float(jnp.max(off)) > 1:
             control_variates.raise_wrong_mean(off)
-        if known and any(invalid.values()):
-            validity.raise_invalid(staged(static, key, numbers)[0], [jax.random.clone(key), *numbers], invalid)
+        raise_if_invalid(call, key, invalid)
         if known and found.ends is not None and int(found.ends.outside):
             raise ValueError(
                 f"interval: {int(found.ends.outside)} of {int(found.num_samples)} results were not {interval.possible}"  # pyright: ignore[reportOptionalMemberAccess]

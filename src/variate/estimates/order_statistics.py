@@ -8,18 +8,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key, PyTree
 from scipy import stats
 
 from variate import checks
-from variate.programs import validity
-from variate.trees import Static, split
+from variate.trees import Static
 
 from .base import Methods
 from .estimate import Estimate
 from .folding import run_keys
-from .sampling import sampler, staged
+from .sampling import opened, raise_if_invalid, sampler
 
 _ONE_SIGMA = float(stats.norm.cdf(1) - stats.norm.cdf(-1))
 
@@ -90,14 +88,9 @@ def quantile(
 
     @functools.wraps(f, updated=())
     def estimate(key: Any = None, *args: Any) -> Estimate:
-        checks.check_key(key)
-        checks.check_arguments(f, args)
-        numbers, static = split((f, args))
-        checks.check_hashable(static.leaves)
-        known = not any(isinstance(leaf, Tracer) for leaf in (key, *numbers))
-        rows, invalid = _sorted(static, num_samples, block_size, known, key, numbers)
-        if known and any(invalid.values()):
-            validity.raise_invalid(staged(static, key, numbers)[0], [jax.random.clone(key), *numbers], invalid)
+        call = opened(f, key, args)
+        rows, invalid = _sorted(call.static, num_samples, block_size, call.known, key, call.numbers)
+        raise_if_invalid(call, key, invalid)
         ends = OrderStatistics(rows, probabilities, not several)
         low, high = ends.of(None, _ONE_SIGMA)
         value = ends.at([int(np.ceil(num_samples * each)) for each in probabilities])

@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from variate import checks
@@ -15,7 +16,7 @@ from variate.programs.program import Program
 from variate.programs.runs import Run, Wishes, run_with
 from variate.programs.staging import stage
 from variate.programs.uniforms import Layout, layout
-from variate.trees import Static, as_float, join
+from variate.trees import Static, as_float, join, split
 
 from .base import Integrated, Methods
 from .controlled import Controlled, ControlledMoments
@@ -101,6 +102,36 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
     normalized = methods.weighting is not None and methods.weighting.self_normalized
     weighted = methods.weighting is not None
     return Sampler(row, sets, tuple(plan.labels), controlled, stated, normalized, smoothed, weighted)
+
+
+class Opened(NamedTuple):
+    """A call of an estimate as compiled functions take it: numbers, all else, and whether the numbers are known."""
+
+    numbers: list[Any]
+    static: Static
+    known: bool
+
+
+def opened(f: Any, key: Any, args: tuple[Any, ...]) -> Opened:
+    """Of `f(key, *args)`.
+
+    Raises:
+        TypeError: a key that is not typed, an `f` that does not take these arguments, or one that is no number and
+            cannot be hashed.
+        ValueError: a batch of keys.
+    """
+    checks.check_key(key)
+    checks.check_arguments(f, args)
+    numbers, static = split((f, args))
+    checks.check_hashable(static.leaves)
+    return Opened(numbers, static, not any(isinstance(leaf, Tracer) for leaf in (key, *numbers)))
+
+
+def raise_if_invalid(call: Opened, key: Key[Array, ""], invalid: Invalid) -> None:
+    """Raise `ValueError` for draws that met parameters out of range, unless a caller's `jit` hides them."""
+    if call.known and any(invalid.values()):
+        program, _ = staged(call.static, key, call.numbers)
+        validity.raise_invalid(program, [jax.random.clone(key), *call.numbers], invalid)
 
 
 def staged(static: Static, key: Any, numbers: list[Any]) -> tuple[Program, Any]:

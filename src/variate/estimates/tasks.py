@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from variate.checks import check_arguments
 from variate.programs.program import every_constant
 from variate.programs.staging import stage
 from variate.trees import Static, join, split
@@ -134,8 +133,6 @@ class TaskRunner(Protocol):
 def _blocks(job: Job, key: Key[Array, ""], numbers: list[Any], given: list[Any]) -> Blocks:
     # Without the barriers a caller's own jit could fold its constants into the loop and round differently.
     key, numbers = jax.lax.optimization_barrier((key, numbers))
-    f, args = join(numbers, job.static)
-    check_arguments(f, args)
     rows = sampler(join(given, job.kinds), job.static, job.plan.num_samples, key, numbers, job.checked)
     return blocks_of(job.plan, rows, key)
 

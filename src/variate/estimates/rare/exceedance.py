@@ -6,17 +6,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, Key, PyTree
 
 from variate import checks
 from variate.estimates.estimate import Estimate
 from variate.estimates.moments import Moments
-from variate.estimates.sampling import staged
-from variate.programs import validity
+from variate.estimates.sampling import opened, raise_if_invalid, staged
 from variate.programs.runs import Wishes, run_with
 from variate.programs.uniforms import layout
-from variate.trees import Static, split
+from variate.trees import Static
 
 from .splitting import Score, Splitting
 
@@ -53,15 +51,9 @@ def exceedance(
 
     @functools.wraps(f, updated=())
     def estimate(key: Any = None, *args: Any) -> Estimate:
-        checks.check_key(key)
-        checks.check_arguments(f, args)
-        numbers, static = split((f, args))
-        checks.check_hashable(static.leaves)
-        found = _found(scheme, static, key, numbers, jnp.asarray(threshold, float))
-        known = not any(isinstance(leaf, Tracer) for leaf in (key, *numbers))
-        if known and any(found.invalid.values()):
-            program = staged(static, key, numbers)[0]
-            validity.raise_invalid(program, [jax.random.clone(key), *numbers], found.invalid)
+        call = opened(f, key, args)
+        found = _found(scheme, call.static, key, call.numbers, jnp.asarray(threshold, float))
+        raise_if_invalid(call, key, found.invalid)
         return found.estimate
 
     return estimate

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from variate import checks
-from variate.estimates.sampling import staged
+from variate.estimates.sampling import opened, staged
 from variate.programs import distributions
 from variate.programs.program import Program
 from variate.programs.runs import Wishes, run_with
-from variate.trees import Static, as_float, split
+from variate.trees import Static, as_float
 
 from .adaptive_multiple import AdaptiveMultiple
 from .fitted import Fit, Fitted, onto_support, placed
@@ -81,11 +81,8 @@ def adapt(
 
     @functools.wraps(f, updated=())
     def adapted(key: Any = None, *args: Any) -> Mixture:
-        checks.check_key(key)
-        checks.check_arguments(f, args)
-        numbers, static = split((f, args))
-        checks.check_hashable(static.leaves)
-        fits, found = _adapted(scheme, wanted, static, key, numbers)
+        call = opened(f, key, args)
+        fits, found = _adapted(scheme, wanted, call.static, key, call.numbers)
         if not bool(found):
             raise ValueError(
                 f"no run in {scheme.num_samples} of the first round had a finite result other than 0 to learn from: "
