@@ -130,6 +130,16 @@ def test_the_time_is_limited() -> None:
     assert same(estimate(f, Runner(seconds=1e9, piece=PIECE), **wanted), estimate(f, Runner(piece=PIECE), **wanted))
 
 
+def test_a_smaller_tolerance_goes_on_from_a_larger_one(tmp_path: Path) -> None:
+    f, path = square, tmp_path / "state.npz"
+    found = [
+        estimate(f, Runner(checkpoint=path, piece=PIECE), method=(), until=vt.StdErr(error, min_samples=400))
+        for error in (0.15, 0.1)
+    ]
+    assert found[0].num_samples < found[1].num_samples
+    assert same(found[1], estimate(f, Runner(piece=PIECE), method=(), until=vt.StdErr(0.1, min_samples=400)))
+
+
 def test_progress_shows_the_estimate(capsys: pytest.CaptureFixture[str]) -> None:
     f, wanted = CASES["independent"]
     found = estimate(f, Runner(progress=True, piece=PIECE), **wanted)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from variate.estimates.blocks import State
 from variate.estimates.tasks import Pieces
 
 from .base import numbers_of, state_of
+
+_SHARE = 0.1
 
 
 class Checkpoint:
@@ -28,6 +31,7 @@ class Checkpoint:
         if not self.path.absolute().parent.is_dir():
             raise ValueError(f"checkpoint: there is no directory {str(self.path.parent)!r}")
         self.identity = pieces.fingerprint()
+        self.start, self.saving = time.monotonic(), 0.0
 
     def load(self) -> tuple[int, State | None]:
         """How many pieces are done, and what they came to."""
@@ -46,6 +50,13 @@ class Checkpoint:
                 "give this one a file of its own"
             )
         return done, state_of(numbers, self.pieces.like())
+
+    def save_in_passing(self, done: int, state: State) -> None:
+        """As often as it takes no more than a tenth of the time."""
+        before = time.monotonic()
+        if self.saving <= _SHARE * (before - self.start):
+            self.save(done, state)
+            self.saving += time.monotonic() - before
 
     def save(self, done: int, state: State) -> None:
         """Whole or not at all, whatever happens meanwhile."""

@@ -30,6 +30,6 @@ def shown(pieces: Pieces, done: int) -> Iterator[Callable[[int, State], None]]:
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[Callable[[int, State], None]]:
+def silent(pieces: Pieces, done: int) -> Iterator[Callable[[int, State], None]]:
     """Nothing is told."""
     yield lambda done, state: None

@@ -16,8 +16,6 @@ from . import progress
 from .base import Crew, Here, Lost, Workers
 from .checkpoint import Checkpoint
 
-_SAVING = 0.1  # of the time at most
-
 
 @dataclasses.dataclass(frozen=True)
 class Runner:
@@ -34,7 +32,8 @@ class Runner:
 
     Args:
         workers: who does the pieces, `Processes(2)` or `Ray()`; this process if left out.
-        checkpoint: a file (`.npz`) in which the state is kept, and from which the run goes on if it is there.
+        checkpoint: a file (`.npz`) in which the state is kept, and from which the run goes on if it is there. The
+            tolerance may be another then: what was drawn serves a smaller one as well.
         seconds: after how many to end. A limit that depends on time alone does not touch the error bar, as long as runs
             do not take longer for the results that they have.
         progress: whether to show it, on the standard error stream.
@@ -61,45 +60,42 @@ class Runner:
         check_positive_int("piece", self.piece)
 
     def run(self, task: Task) -> Folded:
-        start = time.monotonic()
+        start, ended = time.monotonic(), None
         pieces = task.pieces(self.piece)
         file = None if self.checkpoint is None else Checkpoint(self.checkpoint, pieces)
-        done, state = (0, None) if file is None else file.load()
-        resumed, saving, ended = done, 0.0, None
+        found = reached = (0, None) if file is None else file.load()
         with contextlib.ExitStack() as stack:
             try:
-                tell = stack.enter_context(progress.shown(pieces, done) if self.progress else progress.silent())
-                for piece in self._rest(stack, pieces, done, state):
-                    state = piece if state is None else pieces.merge(state, piece)
-                    done += 1
-                    tell(done, state)
-                    now = time.monotonic()
-                    if pieces.enough(done, state):
-                        break
-                    if self.seconds is not None and now - start > self.seconds and done < pieces.count:
+                tell = stack.enter_context((progress.shown if self.progress else progress.silent)(pieces, found[0]))
+                # One name for both, or an interrupt could find a state and the number of its pieces apart.
+                for reached in self._states(stack, pieces, *found):
+                    tell(*reached)
+                    if self.seconds is not None and time.monotonic() - start > self.seconds:
                         ended = f"ended after {self.seconds:g} s"
                         break
-                    if file is not None and saving < _SAVING * (now - start):
-                        file.save(done, state)
-                        saving += time.monotonic() - now
+                    if file is not None:
+                        file.save_in_passing(*reached)
             except KeyboardInterrupt:
                 ended = "interrupted"
             except Lost as error:
                 ended = str(error)
-                if state is None:
+                if reached[1] is None:
                     raise
             finally:
-                if file is not None and state is not None and done > resumed:
+                done, state = reached
+                if file is not None and state is not None and done > found[0]:
                     file.save(done, state)
         if state is None:
             raise KeyboardInterrupt
         folded = pieces.read(done, state)
-        if ended is None:
+        if ended is None or done == pieces.count or pieces.enough(done, state):
             return folded
         return folded._replace(found=dataclasses.replace(folded.found, converged=False, ended=ended))
 
-    def _rest(self, stack: contextlib.ExitStack, pieces: Pieces, done: int, state: State | None) -> Iterator[State]:
-        """The pieces that are not done, in their order, of which some are always under way."""
+    def _states(
+        self, stack: contextlib.ExitStack, pieces: Pieces, done: int, state: State | None
+    ) -> Iterator[tuple[int, State]]:
+        """How many pieces are done and what they come to, after each that was not; some are always under way."""
         if done == pieces.count or (state is not None and pieces.enough(done, state)):
             return
         crew: Crew = stack.enter_context((self.workers or Here()).open(pieces))
@@ -108,7 +104,11 @@ class Runner:
             begun.extend(crew.submit(index) for index in _first(left, crew.ahead - len(begun)))
             if not begun:
                 return
-            yield begun.popleft()()
+            piece = begun.popleft()()
+            done, state = done + 1, piece if state is None else pieces.merge(state, piece)
+            yield done, state
+            if pieces.enough(done, state):
+                return
 
 
 def _first(indices: Iterator[int], count: int) -> list[int]:

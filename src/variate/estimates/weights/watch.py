@@ -81,10 +81,13 @@ class Watch(eqx.Module):
         """The mean of the first block: from an outlier all others would be as far."""
         if not leaves:
             return []
-        logs = rows.log_weight if self.normalized else jnp.zeros(leaves[0].shape[1])
-        share = jax.nn.softmax(jnp.where(counts, logs, -jnp.inf))[None]
-        new = [jnp.sum(jnp.where((share > 0) & jnp.isfinite(leaf), share * leaf, 0), axis=1) for leaf in leaves]
-        return [jnp.where(index == 0, one, old) for one, old in zip(new, self.center, strict=True)]
+
+        def first() -> list[Array]:
+            logs = rows.log_weight if self.normalized else jnp.zeros(leaves[0].shape[1])
+            share = jax.nn.softmax(jnp.where(counts, logs, -jnp.inf))[None]
+            return [jnp.sum(jnp.where((share > 0) & jnp.isfinite(leaf), share * leaf, 0), axis=1) for leaf in leaves]
+
+        return jax.lax.cond(index == 0, first, lambda: self.center)
 
     def _larger(self, columns: Float[Array, "columns n"], index: Int[Array, ""]) -> Float[Array, "columns slots"]:
         size, slots = columns.shape[1], self.slots.shape[1]
