@@ -26,7 +26,7 @@ def marked(page: Path) -> Any:
     return pytest.param(page, id=name(page), marks=[pytest.mark.slow] if slow else [])
 
 
-@pytest.mark.parametrize("page", map(marked, PAGES))
+@pytest.mark.parametrize("page", [marked(page) for page in PAGES])
 def test_the_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     assert pages.disagreements(name(page), page.read_text(), tmp_path) == []
 

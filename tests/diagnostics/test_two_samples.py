@@ -130,6 +130,13 @@ def test_its_distance_is_the_mean_over_its_directions(key: Array) -> None:
     assert str(found) == f"p = 0.01 (distance {float(found.distance):.4g}, 99 permutations)"
 
 
+def test_many_at_once(key: Array) -> None:
+    many = jax.vmap(two_sample_test(X, Y + 1, num_directions=4, num_permutations=9))(split(key, 3))
+    assert many.p_value.shape == (3,)
+    assert np.all(many.p_value == 0.1)
+    assert repr(many) == "TwoSampleTest of float64[3]"
+
+
 def test_exchanged_members_are_members(key: Array) -> None:
     """Of two and one on a line there are three ways to exchange them."""
     x, y = np.array([0.0, 1.0]), np.array([5.0])

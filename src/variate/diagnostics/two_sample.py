@@ -7,9 +7,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
-from variate.checks import check_key, check_positive_int
+from variate.checks import check_key, check_positive_int, describe
 
 from .base import check_order, check_samples, line_distance
 from .sliced_wasserstein import direction
@@ -18,16 +19,20 @@ from .sliced_wasserstein import direction
 class TwoSampleTest(eqx.Module):
     """How far apart two samples are, and how far apart samples are whose members were exchanged at random."""
 
-    distance: Float[Array, ""]
-    permuted: Float[Array, " permutations"]
+    distance: Float[Array, "*batch"]
+    permuted: Float[Array, "*batch permutations"]
 
     @property
-    def p_value(self) -> Float[Array, ""]:
+    def p_value(self) -> Float[Array, "*batch"]:
         """The share of permutations, the samples as they are among them, that are at least as far apart."""
-        return (1 + jnp.sum(self.permuted >= self.distance)) / (1 + len(self.permuted))
+        farther = jnp.sum(self.permuted >= self.distance[..., None], axis=-1)
+        return (1 + farther) / (1 + self.permuted.shape[-1])
 
     def __repr__(self) -> str:
-        return f"p = {float(self.p_value):.3g} (distance {float(self.distance):.4g}, {len(self.permuted)} permutations)"
+        if isinstance(self.distance, Tracer) or self.distance.ndim:
+            return f"TwoSampleTest of {describe(self.distance)}"
+        count = self.permuted.shape[-1]
+        return f"p = {float(self.p_value):.3g} (distance {float(self.distance):.4g}, {count} permutations)"
 
 
 def two_sample_test(
