@@ -119,6 +119,7 @@ def one_key(key: Array) -> Array:
         (one_key, (Conditional(), Scores()), "with a design, not with controls or weights"),
         (one_key, (Conditional(), Importance({"x": dist.Normal()})), "with a design, not with controls or weights"),
         (one_key, (Conditional(), Conditional(2)), "do not go together"),
+        (lambda key: vt.draw(key, dist.Bernoulli(0.5)), (Conditional(), Sobol()), "no draw to serve .* integrated out"),
     ],
 )
 def test_what_it_cannot_serve_is_said(f: Callable, method: Any, words: str, key: Array) -> None:

@@ -80,7 +80,8 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
     plan = layout(program, wishes.proposals, {*gone.means, *gone.values}) if methods.design else Layout((), {}, {})
     sets = methods.design.sets(plan.labels, num_samples) if methods.design else None
     if methods.design and not plan.dimension:
-        reasons = "; ".join(f"{site.label!r}: {plan.kept[site.index]}" for site in program.sites) or "it has no draws"
+        why = lambda site: plan.kept.get(site.index, "it is integrated out")  # noqa: E731
+        reasons = "; ".join(f"{site.label!r}: {why(site)}" for site in program.sites) or "it has no draws"
         raise ValueError(f"method: {type(methods.design).__name__} has no draw to serve ({reasons})")
 
     def one(key: Key[Array, ""], uniforms: Float[Array, " d"], fixed: dict[int, Array]) -> tuple[PyTree[Array], Run]:
