@@ -55,6 +55,10 @@ def sliced_wasserstein(
 def direction(key: Key[Array, ""], size: int) -> Float[Array, " size"]:
     """Uniform on the sphere."""
     z = draw(key, dist.Normal(jnp.zeros(size), 1.0).to_event(1), name="direction")
+    return _unit(z)
+
+
+def _unit(z: Float[Array, " d"]) -> Float[Array, " d"]:
     return z / jnp.linalg.norm(z)
 
 
@@ -70,8 +74,7 @@ class _Moments(eqx.Module):
     y: Float[Array, "m d"]
 
     def __call__(self, draws: dict[str, Any]) -> Float[Array, " 3"]:
-        z = draws["direction"]
-        along = (z / jnp.linalg.norm(z)).astype(self.x.dtype)
+        along = _unit(draws["direction"]).astype(self.x.dtype)
         a, b = self.x @ along, self.y @ along
         return jnp.stack([(jnp.mean(a) - jnp.mean(b)) ** 2, jnp.var(a), jnp.var(b)])
 
