@@ -19,7 +19,7 @@ from jax import Array
 
 import variate as vt
 from variate.estimates.tasks import Pieces
-from variate.running import Lost, Processes, Ray, Runner, processes
+from variate.running import Devices, Lost, Processes, Ray, Runner, processes
 from variate.running.base import environment, packed, unpacked
 
 PIECE = 256
@@ -151,6 +151,45 @@ def test_a_process_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     again = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, check=True)
     command[3] = str(tmp_path / "other.npz")
     assert again.stdout == subprocess.run(command, env=environment(), stdout=subprocess.PIPE, check=True).stdout
+
+
+SEVERAL = """
+import jax, jax.numpy as jnp, numpyro.distributions as dist, variate as vt
+from variate.estimates.tasks import Pieces
+from variate.running import Devices, Runner
+f = lambda key, t: {"power": (x := vt.draw(key, dist.Normal(t, 1.0))) ** 2, "sine": jnp.sin(x)}
+used, on = [], Pieces.on
+Pieces.on = lambda pieces, device: (used.append(device), on(pieces, device))[1]
+for workers in (None, Devices(), Devices(jax.local_devices()[1:])):
+    for wanted in ({"num_samples": 3_000}, {"until": vt.StdErr(0.02), "method": vt.estimates.Sobol()}):
+        found = vt.expect(f, **wanted, runner=Runner(workers, piece=256))(jax.random.key(0), 0.3)
+        print([leaf.item().hex() for leaf in jax.tree.leaves((found.value, found.stderr))])
+print(used == [*jax.local_devices()] * 2 + [*jax.local_devices()[1:]] * 2, len(jax.local_devices()))
+"""
+
+
+def test_several_devices_give_the_same() -> None:
+    three = environment() | {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    run = subprocess.run([sys.executable, "-c", SEVERAL], env=three, stdout=subprocess.PIPE, check=True, text=True)
+    *answers, used = run.stdout.splitlines()
+    assert used == "True 3"
+    assert len(answers) == 6
+    assert answers[0::2] == answers[:1] * 3
+    assert answers[1::2] == answers[1:2] * 3
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        (3, TypeError, "devices must be a list of devices"),
+        (["cpu:0"], TypeError, "devices must be devices of jax.local_devices"),
+        ([], ValueError, "one or more, each once"),
+        (jax.local_devices()[:1] * 2, ValueError, "one or more, each once"),
+    ],
+)
+def test_devices_are_checked(given: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        Devices(given)
 
 
 @pytest.mark.slow

@@ -66,6 +66,12 @@ class Pieces(NamedTuple):
     def piece(self, index: int | Array) -> State:
         return _piece(self.job, self.size, *self._inputs, self.center, jnp.asarray(index * self.size))
 
+    def on(self, device: Any) -> "Pieces":
+        """With its numbers on a device, which will do the pieces that are asked of it."""
+        held = (self.key, self.numbers, self.given, self.center)
+        key, numbers, given, center = jax.device_put(held, device)
+        return self._replace(key=key, numbers=numbers, given=given, center=center)
+
     def like(self) -> State:
         """The shapes of a piece."""
         return jax.eval_shape(

@@ -31,7 +31,7 @@ class Runner:
     piece is done is passed on.
 
     Args:
-        workers: who does the pieces, `Processes(2)` or `Ray()`; this process if left out.
+        workers: who does the pieces, `Devices()`, `Processes(2)` or `Ray()`; this process, on one device, if left out.
         checkpoint: a file (`.npz`) in which the state is kept, and from which the run goes on if it is there. The
             tolerance may be another then: what was drawn serves a smaller one as well.
         seconds: after how many to end. A limit that depends on time alone does not touch the error bar, as long as runs
