@@ -260,6 +260,7 @@ def branching(key: Array, t: Array) -> Array:
 ITSELF = "depends on the draw 'b' itself"
 REFUSED: dict[str, tuple[Callable[..., Any], Any, str]] = {
     "a value that is made of it": (lambda *args: checkpoint_name(2 * coins(*args), "y"), Linear("y"), ITSELF),
+    "one learned from the draw": (lambda *args: checkpoint_name(coins(*args), "y"), Learned(jnp.dot, "y"), ITSELF),
     "the state after it": (steps(True), Linear("x"), ITSELF),
     "the state after a loop around it": (nested(False), Linear("x"), ITSELF),
     "the state of a loop as a whole": (steps(False), Linear("x"), "'x' depends on the draw 'b' of an earlier step"),

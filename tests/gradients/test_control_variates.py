@@ -274,6 +274,8 @@ def test_what_is_no_rule(key: Array) -> None:
     for temperature in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="temperature must be a positive number"):
             Rebar(temperature)
+    with pytest.raises(ValueError, match="scale must be a finite number"):
+        Rebar(scale=float("nan"))
     with pytest.raises(TypeError, match="control must be"):
         inspect.unwrap(Relax.__init__)(object.__new__(Relax), 3)
     with pytest.raises(ValueError, match=r"control: the function should return one number, got shape \(3, 2\)"):

@@ -17,8 +17,20 @@ from jax.random import split
 from rich.console import Console
 
 import variate as vt
-from variate.gradients import Coupled, Enumerate, LeaveOneOut, MeasureValued, NoBaseline, Pathwise, Score, tuning
+from variate.gradients import (
+    Coupled,
+    Enumerate,
+    LeaveOneOut,
+    Linear,
+    MeasureValued,
+    NoBaseline,
+    Pathwise,
+    Rebar,
+    Score,
+    tuning,
+)
 from variate.gradients.rules.straight_through import StraightThrough
+from variate.gradients.tables import name_of
 from variate.gradients.tuning import Measured, Trial, Tuning, tune
 
 
@@ -210,3 +222,19 @@ def test_what_is_refused(key: Array) -> None:
 def test_the_best_comes_first_in_a_table_of_one() -> None:
     one = Tuning({}, (Trial({}, Measured(2.0, 0.5, 1e-3)),), 16, 8)
     assert one.cells() == [["as chosen by default", "2 ± 0.5", "1 ms", "0.002", "1.00"]]
+
+
+def test_candidates_of_one_class_are_told_apart() -> None:
+    names = {
+        "Rebar": Rebar(),
+        "Rebar(0.1)": Rebar(0.1),
+        "Rebar(0.1, 2.0)": Rebar(0.1, 2.0),
+        "Rebar(scale=0.0)": Rebar(scale=0.0),
+        "Score": Score(),
+        "Score(LeaveOneOut)": Score(LeaveOneOut()),
+        "Score(Linear((x, y)))": Score(Linear(("x", "y"))),
+        "Score(Linear(x, 2.0))": Score(Linear("x", 2.0)),
+        "Score(measuring)": Score(measuring),
+        "Enumerate(8)": Enumerate(8),
+    }
+    assert [name_of(rule) for rule in names.values()] == list(names)

@@ -1,5 +1,6 @@
 """Tables that print as text, show as HTML in a notebook, and are drawn by rich."""
 
+import dataclasses
 import html
 import io
 from collections.abc import Sequence
@@ -7,6 +8,8 @@ from typing import Any, ClassVar
 
 from rich.console import Console
 from rich.table import Table
+
+from variate import checks
 
 
 class Tabular:
@@ -44,9 +47,24 @@ class Tabular:
 
 
 def name_of(rule: Any) -> str:
-    """What a table calls a rule: its class, and its baseline if it has one."""
-    baseline = getattr(rule, "baseline", None)
-    name = type(rule).__name__
-    if baseline is None:
-        return name
-    return f"{name}({getattr(baseline, '__name__', None) or type(baseline).__name__})"
+    """What a table calls a rule: its class, its baseline, and those of its numbers that are not what they are unasked.
+
+    The first is written as it is, those after one that is left out with their names.
+    """
+    parts, named = [], False
+    for each in dataclasses.fields(rule) if dataclasses.is_dataclass(rule) else ():
+        value = getattr(rule, each.name)
+        if value is not None and (each.name == "baseline" or value != each.default):
+            parts.append(f"{each.name}={_shown(value)}" if named else _shown(value))
+        else:
+            named = True
+    return checks.name_of(type(rule)) + (f"({', '.join(parts)})" if parts else "")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        inside = ", ".join(map(_shown, value))
+        return inside if len(value) == 1 else f"({inside})"
+    if isinstance(value, bool | int | float | str):
+        return str(value)
+    return checks.name_of(value) if callable(value) else name_of(value)

@@ -94,6 +94,7 @@ class Rebar(Control):
 
     def __post_init__(self) -> None:
         checks.check_positive("temperature", self.temperature)
+        checks.check_number("scale", self.scale)
 
     def refuse(self, facts: Facts) -> str | None:
         return super().refuse(facts) or why_no_integers(facts) or why_not_passed(facts)
