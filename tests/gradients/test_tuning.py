@@ -50,7 +50,7 @@ CANDIDATES = {
 def measuring(table: Callable[[Mapping[str, Any]], Measured], seen: list[dict]) -> Callable[..., Measured]:
     """A measurement that looks up what it would find, and keeps what was asked for."""
 
-    def measure(gradient: Any, keys: Any, args: tuple) -> Measured:
+    def measure(gradient: Any, *options: Any) -> Measured:
         rules = dict(gradient.request.rules)
         seen.append(rules)
         return table(rules)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 from rich.progress import track
 
 from variate import checks, trees
@@ -90,6 +91,7 @@ def tune(
     budget: int = 4096,
     num_samples: int = 16,
     block_size: int | None = None,
+    looped: bool = False,
     progress: bool = True,
 ) -> Callable[..., Tuning]:
     r"""Choose the rules of the named draws of `f` by variance x time, measured on a pilot.
@@ -107,6 +109,8 @@ def tune(
         budget: how many runs of the program a trial may take.
         num_samples: how many runs the gradient is to have later; a baseline's worth depends on it.
         block_size: as for `vt.grad`.
+        looped: what a gradient's time is: that of a call from Python, as of a step that is jitted, with the dispatch
+            that is most of it for a small program; or, if true, that of a turn of a compiled loop, without.
         progress: whether to show a bar.
 
     Returns:
@@ -136,7 +140,7 @@ def tune(
 
         def tried(rules: Assignment) -> Trial:
             try:
-                return Trial(dict(rules), _measure(gradient(rules), keys, args))
+                return Trial(dict(rules), _measure(gradient(rules), keys, args, looped))
             except (ValueError, BiasedGradientError) as error:  # of a rule that cannot serve
                 return Trial(dict(rules), None, str(error))
 
@@ -169,27 +173,30 @@ def _candidates(plain: Gradient, key: Any, args: tuple, given: Any) -> dict[str,
     return {name: chosen[name] for name in legal if name in chosen}
 
 
-def _measure(gradient: Gradient, keys: Any, args: tuple) -> Measured:
+def _measure(gradient: Gradient, keys: Any, args: tuple, looped: bool) -> Measured:
     """Of gradients from many keys: how much they vary, and how long one takes."""
     numbers, static = trees.split(args)
 
-    @jax.jit
-    def several(keys: Any, numbers: list[Any]) -> Any:
-        def one(key: Any) -> Any:
-            estimate = gradient(key, *trees.join(list(numbers), static))[1]
-            if estimate.biased:
-                raise ValueError("its gradient is biased, and its variance no measure of its error")
-            found = estimate.value
-            return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(found)])
+    def one(key: Any, numbers: list[Any]) -> Array:
+        estimate = gradient(key, *trees.join(list(numbers), static))[1]
+        if estimate.biased:
+            raise ValueError("its gradient is biased, and its variance no measure of its error")
+        return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(estimate.value)])
 
-        return jax.lax.map(one, keys)
+    if looped:
+        loop = jax.jit(lambda keys, numbers: jax.lax.map(lambda key: one(key, numbers), keys))
+    else:
+        called, each = jax.jit(one), list(keys)
+
+        def loop(_: Any, numbers: list[Any]) -> list[Array]:
+            return [jax.block_until_ready(called(key, numbers)) for key in each]
 
     def timed() -> float:
         start = time.perf_counter()
-        jax.block_until_ready(several(keys, numbers))
+        jax.block_until_ready(loop(keys, numbers))
         return time.perf_counter() - start
 
-    rows = several(keys, numbers)
+    rows = jnp.asarray(loop(keys, numbers))
     if not bool(jnp.all(jnp.isfinite(rows))):
         raise ValueError("its gradient is not finite")
     squares = jnp.sum((rows - jnp.mean(rows, axis=0, keepdims=True)) ** 2, axis=1) * (len(rows) / (len(rows) - 1))
