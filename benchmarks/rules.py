@@ -31,7 +31,7 @@ from rich.console import Console
 import variate as vt
 from variate import gradients as g
 
-KEY, SAMPLES, LATENTS, HIDDEN, CHECKED = jax.random.key(0), 16, 8, 256, 512
+KEY, SAMPLES, LATENTS, HIDDEN, CHECKED = jax.random.key(0), 16, 8, 512, 512
 SCANS = (10, 100, 1_000, 10_000)
 
 

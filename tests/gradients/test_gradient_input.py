@@ -125,7 +125,7 @@ def test_rules_that_the_distribution_cannot_serve(key: Array) -> None:
         vt.grad(coin, rules={"b": Pathwise()})(key, 0.3)
     with pytest.raises(ValueError, match=r"Enumerate cannot serve the draw 'z'.*Those that can: Pathwise, Mea"):
         vt.grad(normal, rules={"z": Enumerate()})(key, 0.3)
-    with pytest.raises(ValueError, match=r"'bits'.*1200 replays \(600 elements with 2 values each\).*limit=1024"):
+    with pytest.raises(ValueError, match=r"'bits'.*1200 values \(600 elements with 2 each\).*limit=1024"):
         vt.grad(many_coins, rules={"bits": Enumerate()})(key, 0.3)
 
 
