@@ -202,14 +202,14 @@ def scans(seconds: float) -> Iterator[Row]:
 
 
 def measure(quick: bool) -> Iterator[Row]:
-    seconds = 0.0 if quick else 4.0
+    seconds = 0.0 if quick else 1.5
     for case in CASES:
         check_agreement(case)
         yield from rule(case, seconds)
     yield from dispatch(seconds)
     for count in (1, 4, 16):
         yield from replays(count, seconds)
-    yield from scans(2 * seconds)
+    yield from scans(seconds)
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 from jax.scipy.stats import norm
 
 import variate as vt
+from variate.diagnostics import plot_tuning
 from variate.estimates import Antithetic, Scores, Sobol
 from variate.programs import At, replay, simulate
 from variate.running import Runner
@@ -88,6 +89,22 @@ def gradients() -> None:
     one.figure.savefig(IMAGES / "gradients.png")
 
 
+def tuning() -> None:
+    def linked(key, logits):
+        k1, k2 = jax.random.split(key)
+        a = vt.draw(k1, dist.Bernoulli(logits=logits[0]), name="a").astype(float)
+        n = vt.draw(k2, dist.Poisson(jnp.exp(logits[1] + a)), name="n").astype(float)
+        return (a + n - 1.5) ** 2
+
+    candidates = {
+        "a": [vt.gradients.Score(), vt.gradients.DisARM()],
+        "n": [vt.gradients.Score(), vt.gradients.Coupled()],
+    }
+    search = vt.tune(linked, candidates=candidates, progress=False)
+    one = plot_tuning(search(jax.random.key(0), jnp.array([0.1, -0.2])), axes("", ""))
+    one.figure.savefig(IMAGES / "tuning.png")
+
+
 def subsets() -> None:
     items, draws = jnp.arange(1, 21), 2000
     one = axes("item", "inclusion probability")
@@ -151,5 +168,5 @@ def running() -> None:
 
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
-    for picture in (programs, estimates, designs, gradients, subsets, running):
+    for picture in (programs, estimates, designs, gradients, tuning, subsets, running):
         picture()
