@@ -332,29 +332,6 @@ def certification(page: Page) -> plt.Figure:
     return figure
 
 
-def evidence(page: Page) -> plt.Figure:
-    figure, (left, right) = panels(1, 1)
-    both, function, truth = page["both"], page["log_evidence"], float(page["exact"](5))
-    learning = [page["adapt"](both, "weights", scheme=page["SCHEME"])(jax.random.key(10 + n)) for n in range(10)]
-    for axes, methods, spent, colour, name in (
-        (left, [()] * 10, 0, ORANGE, "from the prior"),
-        (right, learning, 11_000, BLUE, "from a learnt proposal"),
-    ):
-        for place, total in enumerate((13_000, 20_000, 40_000, 80_000)):
-            for n, method in enumerate(methods):
-                found = vt.expect(both, method=method, function=function, num_samples=total - spent)(
-                    jax.random.key(50 + n)
-                )
-                across, (low, high) = place + 0.07 * (n - 4.5), (end[1] for end in found.interval())
-                axes.vlines(across, low, high, color=colour, lw=1)
-                axes.plot(across, found.value[1], "o", color=colour, ms=3)
-        axes.axhline(truth, color=INK, lw=0.8)
-        axes.set(xticks=range(4), xlabel="runs", ylabel="log evidence")
-        axes.set_xticklabels(["13,000", "20,000", "40,000", "80,000"])
-        axes.set_title(name, loc="left", fontsize=10)
-    return figure
-
-
 PICTURES = {
     "digits-categorical": digits_categorical,
     "epidemic": epidemic,
@@ -364,7 +341,6 @@ PICTURES = {
     "topics": topics,
     "borehole": borehole,
     "certification": certification,
-    "evidence": evidence,
     "failure": failure,
     "levels": levels,
     "option": option,
