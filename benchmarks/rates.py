@@ -72,7 +72,7 @@ def path(key: Array, level: int) -> tuple[Array, Array]:
 def fitted(x: np.ndarray, y: np.ndarray) -> Order:
     """The slope of log y in log x and its interval; y has a column of independent repetitions for each x."""
     logs = np.broadcast_to(np.log(x), y.shape).ravel()
-    found = stats.linregress(logs, np.log(y).ravel())
+    found: Any = stats.linregress(logs, np.log(y).ravel())
     half = float(stats.t.ppf(0.975, y.size - 2)) * found.stderr
     return float(found.slope), float(found.slope - half), float(found.slope + half)
 

@@ -32,7 +32,7 @@ def order(key: Array, method: Any) -> tuple[float, float]:
         errors = np.asarray(found).reshape(GROUPS, 10) - (1 - np.exp(-1)) ** 4
         columns.append(np.log(np.sqrt(np.mean(errors**2, axis=1))))
     rows = np.array(columns).T
-    found = stats.linregress(np.broadcast_to(np.log(SIZES), rows.shape).ravel(), rows.ravel())
+    found: Any = stats.linregress(np.broadcast_to(np.log(SIZES), rows.shape).ravel(), rows.ravel())
     half = stats.t.ppf(1 - FALSE_ALARM / 2, rows.size - 2) * found.stderr
     return found.slope - half, found.slope + half
 
