@@ -130,9 +130,10 @@ def variance_aware_certificates(_: int) -> Claim:
         return jax.nn.softmax(-8.0 * jnp.sum((image - middles) ** 2, axis=1))
 
     keys = jax.random.split(KEY, 200)
+    bounds: tuple[Any, ...] = (EmpiricalBernstein(0, 1), Hoeffding(0, 1))
     found = {}
     for samples in (1_000, 10_000):
-        for interval in (EmpiricalBernstein(0, 1), Hoeffding(0, 1)):
+        for interval in bounds:
             run = certify(classify, 0.25, interval=interval, num_samples=samples)
             label, radius = jax.jit(
                 lambda keys, run=run: jax.lax.map(lambda at: run(*at)[:2], (keys, images[1400:1600]))

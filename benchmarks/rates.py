@@ -100,6 +100,7 @@ def orders_of_costs(rmses: list[float], key: Array, groups: int = 10) -> dict[st
         run = multilevel(path, rmse=rmse, costs=lambda level: 2.0**level, max_level=14)
         for i in range(groups):
             found = run(keys[i, j])
+            assert found.costs is not None
             levels[i, j] = np.sum(np.asarray(found.runs) * np.asarray(found.costs))
             last[i, j] = 2 * NOISE**2 * (np.exp(2) - 1) / 2 / rmse**2 * float(found.costs[-1])
     x = np.array(rmses)
