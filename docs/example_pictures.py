@@ -332,6 +332,24 @@ def certification(page: Page) -> plt.Figure:
     return figure
 
 
+def evidence(page: Page) -> plt.Figure:
+    figure, both = panels(1, 1)
+    learnt = page["adapt"](page["both"], "weights", scheme=page["SCHEME"])(page["learning"])
+    keys, places = jax.random.split(page["using"], 24), np.arange(24)
+    ways = (("from the prior", (), ORANGE), ("from a learnt proposal", learnt, BLUE))
+    for axes, (name, method, colour) in zip(both, ways, strict=True):
+        run = vt.expect(page["both"], method=method, function=page["log_evidence"], num_samples=4_000)
+        found = jax.jit(lambda keys, run=run: jax.lax.map(run, keys))(keys)
+        values, errors = (np.asarray(each)[:, 1] for each in (found.value, found.stderr))
+        stated = np.isfinite(errors)
+        axes.plot(places, values, "o", color=colour, ms=4)
+        axes.errorbar(places[stated], values[stated], 1.96 * errors[stated], fmt="none", color=colour, lw=1.5)
+        axes.axhline(float(page["exact"](5)), color=INK, lw=0.8)
+        axes.set(xlabel="estimate, of 4,000 runs", ylabel="log evidence", xticks=[])
+        axes.set_title(name, loc="left", fontsize=10)
+    return figure
+
+
 PICTURES = {
     "digits-categorical": digits_categorical,
     "epidemic": epidemic,
@@ -341,6 +359,7 @@ PICTURES = {
     "topics": topics,
     "borehole": borehole,
     "certification": certification,
+    "evidence": evidence,
     "failure": failure,
     "levels": levels,
     "option": option,
