@@ -20,6 +20,9 @@ from .designs import Stratified as Stratified
 from .estimate import Estimate as Estimate
 from .expectation import expect as expect
 from .function_of_means import FunctionOfMeans as FunctionOfMeans
+from .holdout import Answer as Answer
+from .holdout import HoldoutState as HoldoutState
+from .holdout import ReusableHoldout as ReusableHoldout
 from .intervals import Betting as Betting
 from .intervals import ClopperPearson as ClopperPearson
 from .intervals import EmpiricalBernstein as EmpiricalBernstein
