@@ -38,7 +38,8 @@ class Estimate(eqx.Module):
     biased: bool = eqx.field(static=True, default=False)  # the value misses the truth however many the draws
     method: str | None = eqx.field(static=True, default=None)  # what it was estimated by; None: plain sampling
     variance_ratio: Float[Array, "*batch"] | None = None  # of the method to plain sampling, where a pilot measured it
-    # k of the heaviest tail seen: from 1/2 on the variance is infinite; where that is sure, `stderr` is NaN.
+    # k of the heaviest tail seen: from 1/2 on the variance is infinite; where that is sure, `stderr` is NaN. Infinity
+    # where one run makes most of the variance.
     tail: Float[Array, "*batch"] | None = None
     mean_weight: Float[Array, "*batch"] | None = None  # of importance weights, which should be 1
     ends: Any = None  # an interval that rests on bounds of the draws (`estimates.intervals.Ends`)

@@ -67,11 +67,13 @@ def _notes(estimate: "Estimate") -> list[str]:
 
 def _tails(estimate: "Estimate") -> list[str]:
     """Why there is no error bar, or why one may be too short."""
-    tail = math.nan if estimate.tail is None else float(np.max(np.nan_to_num(estimate.tail, nan=-np.inf)))
+    tail = -math.inf if estimate.tail is None else float(np.fmax.reduce(np.ravel(estimate.tail), initial=-np.inf))
     weight = math.nan if estimate.mean_weight is None else float(np.ravel(estimate.mean_weight)[0])
     heavy = [f"tail index {tail:.2f}"] if tail > _INFINITE else []
     if not _withheld(estimate):
         return heavy
+    if math.isinf(tail):
+        return ["no error bar, for most of the variance is that of one run"]
     if heavy:
         return [f"no error bar for a {heavy[0]}, where the variance is infinite"]
     return [f"no error bar for a mean weight of {weight:.3g} instead of 1"] if estimate.mean_weight is not None else []

@@ -28,6 +28,9 @@ class Watch(eqx.Module):
     An eighth of the slots at most makes a tail, so that few of the largest shared a slot. Watched are the distances of
     the results, times their weights, from the mean of the first block. With self-normalised weights it is the weights w
     and the products $w |x - \mu|$ with that mean, all as logarithms.
+
+    Where no tail can be fitted, most being as far as each other, and one of them has more than half of the sum of
+    squares, that is a tail of index infinity: the error bar would be that run's and nobody else's.
     """
 
     slots: Float[Array, "columns slots"]
@@ -105,10 +108,13 @@ class Watch(eqx.Module):
         if self.normalized:
             k, further = _indices(weight_tail_index, largest, count)
             heavy = (k > CONVERGES) if self.smoothed else (k > CONVERGES) | surely_infinite(k, count)
-            return Verdict(jnp.any(heavy & further), _worst(k), None)
+            alone = jnp.isnan(k) & _of_one(jnp.exp(largest - largest[:, :1]))
+            return Verdict(jnp.any(heavy & further | alone), _worst(jnp.where(alone, jnp.inf, k)), None)
         values = largest[len(largest) - sum(c.size for c in self.center) :]
         k, further = _indices(tail_index, values, count)
-        heavy = jnp.any(surely_infinite(k, count) & further)
+        alone = jnp.isnan(k) & _of_one(values)
+        heavy = jnp.any(surely_infinite(k, count) & further | alone)
+        k = jnp.where(alone, jnp.inf, k)
         if self.weight is None:
             return Verdict(heavy, _worst(k), None)
         wild = weight_tail_index(largest[0], count) > _TAME
@@ -149,6 +155,13 @@ def _indices(index: Any, largest: Float[Array, "columns m"], count: Int[Array, "
     """
     of_columns = jax.vmap(index, (0, None))
     return of_columns(largest, count), of_columns(largest, count // 3) > INFINITE
+
+
+def _of_one(largest: Float[Array, "columns m"]) -> Bool[Array, " columns"]:
+    """Whether the first has more than half of the squares."""
+    top = largest[:, :1]
+    shares = jnp.where(largest > 0, largest / jnp.where(top > 0, top, 1), 0)
+    return (top[:, 0] > 0) & (jnp.sum(shares**2, axis=1) < 2)
 
 
 def _leaves(rows: Any) -> list[Any]:
