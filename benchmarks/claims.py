@@ -235,7 +235,7 @@ CLAIMS = (
 PAGE = """# Reproduced claims
 
 What papers say of their methods, beside what those did here at a small scale. `python benchmarks/claims.py` measures
-it all again and writes this page. Variances are of a gradient, summed over its coordinates.
+it all again and writes this page. Variances of gradients are summed over coordinates.
 
 | paper | headline | measured here | holds |
 |---|---|---|---|

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 # Settled when JAX and PyTorch are imported; on two cores XLA would still pass work from one to the other.
@@ -189,16 +188,13 @@ def main() -> int:
     with console.status("measuring") as status:
         rows = []
         for row in measure(effort):
-            rows.append(row._replace(bound=None) if options.quick else row)
+            rows.append(row)
             status.update(f"measured: {row.program}, {row.what}")
-    console.print(reports.table(rows))
+    missed = reports.finish(rows, "gradients", "Gradients: ours against by hand", options.quick, console)
     missing = [name for name in ("torch", "storch") if importlib.util.find_spec(name) is None]
     if missing:
         console.print(rf"There is no comparison with {', '.join(missing)}: pip install '.\[bench]'")
-    if options.quick:
-        return 0
-    reports.write(rows, Path(__file__).parent / "results" / "gradients", "Gradients: ours against by hand")
-    return int(any(row.ok is False for row in rows))
+    return missed
 
 
 if __name__ == "__main__":

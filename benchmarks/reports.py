@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from timing import Pair
 
@@ -75,6 +76,15 @@ def table(rows: list[Any], columns: tuple[str, ...] = COLUMNS) -> Table:
         same = before is not None and before.program == row.program
         shown.add_row("" if same else name, *cells, style="red" if row.ok is False else None)
     return shown
+
+
+def finish(rows: list[Row], name: str, title: str, quick: bool, console: Console) -> int:
+    """Show them and write `results/<name>`; a smoke run does not, and judges no speed. 1 where a bound was missed."""
+    rows = [row._replace(bound=None) for row in rows] if quick else rows
+    console.print(table(rows))
+    if not quick:
+        write(rows, Path(__file__).parent / "results" / name, title)
+    return int(any(row.ok is False for row in rows))
 
 
 def machine() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a step by each rule costs beside the same rule written by hand; what replays cost, and staging of long scans.
 
-python benchmarks/rules.py            # some five minutes; rewrites benchmarks/results/rules.*
+python benchmarks/rules.py            # a quarter of an hour or more; rewrites benchmarks/results/rules.*
 python benchmarks/rules.py --quick    # some one: that everything runs and the estimates agree
 """
 
@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 # Settled when JAX is imported; on two cores XLA would still pass work from one to the other.
@@ -216,14 +215,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smoke run: writes nothing and judges no speed")
     options = parser.parse_args()
-    console, rows = Console(width=None if sys.stdout.isatty() else 140), []
-    for row in measure(options.quick):
-        rows.append(row._replace(bound=None) if options.quick else row)
-    console.print(reports.table(rows))
-    if options.quick:
-        return 0
-    reports.write(rows, Path(__file__).parent / "results" / "rules", "Rules: ours against by hand")
-    return int(any(row.ok is False for row in rows))
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    return reports.finish(list(measure(options.quick)), "rules", "Rules: ours against by hand", options.quick, console)
 
 
 if __name__ == "__main__":

@@ -194,22 +194,27 @@ def test_an_event_that_was_met_once_has_no_error_bar(key: Array) -> None:
     run = vt.expect(of(dist.Bernoulli(2**-11)), num_samples=2**12, block_size=2**12)
     found = [run(k) for k in jax.random.split(key, 40)]
     met = [round(float(each.value) * 2**12) for each in found]
-    assert {1, 2} < set(met)  # of which a true binomial misses one in a run of 10⁵
+    assert {1, 2} < set(met)  # a binomial misses one of them with the probability 1e-5
     assert [bool(jnp.isnan(each.stderr)) for each in found] == [times == 1 for times in met]
     assert all(each.converged != (times == 1) for each, times in zip(found, met, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_a_peak_that_was_met_once_has_no_error_bar(dtype: Any, key: Array) -> None:
-    """The likelihood of much data, averaged over a prior of five dimensions."""
+    """The likelihood of much data, averaged over a prior of five dimensions.
+
+    Two draws may share the variance: in one run of ten, say, and then of 20 fewer than 8 are found once in 10⁸.
+    """
 
     def peak(key: Array) -> Array:
         return jnp.exp(-300 * jnp.sum((vt.draw(key, dist.Normal(jnp.zeros(5, dtype), 1.0).to_event(1)) - 0.5) ** 2))
 
-    found = vt.expect(peak, num_samples=4_000)(key)
-    assert jnp.isnan(found.stderr)
-    assert jnp.isinf(found.tail)
-    assert "no error bar, for most of the variance is that of one run" in str(found)
+    run = vt.expect(peak, num_samples=4_000)
+    found = [each for each in map(run, jax.random.split(key, 20)) if jnp.isinf(each.tail)]
+    assert len(found) >= 8
+    for each in found:
+        assert jnp.isnan(each.stderr)
+        assert "no error bar, for most of the variance is that of one run" in str(each)
 
 
 def test_weights_whose_variance_is_infinite_have_no_error_bar(key: Array) -> None:

@@ -1,14 +1,8 @@
 """Pictures; matplotlib is loaded when one is drawn."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-
-
-class _Bar(NamedTuple):
-    label: str
-    cost: float
-    stderr: float
 
 
 def plot_tuning(tuning: Any, axes: Any = None) -> Any:
@@ -28,31 +22,20 @@ def plot_tuning(tuning: Any, axes: Any = None) -> Any:
         ImportError: there is no matplotlib.
         ValueError: nothing that was measured varies.
     """
-    bars = [_bar(trial) for trial in tuning.trials if trial.measured and trial.measured.variance > 0]
-    if not bars:
+    shown = [trial for trial in tuning.trials if trial.measured and trial.measured.variance > 0]
+    if not shown:
         raise ValueError("tuning: expected a trial with a variance, got none: its rules are exact or refused")
     if axes is None:
-        axes = _new(0.8 + 0.35 * len(bars))
-    cost, error = np.array([(1e3 * bar.cost, 1.96e3 * bar.stderr) for bar in bars]).T
+        axes = _new(0.8 + 0.35 * len(shown))
+    measured = [trial.measured for trial in shown]
+    cost, error = 1e3 * np.array([(each.cost, 1.96 * each.stderr * each.seconds) for each in measured]).T
     below = np.minimum(error, 0.9 * cost)  # a logarithmic axis does not reach zero
-    places = np.arange(len(bars))
+    places = np.arange(len(shown))
     axes.errorbar(cost, places, xerr=(below, error), fmt="o", ms=5, lw=1.5, capsize=3, color="#2b6cb0")
     axes.axvline(cost[0], color="#222222", lw=0.8, ls=":")
-    axes.set(yticks=places, yticklabels=[bar.label for bar in bars], xscale="log", xlabel="variance x time, ms")
+    axes.set(yticks=places, yticklabels=[trial.name for trial in shown], xscale="log", xlabel="variance x time, ms")
     axes.invert_yaxis()
     return axes
-
-
-def _bar(trial: Any) -> _Bar:
-    label = ", ".join(f"{name}: {_name(rule)}" for name, rule in trial.rules.items()) or "as chosen by default"
-    variance, stderr, seconds = trial.measured
-    return _Bar(label, variance * seconds, stderr * seconds)
-
-
-def _name(rule: Any) -> str:
-    baseline = getattr(rule, "baseline", None)
-    inside = f"({getattr(baseline, '__name__', None) or type(baseline).__name__})" if baseline is not None else ""
-    return type(rule).__name__ + inside
 
 
 def _new(height: float) -> Any:

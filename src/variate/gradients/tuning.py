@@ -59,6 +59,11 @@ class Trial(NamedTuple):
     measured: Measured | None
     refused: str | None = None
 
+    @property
+    def name(self) -> str:
+        """What tables and pictures call it."""
+        return ", ".join(f"{name}: {name_of(rule)}" for name, rule in self.rules.items()) or "as chosen by default"
+
 
 @dataclass(frozen=True)
 class Tuning(Tabular):
@@ -235,14 +240,13 @@ def _promising(found: Mapping[Assignment, Trial]) -> list[Assignment]:
 
 
 def _cells(trial: Trial, best: Measured) -> list[str]:
-    rules = ", ".join(f"{name}: {name_of(rule)}" for name, rule in trial.rules.items()) or "as chosen by default"
     if trial.measured is None:
-        return [rules, f"refused: {trial.refused}", "", "", ""]
+        return [trial.name, f"refused: {trial.refused}", "", "", ""]
     variance, stderr, seconds = trial.measured
     exact = seconds / best.seconds if variance == 0 else math.inf  # such rules differ by their time
     ratio = trial.measured.cost / best.cost if best.cost > 0 else exact
     return [
-        rules,
+        trial.name,
         f"{variance:.3g} ± {stderr:.1g}",
         f"{1e3 * seconds:.3g} ms",
         f"{trial.measured.cost:.3g}",

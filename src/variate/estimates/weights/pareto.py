@@ -72,7 +72,7 @@ def weight_tail_index(log_weights: Float[Array, " m"], count: Int[Array, ""]) ->
 
 def surely_infinite(k: Float[Array, "..."], count: Int[Array, ""]) -> Array:
     r"""Whether a tail index is 1/2 or more by its own error, $(1 + k) / \sqrt m$: then the variance is infinite."""
-    return k - _SURE * (1 + k) / jnp.sqrt(count.astype(k.dtype)) > INFINITE
+    return jnp.isinf(k) | (k - _SURE * (1 + k) / jnp.sqrt(count.astype(k.dtype)) > INFINITE)
 
 
 def smoothed(log_weights: Float[Array, " m"], count: Int[Array, ""]) -> tuple[Float[Array, " m"], Float[Array, ""]]:

@@ -106,15 +106,11 @@ class Watch(eqx.Module):
         count = tail_length(num_runs, most)
         largest = jax.lax.top_k(self.slots, most + 1)[0]
         if self.normalized:
-            k, further = _indices(weight_tail_index, largest, count)
+            k, further = _indices(jnp.exp(largest - largest[:, :1]), count)
             heavy = (k > CONVERGES) if self.smoothed else (k > CONVERGES) | surely_infinite(k, count)
-            alone = jnp.isnan(k) & _of_one(jnp.exp(largest - largest[:, :1]))
-            return Verdict(jnp.any(heavy & further | alone), _worst(jnp.where(alone, jnp.inf, k)), None)
-        values = largest[len(largest) - sum(c.size for c in self.center) :]
-        k, further = _indices(tail_index, values, count)
-        alone = jnp.isnan(k) & _of_one(values)
-        heavy = jnp.any(surely_infinite(k, count) & further | alone)
-        k = jnp.where(alone, jnp.inf, k)
+            return Verdict(jnp.any(heavy & further), _worst(k), None)
+        k, further = _indices(largest[len(largest) - sum(c.size for c in self.center) :], count)
+        heavy = jnp.any(surely_infinite(k, count) & further)
         if self.weight is None:
             return Verdict(heavy, _worst(k), None)
         wild = weight_tail_index(largest[0], count) > _TAME
@@ -148,20 +144,17 @@ def _judged(watch: Watch, stderr: PyTree[Array], converged: Array, num_runs: Arr
     return stderr, converged & ~verdict.doubtful, verdict
 
 
-def _indices(index: Any, largest: Float[Array, "columns m"], count: Int[Array, ""]) -> tuple[Array, Array]:
+def _indices(largest: Float[Array, "columns m"], count: Int[Array, ""]) -> tuple[Array, Array]:
     """k of each column, and whether it is above 1/2 in the last third of the tail too.
 
-    What is bounded may look heavy at first, where it is a mixture of what is common and what is rare.
+    What is bounded may look heavy at first, where it is a mixture of what is common and what is rare. Infinity, and
+    sure, where nothing fits and the first has more than half of the squares.
     """
-    of_columns = jax.vmap(index, (0, None))
-    return of_columns(largest, count), of_columns(largest, count // 3) > INFINITE
-
-
-def _of_one(largest: Float[Array, "columns m"]) -> Bool[Array, " columns"]:
-    """Whether the first has more than half of the squares."""
-    top = largest[:, :1]
+    of_columns, top = jax.vmap(tail_index, (0, None)), largest[:, :1]
+    k, last = of_columns(largest, count), of_columns(largest, count // 3)
     shares = jnp.where(largest > 0, largest / jnp.where(top > 0, top, 1), 0)
-    return (top[:, 0] > 0) & (jnp.sum(shares**2, axis=1) < 2)
+    alone = jnp.isnan(k) & (top[:, 0] > 0) & (jnp.sum(shares**2, axis=1) < 2)
+    return jnp.where(alone, jnp.inf, k), (last > INFINITE) | alone
 
 
 def _leaves(rows: Any) -> list[Any]:
