@@ -36,6 +36,8 @@ from .order_statistics import OrderStatistics as OrderStatistics
 from .order_statistics import quantile as quantile
 from .rare import Splitting as Splitting
 from .rare import exceedance as exceedance
+from .ridge import PastRegression as PastRegression
+from .ridge import Ridge as Ridge
 from .scores import Scores as Scores
 from .sensitivity import sensitivity as sensitivity
 from .stopping import StdErr as StdErr

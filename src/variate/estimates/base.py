@@ -17,9 +17,14 @@ class Controls(Protocol):
     """Numbers of a run whose expectation is zero, by which its result is adjusted.
 
     `stated`: whether that is somebody's word, which the draws may contradict.
+    `fold`: what rows of values and controls are folded by, its class or an empty one.
     """
 
-    stated: bool
+    @property
+    def stated(self) -> bool: ...
+
+    @property
+    def fold(self) -> Any: ...
 
     def wishes(self, program: Program) -> Wishes:
         """What has to be known of a run. Raises `ValueError` where the program has nothing to offer."""

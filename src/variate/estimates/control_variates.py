@@ -13,6 +13,8 @@ from variate.programs.program import Program
 from variate.programs.runs import Run, Wishes
 from variate.trees import as_float
 
+from .controlled import ControlledMoments
+
 
 class ControlVariates(eqx.Module):
     r"""$\hat\mu = \bar f - \hat\beta^\top (\bar c - E c)$ with known $E c$ and the coefficients of least squares.
@@ -43,6 +45,7 @@ class ControlVariates(eqx.Module):
         self.of, self.mean = of, jax.tree.map(as_float, mean)
 
     stated = True  # so that a wrong one is to be looked for
+    fold = ControlledMoments
 
     def wishes(self, program: Program) -> Wishes:
         names = [s.name for s in program.sites if s.name and not any(loop.kind == "while" for loop in s.loops)]

@@ -14,6 +14,7 @@ from .estimate import Estimate
 from .function_of_means import FunctionOfMeans
 from .intervals.base import Bounded
 from .plan import Plan
+from .ridge import PastRegression
 from .sampling import Sampler
 from .stopping import StdErr, StoppingRule
 from .weights import Watch
@@ -42,7 +43,8 @@ class Independent(Blocks):
         self.looking = self.until is not None
         run, draws = jax.eval_shape(sampler.row, key, jnp.zeros(len(sampler.labels)))
         example = sampler.bare(run)
-        self.kind, self.controls = _kind(plan, sampler, example), _num_controls(example)
+        self.kind = _kind(plan, sampler, example)
+        self.controls = 0 if isinstance(self.kind, PastRegression) else _num_controls(example)
         watch = Watch.of(run, self.units * size, self.runs, sampler.normalized, sampler.smoothed)
         watch = None if plan.interval else watch  # bounds have no tail
         nothing = jnp.zeros((), int)
@@ -62,7 +64,8 @@ class Independent(Blocks):
             within = jax.vmap(sampler.within.of_rows)(sets)
             rows, bad = jax.vmap(lambda fold: fold.row)(within), jnp.sum(jnp.where(used, within.nonfinite, 0))
         fold = state.fold
-        fold = fold.add_rows(rows, left) if isinstance(fold, Bounded) else fold.merge(self.kind.of_rows(rows, left))
+        in_order = isinstance(fold, Bounded | PastRegression)
+        fold = fold.add_rows(rows, left) if in_order else fold.merge(self.kind.of_rows(rows, left))
         return State(fold, state.nonfinite + bad, met, watch)
 
     def join(self, one: Any, other: Any) -> Any:
@@ -109,6 +112,8 @@ class Growing(Blocks):
                 "controls; take more replicates"
             )
         self.kind = _kind(plan, sampler, example)
+        if isinstance(self.kind, PastRegression):
+            raise ValueError("method: the few sets of a design that grows have no order that Ridge could learn from")
         fold = jax.vmap(lambda _: sampler.within.empty(example))(jnp.arange(self.number))
         watch = Watch.of(run, self.number * sets.size, self.runs, sampler.normalized, sampler.smoothed)
         nothing = jnp.zeros((), int)
@@ -184,13 +189,13 @@ def _set_keys(key: Key[Array, ""], places: Array) -> Key[Array, " n"]:
 def _kind(plan: Plan, sampler: Sampler, example: Any) -> Any:
     """What folds rows: a class, or an empty fold that serves as one."""
     if plan.interval is not None:
-        if sampler.sets or sampler.controlled or sampler.weighted or plan.function:
+        if sampler.sets or sampler.controlled is not None or sampler.weighted or plan.function:
             raise ValueError("interval: bounds of a result are those of independent runs, without a method or function")
         return Bounded.of(plan.interval, None if plan.until else plan.num_samples, example)
     if plan.function is None:
         return sampler.kind
-    if sampler.controlled or sampler.normalized:
-        what = "controls" if sampler.controlled else "self-normalised weights"
+    if sampler.controlled is not None or sampler.normalized:
+        what = "controls" if sampler.controlled is not None else "self-normalised weights"
         raise ValueError(f"function: a function of means goes with designs and weights of the mean 1, not with {what}")
     return FunctionOfMeans.of(plan.function, example)
 

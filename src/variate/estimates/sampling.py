@@ -34,7 +34,7 @@ class Sampler:
     row: Callable[[Key[Array, ""], Float[Array, " d"]], tuple[PyTree[Array], Invalid]]
     sets: Sets | None
     labels: tuple[str, ...]  # of the uniforms: what their draws are called
-    controlled: bool  # whether rows are `Controlled`
+    controlled: Any  # what folds rows that are `Controlled`, or None
     stated: bool  # whether the means of the controls are somebody's word
     normalized: bool = False  # whether rows are to be divided by the sum of their weights
     smoothed: bool = False  # whether the largest of these weights are to be smoothed
@@ -43,7 +43,8 @@ class Sampler:
     @property
     def kind(self) -> Any:
         """The fold of independent rows."""
-        return ControlledMoments if self.controlled else ParetoSmoothed if self.smoothed else self.within
+        plain = ParetoSmoothed if self.smoothed else self.within
+        return plain if self.controlled is None else self.controlled
 
     @property
     def within(self) -> Any:
@@ -65,7 +66,7 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
             result, invalid = run(key, *args)
             return jax.tree.map(as_float, result), invalid
 
-        return Sampler(plain, None, (), False, False)
+        return Sampler(plain, None, (), None, False)
     if methods.controls and methods.weighting and methods.weighting.self_normalized:
         raise ValueError("method: controls go with weights of the mean 1, not with self-normalised ones")
     smoothed = methods.weighting is not None and methods.weighting.smoothed
@@ -99,7 +100,8 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
         return result, invalid if checked else {}
 
     stated = methods.controls is not None and methods.controls.stated
-    controlled = methods.controls is not None or (methods.weighting is not None and methods.weighting.regressed)
+    regressed = ControlledMoments if methods.weighting is not None and methods.weighting.regressed else None
+    controlled = regressed if methods.controls is None else methods.controls.fold
     normalized = methods.weighting is not None and methods.weighting.self_normalized
     weighted = methods.weighting is not None
     return Sampler(row, sets, tuple(plan.labels), controlled, stated, normalized, smoothed, weighted)

@@ -10,6 +10,8 @@ from variate.programs.program import Operation, Program, every_operation, one_la
 from variate.programs.runs import Run, Wishes
 from variate.programs.samplers import nature
 
+from .controlled import ControlledMoments
+
 # Laws whose log probability, differentiated in each array that they hold, has the mean 0. Others hold the same
 # parameter twice, move their support or are normalised on a simplex alone (`Categorical(probs=...)`).
 _LAWS = frozenset(
@@ -59,6 +61,7 @@ class Scores(eqx.Module):
 
     limit: int = eqx.field(static=True, default=64)
     stated = False
+    fold = ControlledMoments
 
     def __check_init__(self) -> None:
         checks.check_positive_int("limit", self.limit)
