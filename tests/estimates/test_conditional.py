@@ -14,7 +14,7 @@ from jax import Array
 from jax.random import clone, split
 
 import variate as vt
-from variate.estimates import Antithetic, Conditional, Importance, LatinHypercube, Scores, Sobol
+from variate.estimates import Antithetic, Conditional, LatinHypercube, Sobol
 from variate.programs.staging import stage
 
 MOST = 4_096
@@ -116,8 +116,6 @@ def one_key(key: Array) -> Array:
         (lambda key: vt.draw(key, dist.ProjectedNormal(jnp.ones(2))), Conditional(), "nothing to integrate out"),
         (one_key, Conditional(), "nothing to integrate out"),
         (lambda key: jax.random.normal(key), Conditional(), r"of the draws \[\] none"),
-        (one_key, (Conditional(), Scores()), "with a design, not with controls or weights"),
-        (one_key, (Conditional(), Importance({"x": dist.Normal()})), "with a design, not with controls or weights"),
         (one_key, (Conditional(), Conditional(2)), "do not go together"),
         (lambda key: vt.draw(key, dist.Bernoulli(0.5)), (Conditional(), Sobol()), "no draw to serve .* integrated out"),
     ],

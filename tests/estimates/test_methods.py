@@ -15,7 +15,6 @@ from scipy import stats
 import variate as vt
 from variate.estimates import (
     Antithetic,
-    Best,
     Conditional,
     Controlled,
     ControlledMoments,
@@ -56,6 +55,14 @@ METHODS: dict[str, Any] = {
     "a hypercube with scores": (LatinHypercube(8), Scores()),
     "Sobol with importance": (Sobol(), Importance({"z": moved})),
     "importance with scores": (Importance({"z": moved, "g": dist.Exponential(0.4)}), Scores()),
+    "conditional with scores": (Conditional(), Scores()),
+    "importance with conditional": (Importance({"z": moved}), Conditional()),
+    "all four": (
+        Sobol(32),
+        ControlVariates(lambda draws: draws["z"], 0.5),
+        Importance({"z": moved}),
+        Conditional(limit=1),
+    ),
     "all three": (Sobol(32), ControlVariates(lambda draws: draws["g"], 2.0), Importance({"z": moved})),
 }
 
@@ -158,47 +165,6 @@ def test_every_outcome_under_weights_adds_up(key: Array) -> None:
     """Of Sobol's points with as many as there are, a coin has the probability that it is given, to a point's worth."""
     found = vt.expect(coins, method=(Sobol(), Importance(COIN_PROPOSALS)), num_samples=2**16)(key)
     assert abs(found.value - COINS_TRUTH) < 1e-3
-
-
-def test_the_choice_takes_what_the_pilot_finds_best(key: Array) -> None:
-    found = vt.expect(program, until=vt.StdErr(relative=5e-3))(clone(key), 0.5)
-    assert found.method is not None
-    assert found.variance_ratio < 0.2
-    assert found.converged
-    assert abs(found.value - TRUTH) < 5 * found.stderr
-    plain = vt.expect(program, until=vt.StdErr(relative=5e-3), method=())(clone(key), 0.5)
-    assert plain.method is None
-    assert found.num_samples * 10 < plain.num_samples
-
-
-def test_nothing_is_chosen_where_nothing_helps(key: Array) -> None:
-    def noise(key: Array) -> Array:
-        first, second = jax.random.split(key)
-        return jnp.cos(40 * vt.draw(first, dist.Normal(0.0, 1.0))) + 9 * jax.random.normal(second)
-
-    found = vt.expect(noise, method=Best(), num_samples=2**13)(clone(key))
-    assert found.method is None
-    plain = vt.expect(noise, num_samples=2**13)(clone(key))
-    assert found.value == plain.value
-    assert vt.expect(lambda key: jax.random.normal(key), method=Best(), num_samples=2**13)(key).method is None
-
-
-def test_a_pilot_that_cannot_be_run_is_no_error(key: Array) -> None:
-    """Inside of a caller's `jit`, and where the number of draws is random."""
-    inside = jax.jit(vt.expect(program, method=Best(), num_samples=2**13))(clone(key), 0.5)
-    assert inside.method is None
-
-    def waiting(key: Array) -> Array:
-        def body(state: tuple[Array, Array]) -> tuple[Array, Array]:
-            key, total = state
-            key, use = jax.random.split(key)
-            return key, total + vt.draw(use, dist.Exponential(1.0))
-
-        return jax.lax.while_loop(lambda state: state[1] < 1, body, (key, jnp.zeros(())))[1]
-
-    found = vt.expect(waiting, until=vt.StdErr(0.05))(key)
-    assert found.method is None
-    assert abs(found.value - 2) < 0.3
 
 
 def test_an_estimate_says_by_what_it_was_made(key: Array) -> None:

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
+from variate.programs.program import Program
 from variate.programs.uniforms import layout
 from variate.trees import Static
 
-from .base import Methods
+from .base import Integration, Methods
+from .conditional import Conditional
 from .controlled import Controlled, ControlledMoments
 from .designs import Antithetic, Design, LatinHypercube, Lattice, Sets, Sobol
 from .designs.base import uniform
@@ -42,7 +44,6 @@ class _Independent(NamedTuple):
 
 
 _DESIGNS: tuple[Design, ...] = (_Independent(), Antithetic(), LatinHypercube(), Sobol(), Lattice())
-_SERVED = 64  # coordinates; of more, quasi-Monte Carlo's are not the ones that matter but by chance
 
 
 def choose(static: Static, key: Key[Array, ""], numbers: list[Any], plan: Plan) -> Choice:
@@ -52,61 +53,104 @@ def choose(static: Static, key: Key[Array, ""], numbers: list[Any], plan: Plan) 
     they do: of quasi-Monte Carlo's, whose error falls faster, the ratio is credited with a fall as $n^{-1/2}$ from the
     pilot's runs to those that plain sampling would take. A method is taken only where its ratio in the pilot is below
     0.7, so that a program which no method serves loses the pilot and nothing else.
+
+    Draws whose mean serves as well (`Conditional(limit=1)`) are made under none of these: that costs nothing, and by
+    the law of total variance it makes no variance larger, whatever the design of the others. Methods are then taken
+    where their ratio is below 0.7 of that of `Conditional` alone.
     """
-    plain = Choice(Methods(), None)
     program, _ = staged(static, key, numbers)
+    integration = _integration(program)
+    if integration is not None:
+        first, second = jax.random.split(jax.random.clone(key))
+        (plain,) = _pilot(static, None, None, (), first, numbers)
+        found = _best(static, program, integration, plain, second, numbers, plan)
+        if found is not None:
+            return found
+    return _best(static, program, None, None, key, numbers, plan) or Choice(Methods(), None)
+
+
+def _best(
+    static: Static,
+    program: Program,
+    integration: Integration | None,
+    plain: PyTree[Array],
+    key: Key[Array, ""],
+    numbers: list[Any],
+    plan: Plan,
+) -> Choice | None:
+    """The best of all that go with this; None where there is nothing to try, or means are not finite."""
+    gone = integration.integrated(program).means if integration else frozenset()
     try:
-        labels = tuple(layout(program, {}).labels)
+        labels = tuple(layout(program, {}, gone).labels)
     except ValueError:  # a random number of draws
-        return plain
-    if not labels:
-        return plain
-    controls = _controls(program) if plan.function is None else None
-    plain = Choice(Methods(), 1.0)
-    rows = _pilot(static, controls, labels, key, numbers)
-    credit = (PILOT / _runs_of_plain(rows[0], plan)) ** 0.5
-    found, own = [(1.0, plain)], None
-    for design, of_design in zip(_DESIGNS, rows, strict=True):
+        labels = ()
+    if not (labels or integration):
+        return None
+    controls = _controls(program, gone) if plan.function is None else None
+    rows = _pilot(static, controls, integration, labels, key, numbers)
+    plain = rows[0] if integration is None else plain
+    alone = _DESIGNS[0].sets(labels, PILOT)
+    variances, own = (_variances(of, alone, False) for of in (plain, rows[0]))
+    if integration is not None and not np.all(np.isfinite(own)):
+        return None
+    base = _worst_ratio(own, variances)
+    credit = (PILOT / _runs_of_plain(plain, plan)) ** 0.5
+    found = [(base, Choice(Methods(integration=integration), base))]
+    for design, of_design in zip(_DESIGNS, rows, strict=False):
         sets = design.sets(labels, PILOT)
         for used in (None, controls) if controls else (None,):
-            variances = _variances(of_design, sets, used is not None)
-            own = variances if own is None else own
-            ratio = _worst_ratio(variances, own)
+            ratio = _worst_ratio(_variances(of_design, sets, used is not None), variances)
             named = None if isinstance(design, _Independent) else design
-            if ratio < _WORTH:
-                found.append((ratio if sets.count is None else ratio * credit, Choice(Methods(named, used), ratio)))
+            if ratio < _WORTH * base:
+                credited = ratio if sets.count is None else ratio * credit
+                found.append((credited, Choice(Methods(named, used, None, integration), ratio)))
     return min(found, key=lambda each: each[0])[1]
 
 
-def _controls(program: Any) -> Scores | None:
-    scores = Scores(16)  # each costs a degree of freedom, of which a few sets of points have few
+def _integration(program: Program) -> Integration | None:
+    free = Conditional(limit=1)
     try:
-        scores.wishes(program)
+        free.integrated(program)
     except ValueError:
         return None
-    return scores
+    return free
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _controls(program: Program, gone: frozenset[int]) -> Scores | None:
+    scores = Scores(16)  # each costs a degree of freedom, of which a few sets of points have few
+    try:
+        return scores if scores.wishes(program).scores.keys() - gone else None
+    except ValueError:
+        return None
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _pilot(
-    static: Static, controls: Scores | None, labels: tuple[str, ...], key: Key[Array, ""], numbers: list[Any]
+    static: Static,
+    controls: Scores | None,
+    integration: Integration | None,
+    labels: tuple[str, ...],
+    key: Key[Array, ""],
+    numbers: list[Any],
 ) -> list[PyTree[Array]]:
     """For each design its runs, those of a set side by side; compiled once for all of them."""
-    row = sampler(Methods(Sobol(), controls), static, PILOT, key, numbers, False).row
+    designs = _DESIGNS if labels else _DESIGNS[:1]
+    methods = Methods(Sobol() if labels else None, controls, None, integration)
+    row = sampler(methods, static, PILOT, key, numbers, False).row
 
     def points(sets: Sets, key: Key[Array, ""]) -> Array:
         made = sets.randomize(key)
         return jax.vmap(lambda i: sets.point(made, i))(jnp.arange(sets.size))
 
-    keys = jax.random.split(key, 1 + len(_DESIGNS))
+    keys = jax.random.split(key, 1 + len(designs))
     uniforms = []
-    for design, own in zip(_DESIGNS, keys[1:], strict=True):
+    for design, own in zip(designs, keys[1:], strict=True):
         sets = design.sets(labels, PILOT)
         each = jax.vmap(lambda key, sets=sets: points(sets, key))(jax.random.split(own, PILOT // sets.size))
         uniforms.append(each.reshape(PILOT, len(labels)))
-    several = jax.random.split(keys[0], (len(_DESIGNS), PILOT))
+    several = jax.random.split(keys[0], (len(designs), PILOT))
     rows = jax.lax.map(lambda of: jax.vmap(row)(*of)[0], (several, jnp.stack(uniforms)))
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], rows) for i in range(len(_DESIGNS))]
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], rows) for i in range(len(designs))]
 
 
 def _variances(rows: PyTree[Array], sets: Sets, controlled: bool) -> np.ndarray:

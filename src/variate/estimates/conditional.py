@@ -32,14 +32,15 @@ class Conditional:
       with all their elements.
 
     A run then costs as many evaluations as there are combinations: the wrong choice where the variance falls by less.
-    `limit=1` takes no values, only means. Draws whose key serves others too are left alone. Goes with designs,
-    which then have fewer coordinates, not with controls or weights.
+    `limit=1` takes no values, only means. Draws whose key serves others too are left alone. Goes with designs, which
+    then have fewer coordinates, with controls and with weights, both of the draws that are still made.
 
     Args:
         limit: the most evaluations that a run may cost.
 
     Raises:
-        ValueError: a `limit` that is not positive, a program that has no such draw.
+        ValueError: a `limit` that is not positive, a program that has no such draw; a control or a proposal of a draw
+            that is integrated out.
 
     Source: Owen (2013), Monte Carlo theory, methods and examples, section 8.7; Hammersley (1956), Conditional Monte
     Carlo, J. ACM 3(2), 73-76.

@@ -57,6 +57,10 @@ class ControlVariates(eqx.Module):
         try:
             found = self.of(dict(run.draws))
         except KeyError as error:
+            if why := run.absent.get(error.args[0]):
+                raise ValueError(
+                    f"of: the draw {error} {why}, so that a run has no value of it to control by"
+                ) from None
             raise ValueError(f"of: no draw is called {error}; those with a name are {sorted(run.draws)}") from None
         same = jax.tree.structure(found) == jax.tree.structure(self.mean)
         if not same and jax.tree.structure(self.mean) != jax.tree.structure(0):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _INFINITE = 0.5  # the tail index from which there is no variance
 _LEVEL = 0.95  # of an interval that is printed
+_DIGITS = 17  # of a double, past which an error bar is rounding
 _SHOWN = 8  # elements of an array, above which only its ends are printed
 
 
@@ -135,6 +136,8 @@ def _number(value: float, error: float) -> str:
         return f"{value:.6g} ± {error:.3g}"
     rounded = Decimal(f"{error:.2e}")
     exponent = max(Decimal(value).adjusted() if value else rounded.adjusted(), rounded.adjusted())
+    if exponent - rounded.adjusted() > _DIGITS:
+        return f"{value:.{_DIGITS}g} ± {error:.3g}"
     scale = 0 if -4 <= exponent < 7 else exponent
     decimals = 2 - rounded.adjusted() + scale
     numbers = [round(Decimal(x).scaleb(-scale), decimals) for x in (value, rounded)]

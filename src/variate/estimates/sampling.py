@@ -1,6 +1,5 @@
 """One run under a method of estimation, as a row of what is to be averaged."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,9 +10,9 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from variate import checks
-from variate.programs import validity
+from variate.programs import dataflow, validity
 from variate.programs.program import Program
-from variate.programs.runs import Run, Wishes, run_with
+from variate.programs.runs import Wishes, run_with
 from variate.programs.staging import stage
 from variate.programs.uniforms import Layout, layout
 from variate.trees import Static, as_float, join, split
@@ -72,12 +71,10 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
     smoothed = methods.weighting is not None and methods.weighting.smoothed
     if smoothed and methods.design:
         raise ValueError("method: weights are smoothed for independent runs, not for those of a design")
-    if methods.integration and (methods.controls or methods.weighting):
-        raise ValueError("method: what is integrated out goes with a design, not with controls or weights")
     program, shape = staged(static, key, numbers)
-    wishes = _wishes(methods, program)
     gone = methods.integration.integrated(program) if methods.integration else Integrated()
-    wishes = dataclasses.replace(wishes, means=gone.means)
+    absent = _absent(methods, program, gone)
+    wishes = _wishes(methods, program, gone, absent)
     plan = layout(program, wishes.proposals, {*gone.means, *gone.values}) if methods.design else Layout((), {}, {})
     sets = methods.design.sets(plan.labels, num_samples) if methods.design else None
     if methods.design and not plan.dimension:
@@ -85,19 +82,18 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
         reasons = "; ".join(f"{site.label!r}: {why(site)}" for site in program.sites) or "it has no draws"
         raise ValueError(f"method: {type(methods.design).__name__} has no draw to serve ({reasons})")
 
-    def one(key: Key[Array, ""], uniforms: Float[Array, " d"], fixed: dict[int, Array]) -> tuple[PyTree[Array], Run]:
-        run = run_with(program, [key, *numbers], plan.split(uniforms), wishes, fixed)
-        result = jax.tree.unflatten(jax.tree.structure(shape), run.outputs)
-        return jax.tree.map(as_float, result), run
+    def one(key: Key[Array, ""], uniforms: Float[Array, " d"], fixed: dict[int, Array]) -> _Ran:
+        run = run_with(program, [key, *numbers], plan.split(uniforms), wishes, fixed)._replace(absent=absent)
+        value = jax.tree.map(as_float, jax.tree.unflatten(jax.tree.structure(shape), run.outputs))
+        controls = methods.controls.controls(run) if methods.controls else None
+        return _Ran(value, controls, run.beside, run.log_prob, run.log_weight, run.invalid)
 
     def row(key: Key[Array, ""], uniforms: Float[Array, " d"]) -> tuple[PyTree[Array], Invalid]:
         if gone.values:
-            results, runs = jax.vmap(one, (None, None, 0))(key, uniforms, gone.values)
-            result, invalid = _averaged(results, jnp.exp(runs.log_weight)), jax.tree.map(jnp.sum, runs.invalid)
+            ran = _averaged(jax.vmap(one, (None, None, 0))(key, uniforms, gone.values), methods.weighting is not None)
         else:
-            result, run = one(key, uniforms, {})
-            result, invalid = _row(methods, result, run), run.invalid
-        return result, invalid if checked else {}
+            ran = one(key, uniforms, {})
+        return _row(methods, ran), ran.invalid if checked else {}
 
     stated = methods.controls is not None and methods.controls.stated
     regressed = ControlledMoments if methods.weighting is not None and methods.weighting.regressed else None
@@ -158,35 +154,81 @@ def _uncounted(f: Callable[..., PyTree]) -> Callable[..., tuple[PyTree, Invalid]
     return run
 
 
-def _wishes(methods: Methods, program: Program) -> Wishes:
+class _Ran(NamedTuple):
+    """What a row is made of; the probability of values that were fixed is apart from the weight of those drawn."""
+
+    value: PyTree[Array]
+    controls: Float[Array, "*n p"] | None
+    beside: dict[str, Array]
+    log_prob: Float[Array, "*n"]
+    log_weight: Float[Array, "*n"]
+    invalid: Invalid
+
+
+def _absent(methods: Methods, program: Program, gone: Integrated) -> dict[str, str]:
+    """By label, why draws have no value of their own, which matters to controls and proposals alone.
+
+    One whose law depends on a draw for which its mean stands has another law than the program's.
+    """
+    if methods.integration is None or not (methods.controls or methods.weighting):
+        return {}
+    laws = dataflow.Analysis(program, [dataflow.NOTHING] * len(program.inputs)).operands
+    labels, found = {site.index: site.label for site in program.sites}, {}
+    by = f"is integrated out by {type(methods.integration).__name__}"
+    for site in program.sites:
+        reached = gone.means & set(dataflow.members(dataflow.join(laws[site.index]).reach))
+        if site.index in gone.means or site.index in gone.values:
+            found[site.label] = by
+        elif reached:
+            found[site.label] = f"depends on {labels[min(reached)]!r}, which {by}"
+    return found
+
+
+def _wishes(methods: Methods, program: Program, gone: Integrated, absent: dict[str, str]) -> Wishes:
     wanted = methods.controls.wishes(program) if methods.controls else Wishes()
     proposals = methods.weighting.proposals(program) if methods.weighting else {}
-    return Wishes(proposals, wanted.kept, wanted.scores)
+    for site in program.sites:
+        if (name := site.name) in proposals and name and (site.index in gone.means or site.index in gone.values):
+            raise ValueError(f"proposals: the draw {name!r} {absent[name]}, so that nothing is drawn in its place")
+    kept = wanted.kept.difference(absent)
+    scores = {i: operands for i, operands in wanted.scores.items() if i not in gone.means and i not in gone.values}
+    if (wanted.kept or wanted.scores) and not (kept or scores):
+        reasons = "; ".join(f"{label!r} {why}" for label, why in absent.items())
+        raise ValueError(f"method: {type(methods.controls).__name__} has no draw left to serve: {reasons}")
+    return Wishes(proposals, kept, scores, gone.means)
 
 
-def _averaged(results: PyTree[Array], weights: Float[Array, " n"]) -> PyTree[Array]:
-    """What has no probability may be anything."""
+def _averaged(runs: _Ran, weighted: bool) -> _Ran:
+    """The mean over the values that were fixed, by their probabilities, and by the weights of their runs if any."""
+    log_mass = runs.log_prob + runs.log_weight
+    log_weight = jax.nn.logsumexp(log_mass) if weighted else jnp.zeros(())
+    shares = jnp.where(jnp.isneginf(log_mass), 0, jnp.exp(log_mass - log_weight))
 
-    def average(leaf: Array) -> Array:
-        own = weights.astype(leaf.dtype).reshape(-1, *(1,) * (leaf.ndim - 1))
-        return jnp.sum(jnp.where(own == 0, 0, own * leaf), axis=0)
+    def average(tree: PyTree[Array], shares: Float[Array, " n"]) -> PyTree[Array]:
+        def of(leaf: Array) -> Array:
+            own = shares.astype(leaf.dtype).reshape(-1, *(1,) * (leaf.ndim - 1))
+            return jnp.sum(jnp.where(own == 0, 0, own * leaf), axis=0)  # what has no probability may be anything
 
-    return jax.tree.map(average, results)
+        return jax.tree.map(of, tree)
+
+    value, controls = average((runs.value, runs.controls), shares)
+    beside = average(runs.beside, jnp.exp(runs.log_prob))
+    return _Ran(value, controls, beside, jnp.zeros(()), log_weight, jax.tree.map(jnp.sum, runs.invalid))
 
 
-def _row(methods: Methods, value: PyTree[Array], run: Run) -> PyTree[Array]:
+def _row(methods: Methods, ran: _Ran) -> PyTree[Array]:
     """Under weights every number is weighted, and the weight itself has the mean 1, which is one control more."""
-    controls = methods.controls.controls(run) if methods.controls else None
+    value, controls = ran.value, ran.controls
     if methods.weighting is None:
         return value if controls is None else Controlled(value, controls)
     if methods.weighting.self_normalized:
-        return Weighted(value, run.log_weight)
-    weight = jnp.exp(run.log_weight)
+        return Weighted(value, ran.log_weight)
+    weight = jnp.exp(ran.log_weight)
     none = weight == 0  # outside of the program's support, where its result may be anything
     value = jax.tree.map(lambda leaf: jnp.where(none, 0, weight.astype(leaf.dtype) * leaf), value)
     if controls is not None:
         controls = jnp.append(weight.astype(controls.dtype) * controls, (weight - 1).astype(controls.dtype))
     if methods.weighting.regressed:
-        beside = [jnp.ravel(control).astype(float) for control in run.beside.values()]
+        beside = [jnp.ravel(control).astype(float) for control in ran.beside.values()]
         controls = jnp.concatenate(beside if controls is None else [controls, *beside])
-    return Weighted(value if controls is None else Controlled(value, controls), run.log_weight)
+    return Weighted(value if controls is None else Controlled(value, controls), ran.log_weight)

@@ -21,17 +21,20 @@ from variate.programs.validity import count_invalid, while_summing
 class Run(NamedTuple):
     """A run: its outputs, how often each draw met parameters out of range, and what was asked for of its draws.
 
-    `log_weight`: the log density of the draws over that of the proposals in their place. `draws`: values by name.
-    `scores`: by the index of the draw, the derivatives of its log probability in the operands asked for. `beside`: by
-    name, what a proposal that has `beside(value)` says of its draws, summed over them.
+    `log_prob`: of the values that were fixed. `log_weight`: the log density of the draws over that of the proposals in
+    their place. `draws`: values by name, of those that were made; `absent` says why others have none. `scores`: by the
+    index of the draw, the derivatives of its log probability in the operands asked for. `beside`: by name, what a
+    proposal that has `beside(value)` says of its draws, summed over them.
     """
 
     outputs: list[Array]
     invalid: dict[int, Int[Array, ""]]
+    log_prob: Float[Array, ""]
     log_weight: Float[Array, ""]
     draws: dict[str, Any]
     scores: dict[int, list[Array]]
     beside: dict[str, Any]
+    absent: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Wishes:
 
 class _Record(NamedTuple):
     invalid: Int[Array, ""]
+    log_prob: Float[Array, ""] | None
     log_weight: Float[Array, ""] | None
     values: list[Array] | None
     scores: list[Array] | None
@@ -62,18 +66,17 @@ def run_with(
     wishes: Wishes,
     fixed: Mapping[int, Array] = MappingProxyType({}),
 ) -> Run:
-    """A run in which these draws are made of these uniforms, those are fixed, and all others are made of their keys.
-
-    The log probability of fixed values is part of the run's `log_weight`.
-    """
+    """A run in which these draws are made of these uniforms, those are fixed, and all others are made of their keys."""
     environment, records = evaluate(program, inputs, _Drawing(uniforms, wishes, fixed))
     sites = {site.index: site for site in program.sites}
+    chances = [jnp.sum(r.log_prob) for r in records.values() if r.log_prob is not None]
     weights = [jnp.sum(r.log_weight) for r in records.values() if r.log_weight is not None]
     trees = {i: sites[i].event.tree for i in records}
     draws = {sites[i].name: jax.tree.unflatten(trees[i], r.values) for i, r in records.items() if r.values is not None}
     return Run(
         [jnp.asarray(read(environment, output)) for output in program.outputs],
         {i: jnp.sum(r.invalid) for i, r in records.items()},
+        sum(chances, jnp.zeros((), float)),
         sum(weights, jnp.zeros((), float)),
         {name: value for name, value in draws.items() if name is not None},
         {i: r.scores for i, r in records.items() if r.scores is not None},
@@ -89,14 +92,15 @@ class _Drawing:
         if site.index in self.fixed or site.index in self.wishes.means:
             value = self.fixed.get(site.index)
             values = [_mean(site, operands) if value is None else value]
-            weight = None if value is None else _log_probability(site, value, operands)
-            return values, _Record(count_invalid(site, operands), weight, None, None, None)
+            chance = None if value is None else _log_probability(site, value, operands)
+            return values, _Record(count_invalid(site, operands), chance, None, None, None, None)
         proposal = self.wishes.proposals.get(site.name) if site.name is not None else None
         uniforms = self.uniforms.get(site.index)
         values, (log_weight, beside) = _drawn(site, proposal, None if uniforms is None else uniforms[index], operands)
         wanted = self.wishes.scores.get(site.index)
         return values, _Record(
             count_invalid(site, operands),
+            None,
             log_weight,
             values if site.name in self.wishes.kept else None,
             _scores(site, values, operands, wanted) if wanted else None,
