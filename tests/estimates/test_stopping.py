@@ -5,10 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
+from jax.random import clone
 from scipy import optimize, stats
 
-from variate.estimates import Estimate, StdErr, StoppingRule
+import variate as vt
+from variate.estimates import EmpiricalBernstein, Estimate, Moments, Sobol, StdErr, StoppingRule, Within, stopping
 
 N_PATHS, N_LOOKS, BLOCK = 4_000, 256, 32
 
@@ -126,3 +129,76 @@ def test_is_a_rule_and_keeps_single_precision() -> None:
 def test_wrong_tolerances_are_refused(fields: dict, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         StdErr(**fields)
+
+
+def single(key: jax.Array) -> jax.Array:
+    """Of the mean 1000, which single precision knows to a ten-thousandth."""
+    return (1000 + 0.1 * vt.draw(key, dist.Normal(0.0, 1.0))).astype(jnp.float32)
+
+
+FINEST = 4 * float(jnp.finfo(jnp.float32).eps) * 1000
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        (StdErr(1e-12), {"method": ()}),
+        (StdErr(relative=1e-9), {"method": ()}),
+        (StdErr(1e-12), {"method": Sobol()}),
+        (StdErr(1e-12), {"method": (), "runner": vt.running.Runner(piece=2**14)}),
+    ],
+    ids=["absolute", "relative", "sets that grow", "a runner"],
+)
+def test_a_tolerance_finer_than_the_numbers_ends_in_words(rule: StdErr, options: dict, key: jax.Array) -> None:
+    found = vt.expect(single, until=rule, max_samples=2**20, **options)(key)
+    assert found.num_samples < 2**18
+    assert not found.converged
+    assert 0 < found.stderr <= FINEST * 1.001
+    assert found.ended == "the tolerance is finer than float32 can tell here, about 0.00048"
+    assert f"not converged, {found.ended})" in str(found)
+
+
+def test_without_a_resolution_it_would_go_on(key: jax.Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "resolution", jnp.zeros_like)
+    found = vt.expect(lambda key: single(key), until=StdErr(1e-12), method=(), max_samples=2**18)(key)
+    assert found.num_samples == 2**18
+    assert found.ended is None
+
+
+def test_a_tolerance_that_the_numbers_can_tell_is_met(key: jax.Array) -> None:
+    found = vt.expect(single, until=StdErr(FINEST * 1.1), method=())(key)
+    assert found.converged
+    assert found.ended is None
+
+
+def test_under_jit_it_ends_too(key: jax.Array) -> None:
+    found = jax.jit(vt.expect(single, until=StdErr(1e-12), method=(), max_samples=2**20))(key)
+    assert found.num_samples < 2**18
+    assert not found.converged
+
+
+def test_what_does_not_vary_is_no_surer_than_its_type(key: jax.Array) -> None:
+    def constant(key: jax.Array) -> dict[str, jax.Array]:
+        return {"single": jnp.float32(0.1), "double": jnp.float64(0.1)}
+
+    found = vt.expect(constant, until=StdErr(1e-12))(clone(key))
+    assert "finer than float32 can tell here, about 4.8e-08" in str(found)
+    assert vt.expect(lambda key: constant(key)["double"], until=StdErr(1e-12))(clone(key)).converged
+    bounds = EmpiricalBernstein(999, 1001)
+    found = vt.expect(lambda key: jnp.float32(1000), until=Within(1e-9), interval=bounds, max_samples=2**20)(key)
+    assert found.num_samples < 2**18
+    assert "finer than float32" in str(found)
+
+
+def test_the_resolution_is_more_than_folding_rounds_off(key: jax.Array) -> None:
+    """While a running sum in single precision would lose far more."""
+    n, block = 2**19, 2**8
+    rows = (1000 + 0.1 * jax.random.normal(key, (n,))).astype(jnp.float32)
+    exact = np.mean(np.asarray(rows, np.float64))
+
+    def add(fold: Moments, rows: jax.Array) -> tuple[Moments, None]:
+        return fold.merge(Moments.of_rows(rows)), None
+
+    fold, _ = jax.lax.scan(add, Moments.empty(jnp.float32(0)), rows.reshape(-1, block))
+    assert abs(float(fold.read().value) - exact) < FINEST
+    assert abs(float(np.cumsum(np.asarray(rows))[-1]) / n - exact) > FINEST

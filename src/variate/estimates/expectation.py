@@ -24,7 +24,7 @@ from .estimate import Estimate
 from .intervals import Interval
 from .plan import Plan
 from .sampling import opened, raise_if_invalid
-from .stopping import StdErr, StoppingRule, Within
+from .stopping import StdErr, StoppingRule, Within, unresolved
 from .tasks import Job, Task, TaskRunner, run_at_once
 from .weights import judged
 
@@ -121,6 +121,8 @@ def expect(
             raise ValueError(
                 f"interval: {int(found.ends.outside)} of {int(found.num_samples)} results were not {interval.possible}"  # pyright: ignore[reportOptionalMemberAccess]
             )
+        if known and found.ended is None:
+            found = dataclasses.replace(found, ended=unresolved(plan.until, found))
         ratio = None if choice.ratio is None else jnp.asarray(choice.ratio)
         found = judged(found, watch)
         return dataclasses.replace(found, method=choice.methods.name, variance_ratio=ratio)

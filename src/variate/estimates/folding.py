@@ -16,7 +16,7 @@ from .intervals.base import Bounded
 from .plan import Plan
 from .ridge import PastRegression
 from .sampling import Sampler
-from .stopping import StdErr, StoppingRule
+from .stopping import StdErr, StoppingRule, spent
 from .weights import Watch
 
 _FEWEST_SETS = 100  # before which none is asked whether it is enough
@@ -74,8 +74,8 @@ class Independent(Blocks):
     def enough(self, done: Any, state: State) -> Bool[Array, ""]:
         if self.until is None:
             return jnp.zeros((), bool)
-        found = state.fold.read()
-        return self.until.assess(found).converged | (found.nonfinite > 0)
+        found = self.until.assess(state.fold.read())
+        return found.converged | spent(self.until, found) | (found.nonfinite > 0)
 
     def read(self, done: Any, state: State) -> Folded:
         found = state.fold.read()
@@ -139,7 +139,7 @@ class Growing(Blocks):
         if self.until is None:
             return jnp.zeros((), bool)
         found = self.until.assess_sets(self._estimate(state), self.degrees, done)
-        return ((done & (done - 1)) == 0) & (found.converged | (state.nonfinite > 0))
+        return ((done & (done - 1)) == 0) & (found.converged | spent(self.until, found) | (state.nonfinite > 0))
 
     def read(self, done: Any, state: State) -> Folded:
         found = self._estimate(state)

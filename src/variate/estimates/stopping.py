@@ -17,6 +17,7 @@ from variate.trees import all_of
 from .estimate import Estimate
 
 _LOOKS = 64  # more doublings than there are numbers of draws
+_ROUNDING = 4  # units in the last place of a mean: what folding and reporting it may have rounded off
 
 
 @runtime_checkable
@@ -54,6 +55,10 @@ class StdErr:
     No look is taken before `min_samples` draws: by then an event that was never seen is likely rarer than 3 in that
     many. Raise it for rare events and heavy tails, where means become normal late; for a number of samples that is
     known in advance `num_samples` is cheaper. `relative` alone never stops where the truth is 0.
+
+    Rounding is in no error bar, and no number of draws averages it out. So a tolerance below 4 units in the last place
+    of $\hat\mu$, $4 \epsilon |\hat\mu|$ in the type of the results, is never met: sampling stops where the error bar is
+    down to these, not `converged`, and `Estimate.ended` says so. What `f` itself rounds off may be more.
 
     Raises `ValueError` when neither tolerance is given, one is not positive, or `level` is not between 0 and 1.
 
@@ -111,8 +116,16 @@ class StdErr:
         return self._assessed(estimate, stderr)
 
     def _within(self, value: Array, stderr: Array) -> Bool[Array, "..."]:
-        absolute = jnp.asarray(self.absolute or 0.0, value.dtype)
-        return stderr <= jnp.maximum(absolute, (self.relative or 0.0) * jnp.abs(value))
+        allowed = self.allowed(value)
+        return (stderr <= allowed) & (allowed >= resolution(value))
+
+    def allowed(self, value: Array) -> Array:
+        """The largest error that will do."""
+        return jnp.maximum(jnp.asarray(self.absolute or 0.0, value.dtype), (self.relative or 0.0) * jnp.abs(value))
+
+    def reach(self, estimate: Estimate) -> Any:
+        """What has to be below it, of an assessed estimate."""
+        return estimate.stderr
 
     def _miss(self, estimate: Estimate) -> float:
         """The probability with which a coordinate may be outside of its interval."""
@@ -151,10 +164,47 @@ class Within:
     def assess(self, estimate: Estimate) -> Estimate:
         if estimate.ends is None or not estimate.ends.anytime:
             raise ValueError("until: Within(...) needs an interval that rests on bounds: expect(..., interval=...)")
-        low, high = estimate.interval(self.level, simultaneous=self.simultaneous)
 
-        def near(value: Array, low: Array, high: Array) -> Array:
-            return jnp.maximum(value - low, high - value) <= self.absolute
+        def near(value: Array, reach: Array) -> Array:
+            return (reach <= self.absolute) & (self.allowed(value) >= resolution(value))
 
-        enough = all_of(jax.tree.map(near, estimate.value, low, high))
+        enough = all_of(jax.tree.map(near, estimate.value, self.reach(estimate)))
         return dataclasses.replace(estimate, converged=estimate.converged & enough)
+
+    def allowed(self, value: Array) -> Array:
+        """The longest reach that will do."""
+        return jnp.full_like(value, self.absolute)
+
+    def reach(self, estimate: Estimate) -> Any:
+        """How far the interval reaches from the value."""
+        low, high = estimate.interval(self.level, simultaneous=self.simultaneous)
+        return jax.tree.map(lambda value, a, b: jnp.maximum(value - a, b - value), estimate.value, low, high)
+
+
+def resolution(value: Array) -> Array:
+    """How much of a mean may be rounding, of folding and reporting it in numbers of its type."""
+    return _ROUNDING * jnp.finfo(value.dtype).eps * jnp.abs(value)
+
+
+def spent(rule: StoppingRule, assessed: Estimate) -> Bool[Array, "*batch"]:
+    """Whether draws are of no more use: all coordinates are as sure as asked for, or as their numbers can tell."""
+    if not isinstance(rule, StdErr | Within):
+        return jnp.zeros((), bool)
+
+    def sure(value: Array, reach: Array) -> Array:
+        return reach <= jnp.maximum(rule.allowed(value), resolution(value))
+
+    fewest = max(rule.min_samples, 2) if isinstance(rule, StdErr) else 1
+    return all_of(jax.tree.map(sure, assessed.value, rule.reach(assessed))) & (assessed.num_samples >= fewest)
+
+
+def unresolved(rule: StoppingRule | None, assessed: Estimate) -> str | None:
+    """Why sampling ended without what was asked for, where that is finer than numbers of their type can tell."""
+    if not isinstance(rule, StdErr | Within) or bool(assessed.converged) or not bool(spent(rule, assessed)):
+        return None
+    finest = [(resolution(value), rule.allowed(value)) for value in jax.tree.leaves(assessed.value)]
+    for (rounding, allowed), value in zip(finest, jax.tree.leaves(assessed.value), strict=True):
+        if bool(jnp.any(allowed < rounding)) and bool(jnp.all(jnp.isfinite(value))):
+            worst = float(jnp.max(jnp.where(allowed < rounding, rounding, 0)))
+            return f"the tolerance is finer than {value.dtype} can tell here, about {worst:.2g}"
+    return None
