@@ -1,5 +1,6 @@
 """Distances between samples are right and their error bars hold; the test rejects as often as it says."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,17 @@ from jax.random import clone, split
 from scipy import stats
 
 import variate as vt
-from variate.diagnostics import base, sliced_wasserstein, two_sample_test
+from variate.diagnostics import (
+    Circle,
+    Lines,
+    MaxSliced,
+    Sliced,
+    base,
+    max_sliced_wasserstein,
+    sliced_wasserstein,
+    two_sample_test,
+)
+from variate.diagnostics.max_sliced import farthest, starts
 from variate.diagnostics.sliced_wasserstein import _distance, _Moments
 
 X = np.random.default_rng(0).gamma(2.0, size=(60, 3)) * np.array([1.0, 2.0, 0.5])
@@ -65,12 +76,12 @@ def test_a_shift_is_exact(key: Array) -> None:
 
 
 def test_three_controls_are_better_than_the_lower_and_the_upper_one(key: Array) -> None:
-    moments = _Moments(jnp.asarray(X), jnp.asarray(Y))
+    moments = _Moments.of(Lines(), jnp.asarray(X), jnp.asarray(Y))
     distance = functools.partial(_distance, 2.0)
 
     def error(of: Callable | None, mean: Any) -> float:
         method = () if of is None else vt.estimates.ControlVariates(of, mean)
-        return float(vt.expect(distance, method=method, num_samples=4_096)(clone(key), X, Y).stderr)
+        return float(vt.expect(distance, method=method, num_samples=4_096)(clone(key), Lines(), X, Y).stderr)
 
     plain = error(None, None)
     lower, upper = (
@@ -101,37 +112,115 @@ def test_controls_that_are_constant_but_for_rounding_are_no_alarm(key: Array) ->
         assert float(found.stderr) < 0.01 * float(found.value)
 
 
+def test_equal_samples_in_another_order_are_no_alarm(key: Array) -> None:
+    """Of which the difference of the means is nothing but rounding."""
+    for dtype in (np.float32, np.float64):
+        x = (X + 100).astype(dtype)
+        found = sliced_wasserstein(x, x[::-1], num_samples=64)(clone(key))
+        assert float(found.value) < 1e-10
+
+
 def test_it_stops_at_a_tolerance(key: Array) -> None:
     found = sliced_wasserstein(X, Y, until=vt.StdErr(relative=0.01))(key)
     assert found.converged
     assert float(found.stderr) <= 0.01 * float(found.value)
 
 
-@pytest.mark.slow
-def test_it_rejects_as_often_as_it_says(key: Array) -> None:
-    """Of samples that differ in size, from one distribution: P(p <= k/20) = k/20 exactly, since none are tied."""
+def mean_apart(x: Array, y: Array) -> Array:
+    return jnp.abs(jnp.mean(x) - jnp.mean(y))
 
+
+STATISTICS = {
+    "sliced": Sliced(num_slices=4),
+    "max-sliced": MaxSliced(num_starts=2, num_steps=4),
+    "circle": Sliced(Circle(num_levels=2), num_slices=2, order=1),
+    "given": mean_apart,
+}
+
+
+def p_values(statistic: Any, key: Array, shift: float = 0.0, test: Callable = two_sample_test) -> np.ndarray:
     def p_value(key: Array) -> Array:
         first, second, third = split(key, 3)
-        x, y = jax.random.normal(first, (8, 2)), jax.random.normal(second, (5, 2))
-        return two_sample_test(x, y, num_directions=4, num_permutations=19)(third).p_value
+        members = () if isinstance(statistic, Sliced) and isinstance(statistic.on, Circle) else (2,)
+        x, y = jax.random.normal(first, (8, *members)), shift + jax.random.normal(second, (5, *members))
+        return test(x, y, statistic=statistic, num_permutations=19)(third).p_value
 
-    p = np.asarray(jax.jit(lambda keys: jax.lax.map(p_value, keys, batch_size=50))(split(key, 2_000)))
+    return np.asarray(jax.jit(lambda keys: jax.lax.map(p_value, keys, batch_size=50))(split(key, 2_000)))
+
+
+def uniform(p: np.ndarray) -> bool:
+    """Whether P(p <= k/20) = k/20; of samples without ties that is exact. Wrong once in a million."""
     counts = np.bincount(np.round(20 * p).astype(int), minlength=21)[1:]
-    assert stats.chisquare(counts).pvalue > 1e-6
+    return bool(stats.chisquare(counts).pvalue > 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STATISTICS)
+def test_it_rejects_as_often_as_it_says(name: str, key: Array) -> None:
+    """Of samples that differ in size, from one distribution; and more often of two."""
+    assert uniform(p_values(STATISTICS[name], clone(key)))
+    other = p_values(STATISTICS[name], key, shift=1.5)
+    assert np.mean(other <= 0.05) > 0.2  # by chance once in 10^300
+    assert not uniform(other)
+
+
+@pytest.mark.slow
+def test_a_statistic_that_knows_the_samples_as_they_are_is_seen(key: Array) -> None:
+    """Mutant: the maximum over directions of the samples as they are, and that direction for all permutations."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Fixed:
+        members = MaxSliced().members
+
+        def prepare(self, key: Array, pooled: Array, first: int) -> Callable:
+            x, y = pooled[:first], pooled[first:]
+            along = farthest(2.0, starts(key, 2, x, y), 16, x, y)[0]
+            values = pooled @ along
+
+            def apart(of_y: Array) -> Array:
+                ordered = values[jnp.argsort(of_y, stable=True)]
+                return base.line_distance(jnp.sort(ordered[:first]), jnp.sort(ordered[first:]), 2.0)
+
+            return apart
+
+    assert not uniform(p_values(Fixed(), key))
+
+
+def test_ascent_has_power_where_one_of_many_directions_matters(key: Array) -> None:
+    """The difference of means, which is blind to spreads, has none."""
+    x = np.random.default_rng(6).normal(size=(100, 30))
+    y = np.random.default_rng(7).normal(size=(100, 30))
+    y[:, 0] *= 3
+    found = two_sample_test(x, y, statistic=MaxSliced(num_starts=8), num_permutations=99)(clone(key))
+    assert float(found.p_value) == 0.01
+    blind = two_sample_test(x, y, statistic=mean_apart, num_permutations=99)(key)
+    assert float(blind.p_value) > 0.01
+
+
+def test_a_nan_has_no_p_value(key: Array) -> None:
+    found = two_sample_test(X, Y, statistic=lambda x, y: jnp.log(mean_apart(x, y) - 1e9), num_permutations=9)(key)
+    assert np.isnan(found.p_value)
+
+
+def test_bad_statistics() -> None:
+    for wrong in (3, Sliced, "energy"):
+        with pytest.raises(TypeError, match="statistic must be a distance, as Sliced"):
+            two_sample_test(X, Y, statistic=wrong)
+    with pytest.raises(ValueError, match="statistic must return one real number, got float64"):
+        two_sample_test(X, Y, statistic=lambda x, y: jnp.mean(x, axis=0))
 
 
 def test_its_distance_is_the_mean_over_its_directions(key: Array) -> None:
-    found = two_sample_test(X, Y, num_directions=512, num_permutations=99)(clone(key))
+    found = two_sample_test(X, Y, statistic=Sliced(num_slices=512), num_permutations=99)(clone(key))
     whole = sliced_wasserstein(X, Y, num_samples=4_096)(clone(key))
-    spread = float(vt.expect(functools.partial(_distance, 2.0), num_samples=512)(key, X, Y).stderr)
+    spread = float(vt.expect(functools.partial(_distance, 2.0), num_samples=512)(key, Lines(), X, Y).stderr)
     assert abs(float(found.distance - whole.value)) < 5 * spread
     assert float(found.p_value) == 1 / 100
     assert str(found) == f"p = 0.01 (distance {float(found.distance):.4g}, 99 permutations)"
 
 
 def test_many_at_once(key: Array) -> None:
-    many = jax.vmap(two_sample_test(X, Y + 1, num_directions=4, num_permutations=9))(split(key, 3))
+    many = jax.vmap(two_sample_test(X, Y + 1, statistic=Sliced(num_slices=4), num_permutations=9))(split(key, 3))
     assert many.p_value.shape == (3,)
     assert np.all(many.p_value == 0.1)
     assert repr(many) == "TwoSampleTest of float64[3]"
@@ -140,7 +229,7 @@ def test_many_at_once(key: Array) -> None:
 def test_exchanged_members_are_members(key: Array) -> None:
     """Of two and one on a line there are three ways to exchange them."""
     x, y = np.array([0.0, 1.0]), np.array([5.0])
-    found = two_sample_test(x, y, order=1, num_directions=2, num_permutations=200)(key)
+    found = two_sample_test(x, y, statistic=Sliced(order=1, num_slices=2), num_permutations=200)(key)
     ways = {
         np.mean(np.abs(np.delete(np.array([0.0, 1.0, 5.0]), i) - single)) for i, single in enumerate([0.0, 1.0, 5.0])
     }
@@ -148,26 +237,33 @@ def test_exchanged_members_are_members(key: Array) -> None:
     assert float(found.distance) == 4.5
 
 
-@pytest.mark.parametrize("distance", [sliced_wasserstein, two_sample_test])
+@pytest.mark.parametrize("distance", [sliced_wasserstein, two_sample_test, max_sliced_wasserstein])
 @pytest.mark.parametrize(
-    ("x", "y", "more", "error", "words"),
+    ("x", "y", "error", "words"),
     [
-        (3.0, Y, {}, TypeError, "x must be an array of real numbers, got 3.0"),
-        (X, jnp.ones(3, complex), {}, TypeError, "y must be an array of real numbers"),
-        (np.ones((0, 3)), Y, {}, ValueError, "x must have its members along the first axis"),
-        (X, Y[:, :2], {}, ValueError, r"members of one shape, got float64\[60,3\] and float64\[45,2\]"),
-        (X, Y, {"order": 0.5}, ValueError, "order must be a number from 1 on, got 0.5"),
+        (3.0, Y, TypeError, "x must be an array of real numbers, got 3.0"),
+        (X, jnp.ones(3, complex), TypeError, "y must be an array of real numbers"),
+        (np.ones((0, 3)), Y, ValueError, "x must have its members along the first axis"),
+        (X, Y[:, :2], ValueError, r"members of one shape, got float64\[60,3\] and float64\[45,2\]"),
     ],
 )
-def test_bad_input(distance: Callable, x: Any, y: Any, more: dict, error: type[Exception], words: str) -> None:
+def test_bad_input(distance: Callable, x: Any, y: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        distance(x, y, **more)
+        distance(x, y)
 
 
 def test_bad_counts_and_keys() -> None:
     with pytest.raises(ValueError, match="num_permutations must be a positive integer"):
         two_sample_test(X, Y, num_permutations=0)
-    with pytest.raises(ValueError, match="num_directions must be a positive integer"):
-        two_sample_test(X, Y, num_directions=0)
+    with pytest.raises(ValueError, match="num_slices must be a positive integer"):
+        Sliced(num_slices=0)
+    with pytest.raises(ValueError, match="num_starts must be a positive integer"):
+        MaxSliced(num_starts=0)
+    for taking_space in (Sliced, lambda on: sliced_wasserstein(X, Y, on=on)):
+        with pytest.raises(TypeError, match="on must be a space, as Circle"):
+            taking_space(Circle)
+    for taking_order in (Sliced, MaxSliced, lambda order: sliced_wasserstein(X, Y, order=order)):
+        with pytest.raises(ValueError, match=r"order must be a number from 1 on, got 0\.5"):
+            taking_order(order=0.5)
     with pytest.raises(TypeError, match="typed key"):
         two_sample_test(X, Y)(np.zeros(2, np.uint32))

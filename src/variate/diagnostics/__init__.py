@@ -1,6 +1,14 @@
 """How far apart two samples are, and whether that may be chance."""
 
+from .max_sliced import FarthestLine as FarthestLine
+from .max_sliced import max_sliced_wasserstein as max_sliced_wasserstein
 from .plots import plot_tuning as plot_tuning
 from .sliced_wasserstein import sliced_wasserstein as sliced_wasserstein
+from .spaces import Circle as Circle
+from .spaces import Graph as Graph
+from .spaces import Lines as Lines
+from .spaces import Sphere as Sphere
+from .two_sample import MaxSliced as MaxSliced
+from .two_sample import Sliced as Sliced
 from .two_sample import TwoSampleTest as TwoSampleTest
 from .two_sample import two_sample_test as two_sample_test

@@ -1,19 +1,127 @@
-"""Whether two samples may be of one distribution: a permutation test by the sliced Wasserstein distance."""
+"""Whether two samples may be of one distribution: permutation tests by their distances."""
 
-import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
-from variate.checks import check_key, check_positive_int, describe
+from variate import checks
 
-from .base import check_order, check_samples, line_distance
-from .sliced_wasserstein import direction
+from .base import Space, check_alike, check_order, check_sample, check_samples, check_space, line_distance
+from .max_sliced import farthest, starts
+from .spaces import Lines
+
+Apart = Callable[[Bool[Array, " N"]], Float[Array, ""]]
+
+
+@runtime_checkable
+class Statistic(Protocol):
+    """How far apart two samples are, for a test that exchanges their members."""
+
+    def members(self, x: Any, y: Any) -> tuple[Array, Array]:
+        """The samples as `prepare` takes them; raises for what it does not serve."""
+        ...
+
+    def prepare(self, key: Key[Array, ""], pooled: Array, first: int) -> Apart:
+        """The statistic as a function of which members are in the second sample, where `first` are not."""
+        ...
+
+
+class Sliced(eqx.Module):
+    """The mean of $W_p^p$ over some lines, or functions of a space, the same for all permutations.
+
+    A permutation sorts nothing. Memory grows with functions times levels times members. Arguments as in
+    `sliced_wasserstein`, `num_slices` the number of functions.
+
+    Raises `ValueError` for an `order` below 1 or a `num_slices` that is not positive.
+    """
+
+    on: Space
+    order: float = eqx.field(static=True)
+    num_slices: int = eqx.field(static=True)
+
+    def __init__(self, on: Any = Lines(), *, order: float | int = 2, num_slices: int = 64):
+        check_space(on)
+        self.on, self.order = on, check_order(order)
+        self.num_slices = checks.check_positive_int("num_slices", num_slices)
+
+    def members(self, x: Any, y: Any) -> tuple[Array, Array]:
+        found = self.on.members("x", x), self.on.members("y", y)
+        check_alike(x, y)
+        return found
+
+    def prepare(self, key: Key[Array, ""], pooled: Array, first: int) -> Apart:
+        functions = jax.random.normal(key, (self.num_slices, self.on.size(pooled)))
+        values = jax.vmap(lambda function: self.on.values(function, pooled))(functions)
+        ranks = jnp.argsort(values, axis=-1)
+        values = jnp.take_along_axis(values, ranks, axis=-1)
+        weights = self.on.weights().astype(values.dtype)
+
+        def apart(of_y: Array) -> Array:
+            def on_line(values: Array, ranks: Array) -> Array:
+                """Each line has the members in its own order, in which they are put one sample after the other."""
+                second = of_y[ranks]
+                place = jnp.where(second, first - 1 + jnp.cumsum(second), jnp.cumsum(~second) - 1)
+                own = jnp.zeros_like(values).at[place].set(values, unique_indices=True)
+                return line_distance(own[:first], own[first:], self.order)
+
+            return jnp.mean(jax.vmap(jax.vmap(on_line))(values, ranks) @ weights)
+
+        return apart
+
+
+class MaxSliced(eqx.Module):
+    """$W_p^p$ along the line on which the two samples are farthest apart, by ascent anew for each permutation.
+
+    More power than `Sliced` where few of many directions matter. That the maximum of samples is too large does no
+    harm here, since it is so for all permutations. Arguments as in `max_sliced_wasserstein`; the starts at random are
+    the same for all permutations.
+
+    Raises `ValueError` for an `order` below 1 or counts that are not positive.
+    """
+
+    order: float = eqx.field(static=True)
+    num_starts: int = eqx.field(static=True)
+    num_steps: int = eqx.field(static=True)
+
+    def __init__(self, *, order: float | int = 2, num_starts: int = 4, num_steps: int = 16):
+        self.order = check_order(order)
+        self.num_starts = checks.check_positive_int("num_starts", num_starts)
+        self.num_steps = checks.check_positive_int("num_steps", num_steps)
+
+    def members(self, x: Any, y: Any) -> tuple[Array, Array]:
+        return check_samples(x, y)
+
+    def prepare(self, key: Key[Array, ""], pooled: Array, first: int) -> Apart:
+        def apart(of_y: Array) -> Array:
+            x, y = _parted(pooled, of_y, first)
+            return farthest(self.order, starts(jax.random.clone(key), self.num_starts, x, y), self.num_steps, x, y)[1]
+
+        return apart
+
+
+class _Given(eqx.Module):
+    """A user's function of both samples."""
+
+    function: Callable[[Array, Array], Any] = eqx.field(static=True)
+
+    def members(self, x: Any, y: Any) -> tuple[Array, Array]:
+        for name, sample in (("x", x), ("y", y)):
+            check_sample(name, sample)
+        check_alike(x, y)
+        x, y = jnp.asarray(x), jnp.asarray(y)
+        found = jax.eval_shape(self.function, x, y)
+        if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
+            raise ValueError(f"statistic must return one real number, got {checks.describe(found)}")
+        return x, y
+
+    def prepare(self, key: Key[Array, ""], pooled: Array, first: int) -> Apart:
+        return lambda of_y: self.function(*_parted(pooled, of_y, first))
 
 
 class TwoSampleTest(eqx.Module):
@@ -24,13 +132,18 @@ class TwoSampleTest(eqx.Module):
 
     @property
     def p_value(self) -> Float[Array, "*batch"]:
-        """The share of permutations, the samples as they are among them, that are at least as far apart."""
+        """The share of permutations, the samples as they are among them, that are at least as far apart.
+
+        NaN where one of the distances is.
+        """
         farther = jnp.sum(self.permuted >= self.distance[..., None], axis=-1)
-        return (1 + farther) / (1 + self.permuted.shape[-1])
+        p = (1 + farther) / (1 + self.permuted.shape[-1])
+        known = ~jnp.isnan(self.distance) & ~jnp.any(jnp.isnan(self.permuted), axis=-1)
+        return jnp.where(known, p, jnp.nan)
 
     def __repr__(self) -> str:
         if isinstance(self.distance, Tracer) or self.distance.ndim:
-            return f"TwoSampleTest of {describe(self.distance)}"
+            return f"TwoSampleTest of {checks.describe(self.distance)}"
         count = self.permuted.shape[-1]
         return f"p = {float(self.p_value):.3g} (distance {float(self.distance):.4g}, {count} permutations)"
 
@@ -39,58 +152,54 @@ def two_sample_test(
     x: Any,
     y: Any,
     *,
-    order: float | int = 2,
-    num_directions: int = 64,
+    statistic: Any = Sliced(),
     num_permutations: int = 999,
 ) -> Callable[[Key[Array, ""]], TwoSampleTest]:
     r"""The permutation test of one distribution for both samples, as a function of a key.
 
     If members are exchangeable, as they are where all are independent draws of one distribution, a p-value of at most
-    $\alpha$ has a probability of at most $\alpha$, for any number of members. The statistic is the mean of $W_p^p$ over
-    some directions, the same for all permutations. `x` and `y` are samples [n, *member] and [m, *member]. Memory grows
-    with directions times members, time with permutations besides. The wrong choice for the draws of one chain, which
-    are not exchangeable: thin them first.
+    $\alpha$ has a probability of at most $\alpha$, for any number of members and any statistic. The wrong choice for
+    the draws of one chain, which are not exchangeable: thin them first.
+
+    - `x`, `y`: samples [n, *member] and [m, *member].
+    - `statistic`: what is large where distributions differ: `Sliced()`, also `Sliced(on=Circle())` and so on;
+      `MaxSliced()`; or a function of both samples in JAX that returns a number.
+    - `num_permutations`: time grows with it, and p-values are multiples of one by it and one more.
 
     Raises `TypeError` for what is no array of real numbers, and `ValueError` for empty samples, members of different
-    shapes, an `order` below 1, or counts that are not positive.
+    shapes, what a statistic does not serve or return, or a `num_permutations` that is not positive.
 
     Source: Phipson and Smyth (2010), Permutation p-values should never be zero, Stat. Appl. Genet. Mol. Biol. 9(1),
     eq. 2; Nguyen and Ho (2024) for the distance.
     """
-    one, other = check_samples(x, y)
-    power = check_order(order)
-    directions = check_positive_int("num_directions", num_directions)
-    permutations = check_positive_int("num_permutations", num_permutations)
+    if isinstance(statistic, type) or not isinstance(statistic, Statistic):
+        if isinstance(statistic, type) or not callable(statistic):
+            raise TypeError(
+                "statistic must be a distance, as Sliced() or MaxSliced(), or a function of two samples, got "
+                f"{checks.describe(statistic)}"
+            )
+        statistic = _Given(statistic)
+    one, other = statistic.members(x, y)
+    permutations = checks.check_positive_int("num_permutations", num_permutations)
 
     def test(key: Any) -> TwoSampleTest:
-        check_key(key)
-        return _test(power, directions, permutations, key, one, other)
+        checks.check_key(key)
+        return _test(statistic, permutations, key, one, other)
 
     return test
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _test(order: float, directions: int, permutations: int, key: Key[Array, ""], x: Array, y: Array) -> TwoSampleTest:
+@eqx.filter_jit
+def _test(statistic: Statistic, permutations: int, key: Key[Array, ""], x: Array, y: Array) -> TwoSampleTest:
     first, second = jax.random.split(key)
-    pooled = jnp.concatenate([x, y])
-    along = jax.vmap(lambda key: direction(key, x.shape[1]))(jax.random.split(first, directions))
-    projected = along.astype(pooled.dtype) @ pooled.T
-    ranks = jnp.argsort(projected, axis=1)
-    projected = jnp.take_along_axis(projected, ranks, axis=1)
-
-    def distance(of_y: Array) -> Array:
-        """With these members in the second sample, of which each line has them in their order."""
-
-        def on_line(values: Array, ranks: Array) -> Array:
-            second = of_y[ranks]
-            place = jnp.where(second, len(x) - 1 + jnp.cumsum(second), jnp.cumsum(~second) - 1)
-            own = jnp.zeros_like(values).at[place].set(values, unique_indices=True)
-            return line_distance(own[: len(x)], own[len(x) :], order)
-
-        return jnp.mean(jax.vmap(on_line)(projected, ranks))
-
-    as_they_are = jnp.arange(len(pooled)) >= len(x)
+    apart = statistic.prepare(first, jnp.concatenate([x, y]), len(x))
+    as_they_are = jnp.asarray(np.arange(len(x) + len(y)) >= len(x))
     exchanged = jax.lax.map(
-        lambda key: distance(jax.random.permutation(key, as_they_are)), jax.random.split(second, permutations)
+        lambda key: apart(jax.random.permutation(key, as_they_are)), jax.random.split(second, permutations)
     )
-    return TwoSampleTest(distance(as_they_are), exchanged)
+    return TwoSampleTest(apart(as_they_are), exchanged)
+
+
+def _parted(pooled: Array, of_y: Bool[Array, " N"], first: int) -> tuple[Array, Array]:
+    ordered = pooled[jnp.argsort(of_y, stable=True)]
+    return ordered[:first], ordered[first:]
