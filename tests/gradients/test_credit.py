@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from unittest import mock
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -30,6 +31,11 @@ def coins(key: Array, t: Array) -> Array:
     """200 independent coins, each with its own cost."""
     b = vt.draw(key, dist.Bernoulli(logits=t), rule=Score()).astype(float)
     return jnp.sum((b - 0.45) ** 2)
+
+
+def each_coin(key: Array, t: Array) -> Array:
+    """The costs of the coins, not added up."""
+    return (vt.draw(key, dist.Bernoulli(logits=t), rule=Score()).astype(float) - 0.45) ** 2
 
 
 def latents(key: Array, t: Array) -> Array:
@@ -67,6 +73,11 @@ def test_credit_has_less_noise_than_the_whole_cost(
         (chain, np.array([0.2, -0.3]), "causal"),
         (coins, np.linspace(-1, 1, 200), "diagonal"),
         (lambda key, t: coins(key, t) ** 2, np.ones(3), "full: `reduce_sum` at test_credit.py:"),
+        (
+            lambda key, t: each_coin(key, t),
+            np.ones(3),
+            "full: the entries of an array are each charged to all elements",
+        ),
     ],
 )
 def test_explain_says_how_finely_a_draw_is_charged(
@@ -74,3 +85,20 @@ def test_explain_says_how_finely_a_draw_is_charged(
 ) -> None:
     (row,) = vt.explain(program, num_samples=1)(key, jnp.asarray(at)).rows
     assert words in row.reaches
+
+
+@pytest.mark.parametrize("summed", [True, False])
+def test_explain_shows_what_is_charged(summed: bool, key: Array) -> None:
+    """The entries of an array are each charged to all coins, and not said to be told apart."""
+
+    def program(key: Array, t: Array) -> tuple[Array, Array]:
+        b = vt.draw(key, dist.Bernoulli(logits=t), rule=Score()).astype(float)
+        cost = (b - 0.45) ** 2
+        return jnp.sum(cost) if summed else cost, b
+
+    at = jnp.linspace(-1, 1, 3)
+    (row,) = vt.explain(lambda *args: program(*args)[0], num_samples=1)(key, at).rows
+    gradient, (b,) = vt.grad(program, num_samples=1, has_aux=True)(jax.random.clone(key), at)
+    score, cost = b - jax.nn.sigmoid(at), (b - 0.45) ** 2
+    charged = score * cost if "diagonal" in row.reaches else jnp.outer(cost, score)
+    np.testing.assert_allclose(gradient.value, charged, rtol=1e-12)

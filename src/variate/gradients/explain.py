@@ -15,6 +15,7 @@ from variate.gradients.staged import Derivation, Request, derive
 from variate.gradients.tables import Tabular, name_of
 from variate.gradients.transform import value_and_grad
 from variate.programs.dataflow import bit
+from variate.programs.relations import Relation
 from variate.programs.source import position, short
 from variate.programs.terms import Terms
 
@@ -122,23 +123,27 @@ def _rows(derivation: Derivation, shares: Mapping[int, Any]) -> list[Row]:
                 rule="none needed" if rule is None else name_of(rule),
                 why=choice.biases.get(site.index, choice.reasons[site.index]),
                 biased=site.index in choice.biases,
-                reaches=f"{len(reached)} of {len(masks)} terms{_credit(derivation, terms, site.index)}" if rule else "",
+                reaches=f"{len(reached)} of {len(masks)} terms{_credit(derivation, site.index)}" if rule else "",
                 share=None if share is None else float(share),
             )
         )
     return rows
 
 
-def _credit(derivation: Derivation, terms: Sequence[Terms], site: int) -> str:
-    """How finely the terms depend on the elements of a draw, and what stands in the way of telling them apart."""
+def _credit(derivation: Derivation, site: int) -> str:
+    """How finely the terms are charged to the elements of a draw, and what stands in the way of telling them apart."""
     if site not in derivation.shapes or derivation.relations is None:
         return ""
     words = []
-    for leaf in (leaf for each in terms for leaf in each.leaves if leaf.mask & bit(site)):
-        found = derivation.relations[leaf.operand].get(site) if isinstance(leaf.operand, int) else None
-        by = found.stopped if found else None
-        where = f": `{by.name}` at {short(position(by.equation, by.caller))}" if by else ""
-        words.append(f"{found.word if found else 'full'}{where}")
+    for terms in derivation.plan.terms:
+        for leaf in (leaf for leaf in terms.leaves if leaf.mask & bit(site)):
+            charged = leaf.relations.get(site, Relation())
+            found = derivation.relations[leaf.operand].get(site) if isinstance(leaf.operand, int) else None
+            by = found.stopped if found else None
+            where = f": `{by.name}` at {short(position(by.equation, by.caller))}" if by else ""
+            if found and found.links and not charged.links:
+                where = ": the entries of an array are each charged to all elements"
+            words.append(f"{charged.word}{where}")
     return ", " + ", ".join(dict.fromkeys(words))
 
 
