@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from gradients import finite_programs
+from gradients import finite_programs, law_programs
 from gradients.coins import Finite, mean_over_flips
 from gradients.dice_programs import dice_programs, elements_apart
 from gradients.exactness import SEED, arrays_of, exact, fresh, largest
@@ -61,6 +61,7 @@ COINS = {
     "probabilities": Finite(of_probabilities, (jnp.array([0.3, 0.6]),), of_probabilities_mean, "ab"),
 }  # fmt: skip
 DICE = dice_programs(jnp.array([0.3, -0.4, 0.8]))
+EVERY = COINS | DICE | law_programs.FINITE
 RUNS = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(SEED), jnp.arange(1))
 
 
@@ -104,7 +105,7 @@ def rules_of(case: Finite, rule: Any, scored: str) -> dict[str, Any]:
 
 @functools.cache
 def coin_sums(name: str) -> Sums:
-    case = COINS[name]
+    case = EVERY[name]
     with elements_apart():
         found = noise(case.program, case.args, RUNS)
     middles = [[np.unique(found.numbers[:, k, i]) for i in range(ELEMENTS)] for k in range(len(found.keys))]
@@ -146,7 +147,7 @@ def forced_coins(keys: np.ndarray, numbers: Array, inside: Array) -> Iterator[No
 
 
 def coin_error(name: str, rule: Any, scored: str = "") -> float:
-    case = COINS[name]
+    case = EVERY[name]
     return largest(mean_of(case, rules_of(case, rule, scored), coin_sums(name), forced_coins), exact(case))
 
 
@@ -224,7 +225,7 @@ class Recording:
 
 @functools.cache
 def dice_sums(name: str) -> Sums:
-    case = DICE[name]
+    case = EVERY[name]
     program, _ = staging.stage(lambda key, *args: case.program(key, *args), jax.random.key(0), *case.args)
     run = jax.random.key_data(RUNS)[0]
 
@@ -252,5 +253,5 @@ def dice_sums(name: str) -> Sums:
 
 
 def dice_error(name: str, rule: Any) -> float:
-    case = DICE[name]
+    case = EVERY[name]
     return largest(mean_of(case, rules_of(case, rule, "c"), dice_sums(name), forced_dice), exact(case))

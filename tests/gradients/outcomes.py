@@ -37,8 +37,8 @@ class Noise(NamedTuple):
 def cdf(distribution: Any) -> tuple[Array, Array]:
     """The support of one element, and each element's cumulative probabilities, padded to [ELEMENTS, VALUES]."""
     support = distribution.enumerate_support(expand=False)
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        below = jnp.cumsum(jnp.exp(distribution.log_prob(support)), axis=0).reshape(len(support), -1).T
+    with distributions.numpyro_promotion():
+        below = jnp.cumsum(jnp.exp(distributions.log_prob(distribution, support)), axis=0).reshape(len(support), -1).T
     shape = ELEMENTS - below.shape[0], VALUES - below.shape[1]
     return jnp.ravel(jnp.asarray(support)), jnp.pad(below, [(0, shape[0]), (0, shape[1])], constant_values=1)
 

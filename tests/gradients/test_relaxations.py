@@ -17,13 +17,9 @@ from programs.test_relaxation import TABLE, THETA, mean, real, staged, values
 from scipy import stats
 
 import variate as vt
+from variate.gradients import GumbelRao, GumbelSoftmax, GumbelStraightThrough, ReinMax, StraightThrough
 from variate.gradients.rules import gumbel_rao, gumbel_softmax, relaxation, straight_through
-from variate.gradients.rules.gumbel_rao import GumbelRao
-from variate.gradients.rules.gumbel_softmax import GumbelSoftmax
-from variate.gradients.rules.gumbel_straight_through import GumbelStraightThrough
-from variate.gradients.rules.reinmax import ReinMax
 from variate.gradients.rules.relaxation import held_at, probabilities
-from variate.gradients.rules.straight_through import StraightThrough
 from variate.programs import distributions
 
 EXACT, ALARM = 1e-10, 1e-6  # error of sums, and how often one statistical assertion fails without a fault
