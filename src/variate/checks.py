@@ -4,6 +4,7 @@ import inspect
 import math
 import operator
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -38,18 +39,19 @@ def check_callable(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a function of (key, *args), got {describe(value)}")
 
 
-def check_arguments(f: Any, args: tuple[Any, ...]) -> None:
-    """Raise unless `f` can be called as `f(key, *args)`."""
+def check_arguments(f: Any, args: tuple[Any, ...], named: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Raise unless `f` can be called as `f(key, *args, **named)`."""
     try:
         signature = inspect.signature(f)
     except (TypeError, ValueError):  # some callables written in C have none
         return
     try:
-        signature.bind(None, *args)
+        signature.bind(None, *args, **named)
     except TypeError as error:
         bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
         takes = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
-        given = ", ".join(["key", *map(describe, args)])
+        by_name = (f"{name}={describe(value)}" for name, value in named.items())
+        given = ", ".join(["key", *map(describe, args), *by_name])
         raise TypeError(
             f"{name_of(f)}{takes} cannot be called with ({given}): {error}; the key comes first, then the arguments"
         ) from None

@@ -27,6 +27,31 @@ class Distribution(Protocol):
 
 
 @runtime_checkable
+class Target(Protocol):
+    """A density known up to its constant, over positions: a pytree of real arrays without bounds.
+
+    A target is a pytree itself, of the data on which it depends. What a user calls a draw may be something else than a
+    position, a simplex or a positive number: its values, by name.
+    """
+
+    def start(self, key: Key[Array, ""], /) -> PyTree[Array]:
+        """A position of positive density."""
+        ...
+
+    def log_density(self, position: PyTree[Array], /) -> Float[Array, ""]:
+        """Of a position, up to one constant; -inf where there is no mass."""
+        ...
+
+    def constrain(self, position: PyTree[Array], /) -> PyTree[Array]:
+        """The values of a position."""
+        ...
+
+    def unconstrain(self, values: PyTree[Array], /) -> PyTree[Array]:
+        """The position of values."""
+        ...
+
+
+@runtime_checkable
 class Fold(Protocol):
     """An expectation estimated while the draws stream by, in memory that does not grow with their number.
 

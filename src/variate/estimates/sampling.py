@@ -60,6 +60,8 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
     if methods == Methods():
         f, args = join(numbers, static)
         run = validity.counted(f) if checked else _uncounted(f)
+        if not checked:
+            staged(static, key, numbers)  # which refuses what weighs the runs
 
         def plain(key: Key[Array, ""], uniforms: Float[Array, " d"]) -> tuple[PyTree[Array], Invalid]:
             result, invalid = run(key, *args)

@@ -1,5 +1,10 @@
 """Programs: functions that draw, staged so that they can be run, replayed and analysed."""
 
+from variate.programs.conditioning import Conditioned as Conditioned
+from variate.programs.conditioning import condition as condition
+from variate.programs.densities import density as density
+from variate.programs.factors import factor as factor
+from variate.programs.factors import observe as observe
 from variate.programs.primitive import draw as draw
 from variate.programs.simulation import At as At
 from variate.programs.simulation import Drawn as Drawn

@@ -1,6 +1,6 @@
 """Running a program with a handler of draws, loops rolled."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from variate.programs.program import Constant, Operand, Operation, Program, Site, scan_parts
+from variate.programs.program import Constant, Factor, Operand, Operation, Program, Site, scan_parts
 
 # By the index of the site, or a number below zero that a handler has for a named value that it watches; one more
 # leading axis for each scan around it.
@@ -35,6 +35,24 @@ class Handler(Protocol):
         ...
 
 
+@runtime_checkable
+class Weigher(Protocol):
+    """A handler that counts the weights of a run; to all others `observe` and `factor` are nothing."""
+
+    def weigh(self, factor: Factor, operands: Sequence[Array]) -> Any:
+        """A record of the weight."""
+        ...
+
+
+@runtime_checkable
+class Stepped(Protocol):
+    """A handler with something of its own for every step of a scan."""
+
+    def stepped(self, body: Program) -> tuple[Any, Callable[[Any], Handler]]:
+        """What it has, with a leading axis of steps, and the handler of one step, given its share."""
+        ...
+
+
 def run(
     program: Program, inputs: Sequence[Any], handler: Handler, index: tuple[Array, ...] = ()
 ) -> tuple[list[Any], Records]:
@@ -56,9 +74,10 @@ def evaluate(
     watched: Mapping[str, int] = getattr(handler, "watched", {})
     for place, value in (*program.constants, *zip(program.inputs, inputs, strict=True)):
         environment[place] = value
+    weigh = handler.weigh if isinstance(handler, Weigher) else None
     for operation in program.operations:
         operands = [read(environment, operand) for operand in operation.inputs]
-        if operation.sites:
+        if operation.sites or operation.factors:
             operands = [jnp.asarray(operand) for operand in operands]
         if operation.site is not None:
             outputs, record = handler.draw(operation.site, index, operands)
@@ -66,7 +85,11 @@ def evaluate(
                 outputs = [*outputs, one_hot(operation.site, outputs[0], operation.avals[-1].dtype)]
             if record is not None:
                 records[operation.site.index] = record
-        elif operation.sites:
+        elif operation.factor is not None:
+            outputs = []
+            if weigh is not None:
+                records[operation.factor.index] = weigh(operation.factor, operands)
+        elif operation.sites or (operation.factors and weigh is not None):
             outputs, inner = _CONTROL[operation.name](operation, operands, handler, index)
             records.update(inner)
         else:
@@ -103,13 +126,15 @@ def _scan(
     constants, carried = scan_parts(operation)
     consts, init, xs = operands[:constants], operands[constants : constants + carried], operands[constants + carried :]
 
-    def step(carry: list[Any], xs: tuple[Array, list[Any]]) -> tuple[list[Any], tuple[list[Any], Records]]:
-        count, x = xs
-        outputs, records = run(body, [*consts, *carry, *x], handler, (*index, count))
+    own, at_step = handler.stepped(body) if isinstance(handler, Stepped) else (None, lambda _: handler)
+
+    def step(carry: list[Any], xs: tuple[Array, list[Any], Any]) -> tuple[list[Any], tuple[list[Any], Records]]:
+        count, x, own = xs
+        outputs, records = run(body, [*consts, *carry, *x], at_step(own), (*index, count))
         return outputs[: len(carry)], (outputs[len(carry) :], records)
 
     options = {"reverse": params["reverse"], "unroll": params["unroll"], "length": params["length"]}
-    carry, (ys, records) = lax.scan(step, init, (jnp.arange(params["length"]), xs), **options)
+    carry, (ys, records) = lax.scan(step, init, (jnp.arange(params["length"]), xs, own), **options)
     return [*carry, *ys], records
 
 

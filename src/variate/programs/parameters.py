@@ -50,6 +50,12 @@ def conditions(d: PyTree) -> Iterator[Condition]:
             yield from conditions(part)
 
 
+def cheap_conditions(d: PyTree) -> Iterator[Condition]:
+    """Those of `conditions` without positive definiteness, whose test costs more than a density and shows in it."""
+    definite = type(constraints.positive_definite)
+    return (condition for condition in conditions(d) if not isinstance(condition.predicate, definite))
+
+
 def _parts(d: Any) -> Iterator[Any]:
     if isinstance(d, dist.MixtureSameFamily):
         yield from (d.mixing_distribution, d.component_distribution)

@@ -65,6 +65,33 @@ class Site:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """A `factor` or an `observe` in a program's text; it weighs the run, and has no result.
+
+    `structure`: the observed distribution, None for a bare log weight. `tree`: of the observed value, whose leaves come
+    first among the operands.
+    """
+
+    index: int
+    structure: Structure | None
+    tree: Any
+    lanes: tuple[Lane, ...]
+    name: str | None
+    source: str
+    branches: int  # how many it was written in
+    loops: tuple["Loop", ...]
+
+    @property
+    def kind(self) -> str:
+        return "factor" if self.structure is None else "observation"
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return self.name or short(self.source)
+
+
+@dataclass(frozen=True)
 class Operation:
     """One step: `outputs = primitive(*inputs)`; loops, branches and opaque calls have bodies."""
 
@@ -79,6 +106,7 @@ class Operation:
     bodies: tuple["Program", ...] = ()
     site: Site | None = None
     from_binary: bool = False  # whether it reads a draw of zeros and ones directly
+    factor: Factor | None = None
 
     @property
     def name(self) -> str:
@@ -89,6 +117,12 @@ class Operation:
         """Every draw in this operation."""
         inside = [site for body in self.bodies for site in body.sites]
         return [self.site, *inside] if self.site else inside
+
+    @property
+    def factors(self) -> list[Factor]:
+        """Everything in this operation that weighs the run."""
+        inside = [factor for body in self.bodies for factor in body.factors]
+        return [self.factor, *inside] if self.factor else inside
 
 
 @dataclass(frozen=True)
@@ -113,6 +147,7 @@ class Program:
     size: int
     sites: list[Site] = field(default_factory=list)
     calls: tuple[Call, ...] = ()  # those inside others first
+    factors: list[Factor] = field(default_factory=list)
 
 
 def every_operation(program: Program) -> list[Operation]:
@@ -153,12 +188,13 @@ def one_lane(draw: Operation) -> list[jax.ShapeDtypeStruct]:
     return shapes
 
 
-def needed(operations: Sequence[Operation], outputs: Sequence[Operand]) -> tuple[Operation, ...]:
-    """The operations that an output or a side effect needs; a draw that nobody reads is not among them."""
+def needed(operations: Sequence[Operation], outputs: Sequence[Operand], whole: bool = False) -> tuple[Operation, ...]:
+    """The operations that an output, a weight or a side effect needs; a draw that nobody reads only if `whole`."""
     live = {output for output in outputs if isinstance(output, int)}
     found = []
     for operation in reversed(operations):
-        if operation.equation.effects or not live.isdisjoint(operation.outputs):
+        kept = operation.equation.effects or operation.factors or (whole and operation.sites)
+        if kept or not live.isdisjoint(operation.outputs):
             live.update(place for place in operation.inputs if isinstance(place, int))
             found.append(operation)
     return tuple(reversed(found))

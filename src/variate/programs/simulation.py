@@ -14,7 +14,7 @@ from variate.programs.interpretation import Records, run
 from variate.programs.primitive import Event, Lane, over_lanes, sample_leaves, traced_once
 from variate.programs.program import Operation, Program, Site, one_lane
 from variate.programs.recognition import Index
-from variate.programs.staging import stage
+from variate.programs.staging import stage_whole
 from variate.programs.structure import Structure
 from variate.programs.validity import while_summing
 
@@ -119,7 +119,7 @@ def simulate(f: Callable[..., Any]) -> Callable[..., Simulation]:
         trees = {site.index: site.event.tree for site in program.sites}
         draws = {
             name: Drawn(jax.tree.unflatten(trees[i], records[i][0]), records[i][1])
-            for name, i in _names(program).items()
+            for name, i in names_of(program).items()
         }
         return Simulation(jax.tree.unflatten(jax.tree.structure(shape), outputs), draws)
 
@@ -138,7 +138,7 @@ def replay(f: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable[...,
     def replayed(key: Any, *args: Any) -> Any:
         checks.check_key(key)
         program, shape = _stage(f, key, args)
-        names, sites = _names(program), {site.index: site for site in program.sites}
+        names, sites = names_of(program), {site.index: site for site in program.sites}
         for name in overrides:
             if name not in names:
                 raise ValueError(f"overrides: no draw is called {name!r}; the draws are {sorted(names)}")
@@ -151,10 +151,11 @@ def replay(f: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable[...,
 
 def _stage(f: Callable[..., Any], key: Any, args: tuple[Any, ...]) -> tuple[Program, Any]:
     leaves, treedef = jax.tree.flatten(args)
-    return stage(lambda key, *leaves: f(key, *jax.tree.unflatten(treedef, leaves)), key, *leaves)
+    return stage_whole(lambda key, *leaves: f(key, *jax.tree.unflatten(treedef, leaves)), key, *leaves)
 
 
-def _names(program: Program) -> dict[str, int]:
+def names_of(program: Program) -> dict[str, int]:
+    """The index of every draw by its name, or by its source line where it has none."""
     names: dict[str, int] = {}
     for site in program.sites:
         same = [name for name in names if name.split("#")[0] == site.label]
@@ -168,16 +169,17 @@ def _steps(site: Site) -> tuple[int, ...]:
     return tuple(loop.length for loop in site.loops if loop.kind == "scan" and loop.length is not None)
 
 
-def _shape(site: Site) -> tuple[int, ...]:
+def shape_of(site: Site, event: tuple[int, ...] | None = None) -> tuple[int, ...]:
+    """Of what a draw makes, or would make of events of another shape: scan steps, lanes, event."""
     lanes = tuple(lane.size for lane in reversed(site.lanes))
-    return (*_steps(site), *lanes, *site.event.leaves[0][0])
+    return (*_steps(site), *lanes, *(site.event.leaves[0][0] if event is None else event))
 
 
 def _replacement(name: str, site: Site, value: Any) -> At:
     if len(site.event.leaves) != 1:
         raise ValueError(f"overrides: the draw {name!r} is not one array, so it cannot be replaced")
     index, value = value if isinstance(value, At) else ((), value)
-    expected = _shape(site)
+    expected = shape_of(site)
     if len(index) > len(expected) or jnp.shape(value) != expected[len(index) :]:
         at = f" at index {tuple(index)}" if index else ""
         raise ValueError(

@@ -15,6 +15,8 @@ _LIBRARIES = (
     *(os.path.join(_SITE, name) for name in ("jax", "numpyro", "equinox", "flowjax", "jaxtyping", "beartype")),
     "<",  # code that was made, not written
 )
+_STAGING = os.path.join(os.path.dirname(__file__), "staging.py")
+_BRANCHING = inspect.unwrap(jax.lax.cond).__code__.co_filename
 
 
 def position(*equations: JaxprEqn | None) -> str:
@@ -36,6 +38,15 @@ def caller() -> str:
     while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "an unknown line"
+
+
+def branches() -> int:
+    """How many branches of `cond` and `switch` the call that is running is in, up to where the program is staged."""
+    count, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename != _STAGING:
+        count += frame.f_code.co_filename == _BRANCHING and frame.f_code.co_name in ("cond", "switch")
+        frame = frame.f_back
+    return count
 
 
 def short(source: str) -> str:

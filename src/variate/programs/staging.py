@@ -9,8 +9,9 @@ import jax
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
+from variate.programs.factors import factor_p
 from variate.programs.primitive import draw_p
-from variate.programs.program import Call, Constant, Loop, Operand, Operation, Program, Site, needed
+from variate.programs.program import Call, Constant, Factor, Loop, Operand, Operation, Program, Site, needed
 
 # Calls without meaning of their own: their bodies become part of the caller. Those that own a derivative or a memory
 # policy stay whole unless they contain a draw, which has to be seen.
@@ -30,8 +31,8 @@ _LOOPS = {"scan": ("jaxpr",), "while": ("cond_jaxpr", "body_jaxpr"), "cond": ("b
 class _Builder:
     """Writes one program; nested bodies get builders of their own and share the numbering of the draws."""
 
-    def __init__(self, numbers: Iterator[int], loops: tuple[Loop, ...]):
-        self.numbers, self.loops = numbers, loops
+    def __init__(self, numbers: Iterator[int], loops: tuple[Loop, ...], whole: bool):
+        self.numbers, self.loops, self.whole = numbers, loops, whole
         self.size, self.operations, self.constants, self.calls, self.binary = 0, [], [], [], set()
 
     def place(self) -> int:
@@ -66,11 +67,14 @@ class _Builder:
     def append(self, equation: JaxprEqn, inputs: list[Operand], caller: JaxprEqn | None) -> list[Operand]:
         params = equation.params
         outputs = [self.place() for _ in equation.outvars]
-        site, bodies = None, ()
+        site, factor, bodies = None, None, ()
         if equation.primitive is draw_p:
             own = ("structure", "lanes", "event", "rule", "name", "source")
             site = Site(next(self.numbers), loops=self.loops, **{key: params[key] for key in own})
             self.binary.update(outputs if site.binary else ())
+        elif equation.primitive is factor_p:
+            own = ("structure", "tree", "lanes", "name", "source", "branches")
+            factor = Factor(next(self.numbers), loops=self.loops, **{key: params[key] for key in own})
         else:
             loop = Loop(equation.primitive.name, params.get("length"))
             bodies = tuple(self.body(loop, jaxpr, caller) for jaxpr in _bodies(equation))
@@ -91,21 +95,22 @@ class _Builder:
                 bodies,
                 site,
                 from_binary,
+                factor,
             )
         )
         return list(outputs)
 
     def body(self, loop: Loop, jaxpr: ClosedJaxpr, caller: JaxprEqn | None) -> Program:
-        return _Builder(self.numbers, (*self.loops, loop)).program(jaxpr, caller)
+        return _Builder(self.numbers, (*self.loops, loop), self.whole).program(jaxpr, caller)
 
     def program(self, jaxpr: ClosedJaxpr, caller: JaxprEqn | None = None) -> Program:
         inputs = [self.place() for _ in jaxpr.jaxpr.invars]
         outputs = self.inline(jaxpr.jaxpr, jaxpr.consts, inputs, caller)
-        operations = needed(self.operations, outputs)
+        operations = needed(self.operations, outputs, self.whole)
         sites = [site for op in operations for site in op.sites]
-        return Program(
-            tuple(inputs), tuple(self.constants), operations, tuple(outputs), self.size, sites, tuple(self.calls)
-        )
+        factors = [factor for op in operations for factor in op.factors]
+        constants, calls = tuple(self.constants), tuple(self.calls)
+        return Program(tuple(inputs), constants, operations, tuple(outputs), self.size, sites, calls, factors)
 
 
 def _closed(jaxpr: Any) -> ClosedJaxpr:
@@ -131,7 +136,7 @@ def _bodies(equation: JaxprEqn) -> list[ClosedJaxpr]:
     if name in _CALLS:
         return [_closed(equation.params[_CALLS[name]])]
     if name not in _LOOPS and any(has_draw(inner) for inner in _jaxprs(equation)):
-        raise TypeError(f"a draw inside `{name}` cannot be followed: move the draw out of it")
+        raise TypeError(f"a draw or a factor inside `{name}` cannot be followed: move it out")
     found = [equation.params[key] for key in _LOOPS.get(name, ())]
     return [_closed(body) for entry in found for body in (entry if isinstance(entry, tuple) else (entry,))]
 
@@ -147,9 +152,10 @@ def _jaxprs(equation: JaxprEqn) -> Iterator[Jaxpr]:
 
 
 def has_draw(jaxpr: Jaxpr) -> bool:
-    """Whether a jaxpr draws, at any depth."""
+    """Whether a jaxpr draws or weighs the run, at any depth."""
     return any(
-        equation.primitive is draw_p or any(has_draw(inner) for inner in _jaxprs(equation)) for equation in jaxpr.eqns
+        equation.primitive in (draw_p, factor_p) or any(has_draw(inner) for inner in _jaxprs(equation))
+        for equation in jaxpr.eqns
     )
 
 
@@ -157,6 +163,25 @@ def stage(function: Callable, *args: Any) -> tuple[Program, Any]:
     """The program that `function` runs on arguments like these, and the shapes of its result.
 
     `args` may hold arrays, tracers, avals or `jax.ShapeDtypeStruct`s; only their shapes and types matter.
+
+    Raises:
+        TypeError: the program weighs its runs, which most that is done with a program would ignore in silence.
     """
+    program, shape = _staged(function, args, whole=False)
+    for factor in program.factors:
+        raise TypeError(
+            f"the {factor.kind} {factor.label!r} ({factor.source}) weighs the runs of this program, and the weight "
+            "would be ignored here: vt.condition(model, ...) makes a target for samplers of it, vt.density(model) its "
+            "joint log density"
+        )
+    return program, shape
+
+
+def stage_whole(function: Callable, *args: Any) -> tuple[Program, Any]:
+    """`stage` with every draw, also those that nobody reads, for those who know what to do with what weighs a run."""
+    return _staged(function, args, whole=True)
+
+
+def _staged(function: Callable, args: tuple[Any, ...], whole: bool) -> tuple[Program, Any]:
     jaxpr, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-    return _Builder(iter(range(2**31)), ()).program(jaxpr), shape
+    return _Builder(iter(range(2**31)), (), whole).program(jaxpr), shape

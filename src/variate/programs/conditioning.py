@@ -1,0 +1,249 @@
+"""`condition`: a program with observations as a target for samplers, in coordinates that may be any real numbers."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Key
+from numpyro.distributions import constraints
+
+from variate import checks, trees
+from variate.programs import distributions
+from variate.programs.densities import Call, Joint, as_values, given_by_name, joint_of
+from variate.programs.program import Operation, Program, Site, every_operation, one_lane
+from variate.programs.simulation import names_of, shape_of
+from variate.programs.supports import bijection, support_of
+
+_TRIES = 100
+_ATOMS = frozenset("Delta HurdleGamma HurdleLogNormal".split())  # points of positive probability among real numbers
+
+
+def condition(model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Conditioned":
+    r"""The target of a program given its arguments: what its draws are, given what it observes.
+
+    $\log \pi(u) = \log p(x(u), y) + \log |\partial x / \partial u|$ over positions u, real numbers without bounds, one
+    array by name of draw; x(u) is NumPyro's bijection to the support of each. It is a pytree of the numbers among the
+    arguments: a function compiled for it serves other data of the same shapes.
+
+    Args:
+        model: a program; it is called as `model(key, *args, **kwargs)`.
+        args, kwargs: its arguments, data among them.
+
+    Raises:
+        TypeError: a draw has no real coordinates: it is discrete, has an atom, is inside a branch or a `while_loop`, is
+            no single array, or its support is not known; or it depends on random numbers that no draw makes.
+        ValueError: two draws have one name.
+
+    Wrong for discrete draws, which have to be summed out by hand. For the density in the model's own values, discrete
+    ones too, use `vt.density`.
+    """
+    checks.check_callable("model", model)
+    call = Call.of(model, args, kwargs)
+    program = call.program()
+    names = {index: name for name, index in names_of(program).items()}
+    latents = tuple(_latent(operation, names) for operation in _draws(program))
+    return Conditioned(call.numbers, call.static, latents)
+
+
+class Latent(NamedTuple):
+    """A draw in the coordinates of a target: its name and index, and the shape and type of its part of a position."""
+
+    name: str
+    index: int
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+class Conditioned(eqx.Module):
+    """A program given its arguments, a `Target`: `vt.condition` makes it.
+
+    A position is a dictionary from names of draws to unbounded real arrays, values are what the program would draw.
+    """
+
+    numbers: list[Any]
+    static: trees.Static = eqx.field(static=True)
+    latents: tuple[Latent, ...] = eqx.field(static=True)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the draws, in the order of the program."""
+        return tuple(latent.name for latent in self.latents)
+
+    @property
+    def supports(self) -> dict[str, constraints.Constraint]:
+        """By name; `constraints.dependent` where the edges depend on other draws or on arrays among the arguments."""
+        program = Call(self.numbers, self.static).program()
+        names = {index: name for name, index in names_of(program).items()}
+        return {names[op.site.index]: _support(op) for op in _draws(program) if op.site}
+
+    def log_density(self, position: Mapping[str, Any]) -> Float[Array, ""]:
+        """Of a position, the change of volume included; NaN where a parameter of a distribution is out of range."""
+        return _joint(self, dict(position)).log_density
+
+    def log_prob(self, values: Mapping[str, Any]) -> Float[Array, ""]:
+        """The joint log density of values in their supports, as `vt.density` gives it, with no change of volume."""
+        return _joint_of_values(self, dict(values)).log_density
+
+    def constrain(self, position: Mapping[str, Any]) -> dict[str, Array]:
+        """The values of a position."""
+        return _joint(self, dict(position)).values
+
+    def unconstrain(self, values: Mapping[str, Any]) -> dict[str, Array]:
+        """The position of values; raises ValueError for one that is not inside its support, where that is known."""
+        found = _joint_of_values(self, dict(values))
+        for name in self.names:
+            piece = found.pieces[name]
+            if not isinstance(piece, Tracer) and not jnp.isfinite(piece):
+                raise ValueError(
+                    f"values: {name!r} must be inside the support of its draw, whose log density is {piece}"
+                )
+        return found.values
+
+    def start(self, key: Key[Array, ""]) -> dict[str, Array]:
+        """A position of positive density and finite gradient: uniform numbers between -2 and 2, tried 100 times.
+
+        Raises ValueError if there was none, naming what was not finite; under a caller's `jit`, returns the last.
+        """
+        checks.check_key(key)
+        position, good = _start(self, key)
+        if not isinstance(good, Tracer) and not good:
+            joint = _joint(self, position)
+            wrong = [f"{label!r} has {piece}" for label, piece in joint.pieces.items() if not jnp.isfinite(piece)]
+            invalid = [f"{label!r} has parameters out of range" for label, count in joint.invalid.items() if count]
+            what = "; ".join([*wrong, *invalid]) or "the gradient is not finite"
+            raise ValueError(f"no start of positive density in {_TRIES} tries; log densities at the last: {what}")
+        return position
+
+
+@jax.jit
+def _joint(target: Conditioned, position: dict[str, Any]) -> Joint:
+    program = Call(target.numbers, target.static).program()
+    _check_names(target, position)
+    given = {latent.index: [_part(latent, position[latent.name])] for latent in target.latents}
+    return joint_of(program, target.numbers, given, _as_coordinates)
+
+
+@jax.jit
+def _joint_of_values(target: Conditioned, values: dict[str, Any]) -> Joint:
+    program = Call(target.numbers, target.static).program()
+    return joint_of(program, target.numbers, given_by_name(program, values), _to_coordinates)
+
+
+@jax.jit
+def _start(target: Conditioned, key: Key[Array, ""]) -> tuple[dict[str, Array], Bool[Array, ""]]:
+    def attempt(key: Key[Array, ""]) -> tuple[dict[str, Array], Bool[Array, ""]]:
+        keys = jax.random.split(key, max(len(target.latents), 1))
+        position = {
+            latent.name: jax.random.uniform(own, latent.shape, latent.dtype, -2, 2)
+            for latent, own in zip(target.latents, keys, strict=False)
+        }
+        return position, trees.all_finite(jax.value_and_grad(target.log_density)(position))
+
+    def again(state: tuple) -> tuple:
+        count, key, _ = state
+        key, own = jax.random.split(key)
+        return count + 1, key, attempt(own)
+
+    def missing(state: tuple) -> Array:
+        return (state[0] < _TRIES) & ~state[2][1]
+
+    nowhere = {latent.name: jnp.zeros(latent.shape, latent.dtype) for latent in target.latents}
+    return lax.while_loop(missing, again, (jnp.asarray(0), key, (nowhere, jnp.asarray(False))))[2]
+
+
+def _as_coordinates(site: Site, distribution: Any, given: list[Array]) -> tuple[list[Array], Array, Array]:
+    (position,), transform = given, bijection(distribution)
+    assert transform is not None
+    with distributions.numpyro_promotion():
+        value = jnp.asarray(transform(position))
+        volume = jnp.sum(transform.log_abs_det_jacobian(position, value))
+    log_prob = jnp.sum(distributions.drawn_log_prob(distribution, value))
+    return [value], log_prob.astype(float) + volume.astype(float), value
+
+
+def _to_coordinates(site: Site, distribution: Any, given: list[Array]) -> tuple[list[Array], Array, Array]:
+    values, log_prob, _ = as_values(site, distribution, given)
+    transform = bijection(distribution)
+    assert transform is not None
+    with distributions.numpyro_promotion():
+        return values, log_prob, jnp.asarray(transform.inv(values[0]))
+
+
+def _check_names(target: Conditioned, position: Mapping[str, Any]) -> None:
+    if set(position) != set(target.names):
+        raise ValueError(f"position must have the names {list(target.names)}, got {sorted(position)}")
+
+
+def _part(latent: Latent, part: Any) -> Array:
+    if jnp.shape(part) != latent.shape:
+        raise ValueError(f"position: {latent.name!r} must have shape {latent.shape}, got {jnp.shape(part)}")
+    return jnp.asarray(part).astype(latent.dtype)
+
+
+def _draws(program: Program) -> list[Operation]:
+    return [operation for operation in every_operation(program) if operation.site]
+
+
+def _latent(draw: Operation, names: Mapping[int, str]) -> Latent:
+    site = draw.site
+    assert site is not None
+    name = names[site.index]
+    problem = _problem(draw)
+    if problem:
+        raise TypeError(f"the draw {name!r} ({site.source}) {problem}, so it has no real coordinates")
+    ((event, dtype),), shapes = site.event.leaves, []
+
+    def look(*arrays: Any) -> None:
+        transform = bijection(site.structure.build(arrays))
+        assert transform is not None
+        shapes.append(transform.inverse_shape(event))
+
+    jax.eval_shape(look, *one_lane(draw)[1:])
+    return Latent(name, site.index, shape_of(site, tuple(shapes[0])), dtype)
+
+
+def _problem(draw: Operation) -> str | None:
+    """Why a draw has no real coordinates."""
+    site = draw.site
+    assert site is not None
+    kinds = {loop.kind for loop in site.loops}
+    if "while" in kinds:
+        return "is inside a while_loop, whose number of draws is not known before the run"
+    if "cond" in kinds:
+        return "is inside a branch, which may not be taken"
+    if len(site.event.leaves) != 1:
+        return "is not one array"
+    found: list[str | None] = []
+
+    def look(*arrays: Any) -> None:
+        distribution = site.structure.build(arrays)
+        shapes = jax.tree.unflatten(site.event.tree, [jax.ShapeDtypeStruct(*leaf) for leaf in site.event.leaves])
+        if distributions.is_discrete(distribution, shapes):
+            found.append("is discrete: sum it out, or draw it in another way")
+        elif type(distributions.innermost(distribution)).__name__ in _ATOMS:
+            found.append("has an atom, a point of positive probability")
+        elif bijection(distribution) is None:
+            found.append("has a support that is not known: an attribute `support`, a constraint of NumPyro's, tells it")
+        else:
+            found.append(None)
+
+    jax.eval_shape(look, *one_lane(draw)[1:])
+    return found[0]
+
+
+def _support(draw: Operation) -> constraints.Constraint:
+    site, found = draw.site, []
+    assert site is not None
+
+    def look(*arrays: Any) -> None:
+        support = support_of(site.structure.build(arrays))
+        assert support is not None
+        moving = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(support))
+        found.append(constraints.dependent(is_discrete=False, event_dim=support.event_dim) if moving else support)
+
+    jax.eval_shape(look, *one_lane(draw)[1:])
+    return found[0]

@@ -1,0 +1,80 @@
+"""Whether a value is in the support of a distribution, and the bijection from all of space to it."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, Bool, PyTree
+from numpyro.distributions import constraints, transforms
+
+from variate.programs.distributions import numpyro_promotion
+
+
+class Checked(NamedTuple):
+    """A value and where it is in the support, by batch; where it is not, something that is stands in its place."""
+
+    value: PyTree[Array]
+    inside: Bool[Array, "..."]
+
+
+def support_of(d: Any) -> constraints.Constraint | None:
+    """The support of a distribution: NumPyro's, or that which one of your own tells; None where it is not told.
+
+    One of your own tells it by an attribute `support`, a constraint of NumPyro's or the edges of an interval.
+    """
+    try:
+        found = getattr(d, "support", None)
+    except (AssertionError, NotImplementedError):  # how NumPyro says that it has no support, or does not know
+        return None
+    if isinstance(found, tuple) and len(found) == 2:
+        return constraints.interval(*found)
+    return found if isinstance(found, constraints.Constraint) else None
+
+
+def checked(d: Any, value: PyTree[Array]) -> Checked:
+    """Of a value and the distribution `d`; a NaN passes, so that it shows, and so does what a mask leaves out."""
+    support = support_of(d)
+    if support is None or not isinstance(value, jax.Array):
+        return Checked(value, jnp.asarray(True))
+    with numpyro_promotion():
+        inside = _inside(d, value)
+        spread = inside.reshape(inside.shape + (1,) * support.event_dim)
+        return Checked(jnp.where(spread, value, support.feasible_like(value).astype(value.dtype)), inside)
+
+
+@functools.singledispatch
+def _inside(d: Any, value: Array) -> Array:
+    support = support_of(d)
+    if support is None:
+        return jnp.asarray(True)
+    lost = jnp.isnan(value) if jnp.issubdtype(value.dtype, jnp.floating) else jnp.zeros(value.shape, bool)
+    return jnp.asarray(support(value)) | jnp.any(lost, axis=tuple(range(value.ndim - support.event_dim, value.ndim)))
+
+
+@_inside.register
+def _(d: dist.MaskedDistribution, value: Array) -> Array:
+    return _inside(d.base_dist, value) | ~jnp.asarray(vars(d)["_mask"])
+
+
+@_inside.register
+def _(d: dist.Independent, value: Array) -> Array:
+    inside = _inside(d.base_dist, value)
+    return jnp.all(inside, axis=tuple(range(max(inside.ndim - d.reinterpreted_batch_ndims, 0), inside.ndim)))
+
+
+@_inside.register
+def _(d: dist.ExpandedDistribution, value: Array) -> Array:
+    return _inside(d.base_dist, value)
+
+
+def bijection(d: Any) -> transforms.Transform | None:
+    """NumPyro's bijection from all of space to the support of `d`; None where there is none, or none is known."""
+    support = support_of(d)
+    if support is None:
+        return None
+    try:
+        return transforms.biject_to(support)
+    except NotImplementedError:
+        return None
