@@ -7,6 +7,7 @@ from .base import Weighting as Weighting
 from .certification import Certificate as Certificate
 from .certification import certify as certify
 from .conditional import Conditional as Conditional
+from .control_functionals import ControlFunctionals as ControlFunctionals
 from .control_variates import ControlVariates as ControlVariates
 from .controlled import Controlled as Controlled
 from .controlled import ControlledMoments as ControlledMoments

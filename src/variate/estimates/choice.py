@@ -1,7 +1,6 @@
 """The method of an expectation, chosen by the variances that a pilot shows."""
 
 import functools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +16,7 @@ from .base import Integration, Methods
 from .conditional import Conditional
 from .controlled import Controlled, ControlledMoments
 from .designs import Antithetic, Design, LatinHypercube, Lattice, Sets, Sobol
-from .designs.base import uniform
+from .designs.independent import Independent
 from .estimate import Estimate
 from .moments import Moments
 from .plan import Plan
@@ -36,14 +35,7 @@ class Choice(NamedTuple):
     ratio: float | None  # None: nothing was measured
 
 
-class _Independent(NamedTuple):
-    """Plain sampling, as a design."""
-
-    def sets(self, labels: Sequence[str], num_samples: int) -> Sets:
-        return Sets(1, None, lambda key: uniform(key, (len(labels),)), lambda u, i: u)
-
-
-_DESIGNS: tuple[Design, ...] = (_Independent(), Antithetic(), LatinHypercube(), Sobol(), Lattice())
+_DESIGNS: tuple[Design, ...] = (Independent(), Antithetic(), LatinHypercube(), Sobol(), Lattice())
 
 
 def choose(static: Static, key: Key[Array, ""], numbers: list[Any], plan: Plan) -> Choice:
@@ -100,7 +92,7 @@ def _best(
         sets = design.sets(labels, PILOT)
         for used in (None, controls) if controls else (None,):
             ratio = _worst_ratio(_variances(of_design, sets, used is not None), variances)
-            named = None if isinstance(design, _Independent) else design
+            named = None if isinstance(design, Independent) else design
             if ratio < _WORTH * base:
                 credited = ratio if sets.count is None else ratio * credit
                 found.append((credited, Choice(Methods(named, used, None, integration), ratio)))

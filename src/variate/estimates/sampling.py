@@ -20,6 +20,7 @@ from variate.trees import Static, as_float, join, split
 from .base import Integrated, Methods
 from .controlled import Controlled, ControlledMoments
 from .designs import Sets
+from .designs.independent import Independent
 from .moments import Moments
 from .weights import ParetoSmoothed, SelfNormalized, Weighted
 
@@ -77,15 +78,18 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
     gone = methods.integration.integrated(program) if methods.integration else Integrated()
     absent = _absent(methods, program, gone)
     wishes = _wishes(methods, program, gone, absent)
-    plan = layout(program, wishes.proposals, {*gone.means, *gone.values}) if methods.design else Layout((), {}, {})
-    sets = methods.design.sets(plan.labels, num_samples) if methods.design else None
-    if methods.design and not plan.dimension:
+    design = methods.design or (Independent() if wishes.uniforms else None)
+    plan = layout(program, wishes.proposals, {*gone.means, *gone.values}) if design else Layout((), {}, {})
+    sets = design.sets(plan.labels, num_samples) if design else None
+    if design and not plan.dimension:
         why = lambda site: plan.kept.get(site.index, "it is integrated out")  # noqa: E731
         reasons = "; ".join(f"{site.label!r}: {why(site)}" for site in program.sites) or "it has no draws"
-        raise ValueError(f"method: {type(methods.design).__name__} has no draw to serve ({reasons})")
+        raise ValueError(f"method: {methods.name} has no draw to serve ({reasons})")
 
     def one(key: Key[Array, ""], uniforms: Float[Array, " d"], fixed: dict[int, Array]) -> _Ran:
-        run = run_with(program, [key, *numbers], plan.split(uniforms), wishes, fixed)._replace(absent=absent)
+        run = run_with(program, [key, *numbers], plan.split(uniforms), wishes, fixed)._replace(
+            absent=absent, uniforms=uniforms
+        )
         value = jax.tree.map(as_float, jax.tree.unflatten(jax.tree.structure(shape), run.outputs))
         controls = methods.controls.controls(run) if methods.controls else None
         return _Ran(value, controls, run.beside, run.log_prob, run.log_weight, run.invalid)
@@ -197,7 +201,10 @@ def _wishes(methods: Methods, program: Program, gone: Integrated, absent: dict[s
     if (wanted.kept or wanted.scores) and not (kept or scores):
         reasons = "; ".join(f"{label!r} {why}" for label, why in absent.items())
         raise ValueError(f"method: {type(methods.controls).__name__} has no draw left to serve: {reasons}")
-    return Wishes(proposals, kept, scores, gone.means)
+    if wanted.uniforms and methods.weighting:
+        what = type(methods.controls).__name__
+        raise ValueError(f"method: {what} does not go with weights, which are not what the draws are made of")
+    return Wishes(proposals, kept, scores, gone.means, wanted.uniforms)
 
 
 def _averaged(runs: _Ran, weighted: bool) -> _Ran:

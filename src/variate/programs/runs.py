@@ -24,7 +24,7 @@ class Run(NamedTuple):
     `log_prob`: of the values that were fixed. `log_weight`: the log density of the draws over that of the proposals in
     their place. `draws`: values by name, of those that were made; `absent` says why others have none. `scores`: by the
     index of the draw, the derivatives of its log probability in the operands asked for. `beside`: by name, what a
-    proposal that has `beside(value)` says of its draws, summed over them.
+    proposal that has `beside(value)` says of its draws, summed over them. `uniforms`: what draws were made of.
     """
 
     outputs: list[Array]
@@ -35,19 +35,22 @@ class Run(NamedTuple):
     scores: dict[int, list[Array]]
     beside: dict[str, Any]
     absent: Mapping[str, str] = MappingProxyType({})
+    uniforms: Float[Array, " d"] | None = None
 
 
 @dataclass(frozen=True)
 class Wishes:
     """What a run does besides drawing: proposals by name, draws to be kept by name, operands to take scores in.
 
-    `means`: draws in whose place their law's mean stands.
+    `means`: draws in whose place their law's mean stands. `uniforms`: whether draws are to be made of uniforms, where
+    they can be.
     """
 
     proposals: Proposals = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
     scores: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     means: frozenset[int] = frozenset()
+    uniforms: bool = False
 
 
 class _Record(NamedTuple):
