@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from variate import checks
 from variate.estimates.sampling import opened, staged
@@ -16,6 +16,7 @@ from variate.programs.runs import Wishes, run_with
 from variate.trees import Static, as_float
 
 from .adaptive_multiple import AdaptiveMultiple
+from .cross_entropy import CrossEntropy
 from .fitted import Fit, Fitted, onto_support, placed
 from .importance import check_sites
 from .mixture import Mixture
@@ -48,7 +49,12 @@ class _Own(NamedTuple):
 
 
 def adapt(
-    f: Callable[..., PyTree], names: Any, *, scheme: PopulationMonteCarlo | None = None, own: float = 0.1
+    f: Callable[..., PyTree],
+    names: Any,
+    *,
+    scheme: PopulationMonteCarlo | None = None,
+    own: float = 0.1,
+    budget: int | None = None,
 ) -> Callable[..., Mixture]:
     r"""A proposal for the expectation of a program: a function `(key, *args)` returning a `Mixture` for `vt.expect`.
 
@@ -58,31 +64,40 @@ def adapt(
     be one vector. Draws for adaptation are not used again: give `vt.expect` another key, and its estimate is unbiased
     and its error bar that of independent runs.
 
+    With a `budget` of N runs for both, adaptation ends where it no longer pays, with half of N spent at the latest:
+    after a round with $\sum_j v_j / (N - n) \ge \sum_j v'_j / (N - n')$, where n and n' are the runs spent so far and
+    without this round, v and v' the variances of weighted runs in this round and the last, over the squares of their
+    means. `Mixture.runs` is n, and the estimate takes the rest. v is noisy where a round has few runs that matter.
+
     The wrong choice where plain runs never find what matters (raise `spread`), in more than some ten dimensions, and
-    where the adaptation costs more than it saves, `rounds` times `num_samples` runs.
+    without a budget where the adaptation costs more than it saves, `rounds` times `num_samples` runs.
 
     Args:
         names: of a draw or of several, continuous and outside of loops and of `vmap`.
         scheme: `AdaptiveMultiple()`, `PopulationMonteCarlo()` or, for rare events, `CrossEntropy(above=...)`.
         own: the share of the draws' own distributions in the mixture (`Mixture`).
+        budget: N, at least four times the runs of a round.
 
     Raises:
-        ValueError: no draw has that name, it is discrete, in a loop or under `vmap`, or no run has a result but 0.
+        ValueError: no draw has that name, it is discrete, in a loop or under `vmap`, or no run has a result but 0; a
+            budget that is too small, or beside `CrossEntropy`, whose score is not what is to be estimated.
 
     Source: `AdaptiveMultiple`, `PopulationMonteCarlo`; the target: Owen (2013), Monte Carlo theory, methods and
-    examples, section 9.1; for several results Demange-Chryst, Bachoc and Morio (2023), Efficient estimation of multiple
-    expectations with the same sample by adaptive importance sampling and control variates, Stat. Comput. 33, 103.
+    examples, section 9.1; several results, and when to end: Demange-Chryst, Bachoc and Morio (2023), Efficient
+    estimation of multiple expectations with the same sample by adaptive importance sampling and control variates, Stat.
+    Comput. 33, 103, here without their controls.
     """
     checks.check_callable("f", f)
     wanted = checks.check_names("names", names)
     scheme = AdaptiveMultiple() if scheme is None else scheme
     if not isinstance(scheme, PopulationMonteCarlo):
         raise TypeError(f"scheme must be AdaptiveMultiple() or another of its kind, got {checks.describe(scheme)}")
+    rounds = scheme.rounds if budget is None else min(scheme.rounds, _affordable(scheme, budget))
 
     @functools.wraps(f, updated=())
     def adapted(key: Any = None, *args: Any) -> Mixture:
         call = opened(f, key, args)
-        fits, found = _adapted(scheme, wanted, call.static, key, call.numbers)
+        fits, found, done = _adapted(scheme, rounds, budget, wanted, call.static, key, call.numbers)
         if not bool(found):
             raise ValueError(
                 f"no run in {scheme.num_samples} of the first round had a finite result other than 0 to learn from: "
@@ -92,16 +107,46 @@ def adapt(
             name: [Fitted(loc, tril, scheme.degrees) for loc, tril in zip(fit.loc, fit.scale_tril, strict=True)]
             for name, fit in fits.items()
         }
-        return Mixture(components, shares={name: fit.shares.tolist() for name, fit in fits.items()}, own=own)
+        shares = {name: fit.shares.tolist() for name, fit in fits.items()}
+        return Mixture(components, shares=shares, own=own, runs=(1 + int(done)) * scheme.num_samples)
 
     return adapted
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _affordable(scheme: PopulationMonteCarlo, budget: int) -> int:
+    """How many rounds leave half of the budget; the first runs, which are the program's own, are one besides."""
+    checks.check_positive_int("budget", budget)
+    if isinstance(scheme, CrossEntropy):
+        raise ValueError(
+            "budget: CrossEntropy learns from a score, which does not tell what the estimate's variance is"
+        )
+    if budget < 4 * scheme.num_samples:
+        raise ValueError(f"budget must be at least 4 rounds of {scheme.num_samples} runs, got {budget}")
+    return budget // (2 * scheme.num_samples) - 1
+
+
+class _Round(NamedTuple):
+    """Before a round: its number, the mixtures to draw from, all runs and mixtures so far, whether it is worth it."""
+
+    index: Int[Array, ""]
+    fits: dict[str, Fit]
+    past: _Runs
+    used: dict[str, Fit]
+    expected: Float[Array, ""]  # the criterion after the last round
+    over: Bool[Array, ""]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _adapted(
-    scheme: PopulationMonteCarlo, names: tuple[str, ...], static: Static, key: Key[Array, ""], numbers: list[Any]
-) -> tuple[dict[str, Fit], Bool[Array, ""]]:
-    """The mixtures after the last round, and whether any run had a result other than 0."""
+    scheme: PopulationMonteCarlo,
+    rounds: int,
+    budget: int | None,
+    names: tuple[str, ...],
+    static: Static,
+    key: Key[Array, ""],
+    numbers: list[Any],
+) -> tuple[dict[str, Fit], Bool[Array, ""], Int[Array, ""]]:
+    """The mixtures after the last round, whether any run had a result other than 0, and how many rounds there were."""
     program, _ = staged(static, key, numbers)
     _check_draws(program, names)
 
@@ -113,23 +158,36 @@ def _adapted(
     own = runs(first, None)
     spots = jax.random.split(second, len(names))
     wide = {name: _wide(scheme, own.y[name], spot) for name, spot in zip(names, spots, strict=True)}
+    keys = jax.random.split(last, rounds)
 
     def repeated(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (scheme.rounds, *leaf.shape)), tree)
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (rounds, *leaf.shape)), tree)
 
-    def step(state: tuple, this: tuple[Array, Array]) -> tuple[tuple, None]:
-        fits, past, used = state
-        index, key = this
+    def step(state: _Round) -> _Round:
+        index, fits = state.index, state.fits
         put = lambda all_rounds, one: all_rounds.at[index].set(one)  # noqa: E731
-        past = jax.tree.map(put, past, runs(key, fits))
-        used = jax.tree.map(put, used, fits)
-        rounds = jnp.arange(scheme.rounds)
-        counts = rounds <= index if scheme.recycled else rounds == index
-        return (_refitted(scheme, fits, past, used, counts), past, used), None
+        made = runs(keys[index], fits)
+        past, used = jax.tree.map(put, state.past, made), jax.tree.map(put, state.used, fits)
+        places = jnp.arange(rounds)
+        counts = places <= index if scheme.recycled else places == index
+        left = (budget or 0) - scheme.num_samples * (index + 2)
+        expected = _relative_variance(fits, made) / left.astype(float)
+        over = jnp.asarray(budget is not None) & jnp.isfinite(state.expected) & (expected >= state.expected)
+        return _Round(index + 1, _refitted(scheme, fits, past, used, counts), past, used, expected, over)
 
-    start = (wide, repeated(own), repeated(wide))
-    (fits, past, _), _ = jax.lax.scan(step, start, (jnp.arange(scheme.rounds), jax.random.split(last, scheme.rounds)))
-    return fits, jnp.any(jnp.isfinite(past.log_density[..., None]) & jnp.isfinite(past.results) & (past.results != 0))
+    start = _Round(jnp.zeros((), int), wide, repeated(own), repeated(wide), jnp.asarray(jnp.inf), jnp.zeros((), bool))
+    end = jax.lax.while_loop(lambda state: (state.index < rounds) & ~state.over, step, start)
+    past = end.past
+    found = jnp.any(jnp.isfinite(past.log_density[..., None]) & jnp.isfinite(past.results) & (past.results != 0))
+    return end.fits, found, end.index
+
+
+def _relative_variance(fits: dict[str, Fit], made: _Runs) -> Float[Array, ""]:
+    """Of a weighted run, over the squares of the means and summed over the results."""
+    log_q = sum((jax.vmap(fits[name].log_density)(made.y[name]) for name in fits), jnp.zeros(made.log_density.shape))
+    rows = jnp.exp(made.log_density - log_q)[:, None] * made.results
+    rows = jnp.where(jnp.isfinite(rows), rows, 0)
+    return jnp.sum(jnp.var(rows, axis=0, ddof=1) / jnp.mean(rows, axis=0) ** 2)
 
 
 def _refitted(

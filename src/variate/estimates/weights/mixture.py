@@ -35,6 +35,7 @@ class Mixture(eqx.Module):
         own: the share of a draw's own distribution; 0 leaves it out.
         self_normalized: divide by the sum of the weights (`Importance`).
         regressed: take the components as control variates.
+        runs: how many it was learnt from (`adapt` says so).
 
     Raises:
         ValueError: no draw has that name, or a proposal draws something of another shape or type.
@@ -50,6 +51,7 @@ class Mixture(eqx.Module):
     own: float = eqx.field(static=True)
     self_normalized: bool = eqx.field(static=True)
     regressed: bool = eqx.field(static=True)
+    runs: int
     smoothed = False  # no weight exceeds 1/own
 
     def __init__(
@@ -60,6 +62,7 @@ class Mixture(eqx.Module):
         own: float | int = 0.1,
         self_normalized: bool = False,
         regressed: bool = False,
+        runs: int = 0,
     ):
         for name, several in proposals.items():
             checks.check_name(name)
@@ -76,6 +79,7 @@ class Mixture(eqx.Module):
         self.given = {name: tuple(several) for name, several in proposals.items()}
         self.shares = {name: _shares(name, (shares or {}).get(name), len(self.given[name]), own) for name in self.given}
         self.own, self.self_normalized, self.regressed = float(own), bool(self_normalized), bool(regressed)
+        self.runs = runs
 
     def proposals(self, program: Program) -> Proposals:
         check_sites(program, self.given)
