@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from variate.programs.program import every_constant
-from variate.programs.staging import stage
+from variate.programs.staging import program_of
 from variate.trees import Static, join, split
 
 from .blocks import Blocks, Folded, State
@@ -101,9 +101,10 @@ class Pieces(NamedTuple):
     def fingerprint(self) -> dict[str, str]:
         """What makes this task another than others, each with the words for it."""
         body, inputs = functools.partial(_piece, self.job, self.size), (*self._inputs, self.center, jnp.asarray(0))
-        text = re.sub(r"0x[0-9a-f]+|source=\S+", "", str(jax.make_jaxpr(body)(*inputs)))
+        traced = jax.make_jaxpr(body)(*inputs)
+        text = re.sub(r"0x[0-9a-f]+|source=\S+", "", str(traced))
         return {
-            "function, method, pieces or number of samples": _digest(text, *every_constant(stage(body, *inputs)[0])),
+            "function, method, pieces or number of samples": _digest(text, *every_constant(program_of(traced))),
             "arguments": _digest(*self.numbers, *self.given),
             "key": _digest(self.key),
             "version of JAX": jax.__version__,

@@ -184,4 +184,9 @@ def stage_whole(function: Callable, *args: Any) -> tuple[Program, Any]:
 
 def _staged(function: Callable, args: tuple[Any, ...], whole: bool) -> tuple[Program, Any]:
     jaxpr, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-    return _Builder(iter(range(2**31)), (), whole).program(jaxpr), shape
+    return program_of(jaxpr, whole), shape
+
+
+def program_of(jaxpr: ClosedJaxpr, whole: bool = False) -> Program:
+    """The program that was traced to this."""
+    return _Builder(iter(range(2**31)), (), whole).program(jaxpr)
