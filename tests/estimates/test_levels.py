@@ -126,12 +126,7 @@ def test_what_is_not_finite_is_told(key: Array) -> None:
         fine, coarse = area(key, level)
         return jnp.where(fine > 0.95, jnp.nan, fine), coarse
 
-    def negative(key: Array, level: int) -> tuple[Array, Array]:
-        first, second = jax.random.split(key)
-        z = vt.draw(second, dist.Normal(0.0, vt.draw(first, dist.Normal(1.0, 1.0))))
-        return z, z
-
-    for run in (multilevel(pole, rmse=0.1, max_level=2), debiased(pole, num_samples=500), debiased(negative)):
+    for run in (multilevel(pole, rmse=0.1, max_level=2), debiased(pole, num_samples=500)):
         found = run(key)
         assert np.isnan(found.value)
         assert int(found.nonfinite) > 0
@@ -139,11 +134,26 @@ def test_what_is_not_finite_is_told(key: Array) -> None:
         key = jax.random.clone(key)
 
 
+def negative(key: Array, level: int) -> tuple[Array, Array]:
+    """Its scale is out of range, but at level 0."""
+    first, second = jax.random.split(key)
+    scale = vt.draw(first, dist.Normal(1.0, 0.5))
+    z = vt.draw(second, dist.Normal(0.0, scale if level else jnp.abs(scale)), name="z")
+    return z, z
+
+
+@pytest.mark.parametrize("summed", [None, False, True], ids=["multilevel", "single term", "sum"])
+def test_parameters_out_of_range_are_an_error(summed: bool | None, key: Array) -> None:
+    run = multilevel(negative, rmse=0.1) if summed is None else debiased(negative, summed=summed, num_samples=500)
+    with pytest.raises(ValueError, match=r"the draw 'z' .* met parameters that are out of range"):
+        run(key)
+
+
 def test_a_weight_forgotten_is_caught(key: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutant: P(N > l) in place of P(N ≥ l)."""
     right = base.folded
     wrong = lambda row, key, count, block: right(  # noqa: E731
-        lambda key: jax.tree.map(lambda x: x / 2**-1.5, row(key)), key, count, block
+        lambda key: (jax.tree.map(lambda x: x / 2**-1.5, row(key)[0]), {}), key, count, block
     )
     monkeypatch.setattr(importlib.import_module("variate.estimates.levels.debiased"), "folded", wrong)
     found = debiased(lambda key, level: area(key, level), num_samples=2_000)(key)

@@ -29,8 +29,10 @@ from .intervals import ClopperPearson as ClopperPearson
 from .intervals import EmpiricalBernstein as EmpiricalBernstein
 from .intervals import Hoeffding as Hoeffding
 from .intervals import Interval as Interval
+from .levels import Multifidelity as Multifidelity
 from .levels import Multilevel as Multilevel
 from .levels import debiased as debiased
+from .levels import multifidelity as multifidelity
 from .levels import multilevel as multilevel
 from .moments import Moments as Moments
 from .order_statistics import OrderStatistics as OrderStatistics

@@ -13,8 +13,9 @@ from variate import checks
 from variate.estimates.estimate import Estimate
 from variate.estimates.folding import run_keys
 from variate.estimates.moments import Moments
+from variate.estimates.sampling import Invalid, Opened, raise_if_invalid
 from variate.programs import validity
-from variate.trees import Static, as_float, join
+from variate.trees import Static, as_float, join, split
 
 
 class Pair(NamedTuple):
@@ -28,52 +29,66 @@ class Pair(NamedTuple):
         return jax.tree.map(jnp.subtract, self.fine, self.coarse)
 
 
-def pair(f: Callable[..., Any], key: Key[Array, ""], level: int, args: tuple[Any, ...]) -> Pair:
-    """One run, not a number where a distribution's parameters are out of range. Below level 0 there is nothing.
+def pair(f: Callable[..., Any], key: Key[Array, ""], level: int, args: tuple[Any, ...]) -> tuple[Pair, Invalid]:
+    """One run, and how often its draws met parameters out of range. Below level 0 there is nothing.
 
     Raises `TypeError` where `f` returns no pair, or something that is no number, and `ValueError` where the two differ
     in shape.
     """
-    at_level = functools.wraps(f, updated=())(lambda key, *args: f(key, level, *args))
-    result, invalid = validity.counted(at_level)(key, *args)
-    bad = sum(invalid.values(), jnp.zeros((), int)) > 0
+    result, invalid = validity.counted(_at_level(f, level))(key, *args)
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(
             f"f must return (fine, coarse), its results at a level and below, got {checks.describe(result)}"
         )
-    fine = jax.tree.map(lambda leaf: jnp.where(bad, jnp.nan, as_float(leaf)), result[0])
+    fine = jax.tree.map(as_float, result[0])
     if level == 0:
-        return Pair(fine, jax.tree.map(jnp.zeros_like, fine))
+        return Pair(fine, jax.tree.map(jnp.zeros_like, fine)), invalid
     coarse = jax.tree.map(as_float, result[1])
-    if _shapes(fine) != _shapes(coarse):
-        raise ValueError(f"fine and coarse must have the same shapes, got {_shapes(fine)} and {_shapes(coarse)}")
-    return Pair(fine, coarse)
+    if shapes(fine) != shapes(coarse):
+        raise ValueError(f"fine and coarse must have the same shapes, got {shapes(fine)} and {shapes(coarse)}")
+    return Pair(fine, coarse), invalid
+
+
+def _at_level(f: Callable[..., Any], level: int) -> Callable[..., Any]:
+    return functools.wraps(f, updated=())(lambda key, *args: f(key, level, *args))
+
+
+def refuse(f: Callable[..., Any], key: Key[Array, ""], args: tuple[Any, ...], invalid: dict[int, Invalid]) -> None:
+    """Raise `ValueError` for draws that met parameters out of range, by the level of the run."""
+    for level, times in invalid.items():
+        raise_if_invalid(Opened(*split((_at_level(f, level), args)), known=True), key, times)
 
 
 def folded(
-    row: Callable[[Key[Array, ""]], PyTree[Array]], key: Key[Array, ""], count: Int[Array, ""], block: int
-) -> Moments:
-    """Of so many rows, whose keys are numbered, in the memory of one block."""
+    row: Callable[[Key[Array, ""]], tuple[PyTree[Array], PyTree[Array]]],
+    key: Key[Array, ""],
+    count: Int[Array, ""],
+    block: int,
+) -> tuple[Moments, PyTree[Array]]:
+    """Of so many rows, whose keys are numbered, in the memory of one block; and how many met what is invalid."""
+    example, invalid = jax.eval_shape(row, key)
 
-    def add(state: tuple[Array, Moments]) -> tuple[Array, Moments]:
-        done, fold = state
-        rows = jax.vmap(row)(run_keys(key, done + jnp.arange(block)))
-        return done + block, fold.merge(Moments.of_rows(rows, jnp.minimum(count - done, block)))
+    def add(state: tuple[Array, Moments, PyTree[Array]]) -> tuple[Array, Moments, PyTree[Array]]:
+        done, fold, met = state
+        rows, invalid = jax.vmap(row)(run_keys(key, done + jnp.arange(block)))
+        used = done + jnp.arange(block) < count
+        met = jax.tree.map(lambda before, times: before + jnp.sum(used & (times > 0)), met, invalid)
+        return done + block, fold.merge(Moments.of_rows(rows, jnp.minimum(count - done, block))), met
 
-    start = jnp.zeros((), int), Moments.empty(jax.eval_shape(row, key))
-    return jax.lax.while_loop(lambda state: state[0] < count, add, start)[1]
+    start = jnp.zeros((), int), Moments.empty(example), jax.tree.map(lambda _: jnp.zeros((), int), invalid)
+    return jax.lax.while_loop(lambda state: state[0] < count, add, start)[1:]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def runs(
     static: Static, level: int, block: int, key: Key[Array, ""], numbers: list[Any], count: Int[Array, ""]
-) -> Moments:
+) -> tuple[Moments, Invalid]:
     """Of `(difference, fine, coarse)`."""
     f, args = join(numbers, static)
 
-    def row(key: Key[Array, ""]) -> PyTree[Array]:
-        found = pair(f, key, level, args)
-        return found.difference, found.fine, found.coarse
+    def row(key: Key[Array, ""]) -> tuple[PyTree[Array], Invalid]:
+        found, invalid = pair(f, key, level, args)
+        return (found.difference, found.fine, found.coarse), invalid
 
     return folded(row, jax.random.fold_in(key, level), count, block)
 
@@ -85,14 +100,14 @@ def operations(static: Static, level: int, key: Key[Array, ""], numbers: list[An
     Compiled for the sake of its cache, for it is known when the run is traced.
     """
     f, args = join(numbers, static)
-    return jnp.asarray(_operations(jax.make_jaxpr(lambda key: pair(f, key, level, args))(key).jaxpr))
+    return jnp.asarray(operations_in(jax.make_jaxpr(lambda key: pair(f, key, level, args))(key).jaxpr))
 
 
-def _operations(jaxpr: Any) -> float:
+def operations_in(jaxpr: Any) -> float:
     total = 1.0
     for equation in jaxpr.eqns:
         inner = [leaf for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr) if _is_jaxpr(leaf)]
-        inside = sum(_operations(getattr(each, "jaxpr", each)) for each in inner)
+        inside = sum(operations_in(getattr(each, "jaxpr", each)) for each in inner)
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         total += times * inside + sum(float(np.prod(out.aval.shape)) for out in equation.outvars)
     return total
@@ -115,5 +130,5 @@ def flat(tree: PyTree[Array]) -> Float[np.ndarray, " m"]:
     return np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in jax.tree.leaves(tree)])
 
 
-def _shapes(tree: PyTree[Array]) -> PyTree:
+def shapes(tree: PyTree[Array]) -> PyTree:
     return jax.tree.map(jnp.shape, tree)

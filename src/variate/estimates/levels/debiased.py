@@ -13,9 +13,10 @@ from jaxtyping import Array, Int, Key, PyTree
 from variate import checks
 from variate.estimates.estimate import Estimate
 from variate.estimates.moments import Moments
+from variate.estimates.sampling import Invalid
 from variate.trees import Static, join, split
 
-from .base import flat, folded, merged, pair, read
+from .base import flat, folded, merged, pair, read, refuse
 
 _SEEN = 30  # runs of a level, from which its second moment says something
 
@@ -49,7 +50,8 @@ def debiased(
 
     Raises:
         TypeError: `f` returns no pair of real numbers.
-        ValueError: the two have other shapes, or r is not between 0 and 1.
+        ValueError: the two have other shapes, r is not between 0 and 1, or a distribution's parameters are out of
+            range.
 
     Source: Rhee and Glynn (2015), Unbiased estimation with square root convergence for SDE models, Oper. Res. 63(5),
     1026-1043: the single-term estimator and the independent-sum estimator.
@@ -68,11 +70,11 @@ def debiased(
         # log U / log r rounded down is geometric.
         uniforms = np.asarray(jax.random.uniform(choosing, (num_samples,), minval=1e-30), float)
         counts = np.bincount(np.floor(np.log(uniforms) / math.log(ratio)).astype(int))
-        folds = {
-            level: _runs(static, level, ratio, summed, block_size, jax.random.clone(running), numbers, jnp.asarray(n))
-            for level, n in enumerate(counts)
-            if n
-        }
+        folds = {}
+        for level in np.flatnonzero(counts).tolist():
+            key, count = jax.random.clone(running), jnp.asarray(counts[level])
+            folds[level], invalid = _runs(static, level, ratio, summed, block_size, key, numbers, count)
+            refuse(f, jax.random.clone(running), args, invalid)
         found = read(functools.reduce(merged, folds.values()))
         tail, surely = _tail(folds, ratio)
         stderr = jax.tree.map(lambda error: jnp.where(surely, jnp.nan, error), found.stderr)
@@ -99,17 +101,20 @@ def _runs(
     key: Key[Array, ""],
     numbers: list[Any],
     count: Int[Array, ""],
-) -> Moments:
+) -> tuple[Moments, dict[int, Invalid]]:
     f, args = join(numbers, static)
 
-    def single(key: Key[Array, ""]) -> PyTree[Array]:
+    def single(key: Key[Array, ""]) -> tuple[PyTree[Array], dict[int, Invalid]]:
+        found, invalid = pair(f, key, level, args)
         weight = 1 / ((1 - ratio) * ratio**level)
-        return jax.tree.map(lambda x: weight * x, pair(f, key, level, args).difference)
+        return jax.tree.map(lambda x: weight * x, found.difference), {level: invalid}
 
-    def whole(key: Key[Array, ""]) -> PyTree[Array]:
+    def whole(key: Key[Array, ""]) -> tuple[PyTree[Array], dict[int, Invalid]]:
         keys = jax.random.split(key, level + 1)
-        terms = [pair(f, keys[below], below, args).difference for below in range(level + 1)]
-        return jax.tree.map(lambda *x: sum(each / ratio**below for below, each in enumerate(x)), *terms)
+        found = [pair(f, keys[below], below, args) for below in range(level + 1)]
+        terms = [each.difference for each, _ in found]
+        row = jax.tree.map(lambda *x: sum(each / ratio**below for below, each in enumerate(x)), *terms)
+        return row, {below: invalid for below, (_, invalid) in enumerate(found)}
 
     return folded(whole if summed else single, jax.random.fold_in(key, level), count, block)
 

@@ -17,7 +17,7 @@ from variate.estimates.estimate import Estimate
 from variate.estimates.moments import Moments
 from variate.trees import split
 
-from .base import flat, merged, operations, read, runs
+from .base import flat, merged, operations, read, refuse, runs
 
 _FIRST = 3  # levels that are looked at before any is asked to be the last
 _FEWEST = 100  # runs of a level, below which its variance is a guess
@@ -100,7 +100,8 @@ def multilevel(
 
     Raises:
         TypeError: `f` returns no pair of real numbers.
-        ValueError: the two have other shapes, or the levels do not telescope.
+        ValueError: the two have other shapes, the levels do not telescope, or a distribution's parameters are out of
+            range.
 
     Source: Giles (2008), Multilevel Monte Carlo path simulation, Oper. Res. 56(3), 607-617; the extrapolated bias and
     the test of the levels: Giles (2015), Multilevel Monte Carlo methods, Acta Numerica 24, 259-328, section 3.
@@ -119,7 +120,9 @@ def multilevel(
         learning, using = jax.random.split(key)
 
         def run(key: Key[Array, ""], level: int, count: int) -> Moments:
-            return runs(static, level, block_size, jax.random.clone(key), numbers, jnp.asarray(count))
+            fold, invalid = runs(static, level, block_size, jax.random.clone(key), numbers, jnp.asarray(count))
+            refuse(f, jax.random.clone(key), args, {level: invalid})
+            return fold
 
         tried = [run(learning, level, pilot) for level in range(_FIRST)]
         while _left_out(tried, []) > rmse / 2**0.5 and len(tried) <= max_level:
