@@ -46,9 +46,10 @@ def line(key: Array) -> Array:
 def test_no_other_numbers_of_runs_are_cheaper() -> None:
     """Against a search over all numbers that rise, by random correlations and costs: equal to 1e-6."""
     generator, all_used = np.random.default_rng(0), 0
-    for _ in range(20):
-        squares = np.append(1.0, np.sort(generator.uniform(0.2, 0.999, 3))[::-1])[:, None]
-        pilot = Pilot(np.ones(1), squares, np.sqrt(squares), np.append(1.0, 10.0 ** -generator.uniform(0, 4, 3)))
+    for _ in range(8):
+        squares = np.append(1.0, 1 - 10.0 ** -np.array([2.5, 1.2, 0.3]) * generator.uniform(0.5, 1.5, 3))[:, None]
+        costs = 10.0 ** -np.array([0.0, 1.0, 2.5, 4.0]) * generator.uniform(0.2, 1.8, 4)
+        pilot = Pilot(np.ones(1), squares, np.sqrt(squares), costs)
         plan = min(allocation.plans(pilot), key=lambda plan: plan.variance(pilot) * plan.cost(pilot))
 
         def price(steps: np.ndarray, pilot: Pilot = pilot) -> float:
@@ -56,7 +57,7 @@ def test_no_other_numbers_of_runs_are_cheaper() -> None:
             left = 1 + np.diff(1 / ratios) @ pilot.squares[1:, 0]
             return float(left * (pilot.costs @ ratios))
 
-        starts = [np.zeros(3), np.ones(3), *generator.uniform(0, 3, (4, 3))]
+        starts = [np.zeros(3), np.ones(3), *generator.uniform(0, 3, (2, 3))]
         found = [
             optimize.minimize(price, at, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}).fun
             for at in starts
@@ -68,7 +69,7 @@ def test_no_other_numbers_of_runs_are_cheaper() -> None:
             np.testing.assert_allclose(cheapest, min(found), rtol=1e-6)
             np.testing.assert_allclose(cheapest, price(np.diff(np.log(plan.ratios))), rtol=1e-12)
             all_used += 1
-    assert all_used > 3
+    assert all_used > 2
 
 
 def several(run: Callable[[Array], Estimate], key: Array, number: int) -> tuple[list, np.ndarray, float]:
@@ -114,7 +115,7 @@ MUTANTS = {"means forgotten": ("segments", means_forgotten), "error of the first
 @pytest.mark.parametrize(("name", "mutant"), MUTANTS.values(), ids=MUTANTS)
 def test_coverage_catches(name: str, mutant: Callable, key: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, name, mutant)
-    _, _, covered = several(multifidelity(fine, mirror, line, rmse=0.01, costs=COSTS), key, 100)
+    _, _, covered = several(multifidelity(fine, mirror, line, rmse=0.02, costs=[10, 1, 1]), key, 100)
     assert covered < 0.95 - 4.9 * np.sqrt(0.05 * 0.95 / 100)
 
 

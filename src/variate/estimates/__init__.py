@@ -31,9 +31,11 @@ from .intervals import Hoeffding as Hoeffding
 from .intervals import Interval as Interval
 from .levels import Multifidelity as Multifidelity
 from .levels import Multilevel as Multilevel
+from .levels import Nested as Nested
 from .levels import debiased as debiased
 from .levels import multifidelity as multifidelity
 from .levels import multilevel as multilevel
+from .levels import nested as nested
 from .moments import Moments as Moments
 from .order_statistics import OrderStatistics as OrderStatistics
 from .order_statistics import quantile as quantile

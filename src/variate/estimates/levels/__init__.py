@@ -5,3 +5,5 @@ from .multifidelity import Multifidelity as Multifidelity
 from .multifidelity import multifidelity as multifidelity
 from .multilevel import Multilevel as Multilevel
 from .multilevel import multilevel as multilevel
+from .nested import Nested as Nested
+from .nested import nested as nested
