@@ -11,3 +11,6 @@ from variate.programs.simulation import Drawn as Drawn
 from variate.programs.simulation import Simulation as Simulation
 from variate.programs.simulation import replay as replay
 from variate.programs.simulation import simulate as simulate
+from variate.programs.targets import LogDensity as LogDensity
+from variate.programs.targets import NumPyroModel as NumPyroModel
+from variate.programs.targets import distribution_target as distribution_target

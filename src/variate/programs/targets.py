@@ -1,0 +1,179 @@
+"""Targets from what others wrote: a bare log density, a distribution, a model of NumPyro's."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from jax.core import Tracer
+from jaxtyping import Array, Float, Key, PyTree
+from numpyro.infer.util import constrain_fn, initialize_model, potential_energy, unconstrain_fn
+
+from variate import checks, trees
+from variate.programs import distributions
+from variate.programs.conditioning import Conditioned, condition
+from variate.programs.primitive import draw
+from variate.programs.structure import Structure, take_apart
+
+
+class LogDensity(eqx.Module):
+    r"""The target $\log \pi(x)$ = `function(x, *args)`, over any pytree x of real arrays without bounds.
+
+    A `Target` whose values are its positions. It is a pytree of the numbers in `start` and `args`, so what is compiled
+    for one serves another with other data of the same shapes, given as `args` and not closed over.
+
+    Args:
+        function: the log density up to a constant, one real number.
+        start: a position of positive density, which `start(key)` returns; its shapes are those of all positions.
+        args: what else `function` takes: data.
+
+    Raises:
+        TypeError: `function` is not callable or does not return one real number, or `start` holds anything but real
+            arrays.
+        ValueError: the density at `start`, where it is known, is zero or not finite.
+
+    Wrong where positions have bounds at which the density does not vanish: a sampler with gradients would not see
+    them. Write those as a program (`vt.condition`).
+    """
+
+    numbers: list[Any]
+    static: trees.Static = eqx.field(static=True)
+
+    def __init__(self, function: Callable[..., Any], start: PyTree, *args: Any):
+        if not callable(function):
+            raise TypeError(f"function must be a log density of (position, *args), got {checks.describe(function)}")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(start):
+            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+                raise TypeError(f"start{jax.tree_util.keystr(path)} must be real, got {checks.describe(leaf)}")
+        self.numbers, self.static = trees.split((function, jax.tree.map(jnp.asarray, start), args))
+        checks.check_hashable(self.static.leaves)
+        found = _density(self, self.start())
+        if not isinstance(found, Tracer) and not jnp.isfinite(found):
+            raise ValueError(f"start must have a finite log density, got {found}")
+
+    def start(self, key: Any = None) -> PyTree[Array]:
+        return trees.join(self.numbers, self.static)[1]
+
+    def log_density(self, position: PyTree[Array]) -> Float[Array, ""]:
+        return _density(self, position)
+
+    def constrain(self, position: PyTree[Array]) -> PyTree[Array]:
+        return position
+
+    def unconstrain(self, values: PyTree[Array]) -> PyTree[Array]:
+        return values
+
+
+@jax.jit
+def _density(target: LogDensity, position: PyTree[Array]) -> Float[Array, ""]:
+    function, start, args = trees.join(target.numbers, target.static)
+    like, given = (jax.tree.map(jnp.shape, tree) for tree in (start, position))
+    if like != given:
+        raise ValueError(f"position must have the shapes of start, {like}, got {given}")
+    found = function(position, *args)
+    if jnp.shape(found) != () or not jnp.issubdtype(jnp.result_type(found), jnp.floating):
+        raise TypeError(f"{checks.name_of(function)} must return one real number, got {checks.describe(found)}")
+    return jnp.asarray(found)
+
+
+def distribution_target(distribution: Any, start: PyTree | None = None) -> Conditioned | LogDensity:
+    """The target of anything with `log_prob`.
+
+    A distribution of NumPyro's is the program that draws `"x"` from it, in unbounded coordinates. The log density of
+    any other is taken at its word over all real numbers, and starts at `start`.
+
+    Args:
+        distribution: NumPyro's, or a pytree with `log_prob(x)`; of a batch, all members together.
+        start: a position of positive density; not for NumPyro's.
+
+    Raises:
+        TypeError: there is no `log_prob`, or `start` is missing; or a distribution of NumPyro's is discrete.
+    """
+    if isinstance(distribution, dist.Distribution):
+        return condition(_one_draw, *take_apart(distribution))
+    if not callable(getattr(distribution, "log_prob", None)):
+        raise TypeError(f"distribution must have log_prob(x), got {checks.describe(distribution)}")
+    if start is None:
+        raise TypeError(f"start must be a position of positive density of {type(distribution).__name__}, got None")
+    return LogDensity(_log_prob, start, *take_apart(distribution))
+
+
+def _one_draw(key: Key[Array, ""], arrays: list[Array], structure: Structure) -> None:
+    draw(key, structure.build(arrays), name="x")
+
+
+def _log_prob(x: PyTree[Array], arrays: list[Array], structure: Structure) -> Float[Array, ""]:
+    return jnp.sum(distributions.log_prob(structure.build(arrays), x))
+
+
+class NumPyroModel(eqx.Module):
+    """The target of a model that is written in NumPyro, given its arguments, in NumPyro's own unbounded coordinates.
+
+    A `Target`: positions and values are dictionaries from names of sample sites, values with the deterministic sites
+    too. It is a pytree of the numbers among the arguments.
+
+    Args:
+        model: a function with NumPyro's `sample` and `factor`; called as `model(*args, **kwargs)`.
+
+    Raises:
+        TypeError: a latent site is discrete, or a site is a `param`, which has no distribution.
+
+    Wrong for sites that are subsampled, whose density is another in every run.
+    """
+
+    numbers: list[Any]
+    static: trees.Static = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    def __init__(self, model: Callable[..., Any], *args: Any, **kwargs: Any):
+        checks.check_callable("model", model)
+        self.numbers, self.static = trees.split((model, args, kwargs))
+        checks.check_hashable(self.static.leaves)
+        self.names = _latent_names(model, args, kwargs)
+
+    def start(self, key: Key[Array, ""]) -> dict[str, Array]:
+        checks.check_key(key)
+        model, args, kwargs = trees.join(self.numbers, self.static)
+        with distributions.numpyro_promotion():
+            # NumPyro uses some of its keys twice, which it may do with raw ones.
+            raw = jax.random.key_data(key)
+            return dict(initialize_model(raw, model, model_args=args, model_kwargs=kwargs).param_info.z)
+
+    def log_density(self, position: Mapping[str, Any]) -> Float[Array, ""]:
+        return _potential(self, dict(position))
+
+    def constrain(self, position: Mapping[str, Any]) -> dict[str, Array]:
+        model, args, kwargs = trees.join(self.numbers, self.static)
+        with distributions.numpyro_promotion():
+            return constrain_fn(model, args, kwargs, dict(position), return_deterministic=True)
+
+    def unconstrain(self, values: Mapping[str, Any]) -> dict[str, Array]:
+        model, args, kwargs = trees.join(self.numbers, self.static)
+        with distributions.numpyro_promotion():
+            return unconstrain_fn(model, args, kwargs, {name: values[name] for name in self.names})
+
+
+@jax.jit
+def _potential(target: NumPyroModel, position: dict[str, Any]) -> Float[Array, ""]:
+    if set(position) != set(target.names):
+        raise ValueError(f"position must have the names {list(target.names)}, got {sorted(position)}")
+    model, args, kwargs = trees.join(target.numbers, target.static)
+    with distributions.numpyro_promotion():
+        return -jnp.asarray(potential_energy(model, args, kwargs, position))
+
+
+def _latent_names(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
+    with distributions.numpyro_promotion(), numpyro.handlers.seed(rng_seed=jax.random.key_data(jax.random.key(0))):
+        sites = numpyro.handlers.trace(model).get_trace(*args, **kwargs)
+    names = []
+    for name, site in sites.items():
+        if site["type"] == "param":
+            raise TypeError(f"model: the site {name!r} is a param, which has no distribution to be sampled from")
+        if site["type"] == "sample" and not site["is_observed"]:
+            if site["fn"].is_discrete:
+                raise TypeError(f"model: the site {name!r} is discrete and has no real coordinates: sum it out")
+            names.append(name)
+    return tuple(names)
