@@ -3,6 +3,7 @@
 from variate import diagnostics as diagnostics
 from variate import estimates as estimates
 from variate import gradients as gradients
+from variate import mcmc as mcmc
 from variate import programs as programs
 from variate import running as running
 from variate import subsets as subsets
@@ -21,5 +22,6 @@ from variate.programs import density as density
 from variate.programs import draw as draw
 from variate.programs import factor as factor
 from variate.programs import observe as observe
+from variate.running import sample as sample
 
 __version__ = "0.1.0"

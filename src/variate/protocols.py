@@ -52,6 +52,22 @@ class Target(Protocol):
 
 
 @runtime_checkable
+class Kernel(Protocol):
+    """One step of a Markov chain on vectors of real numbers, under `jit` and `vmap`; one chain, no loop.
+
+    A kernel of a target is a dataclass with a field `log_density`, the function of a vector that it leaves invariant.
+    """
+
+    def init(self, key: Key[Array, ""], position: Float[Array, " d"], /) -> Any:
+        """The state of a chain at a position: all that a step needs, the `position` among it."""
+        ...
+
+    def step(self, key: Key[Array, ""], state: Any, /) -> tuple[Any, Any]:
+        """The next state, and what a diagnosis needs of the step."""
+        ...
+
+
+@runtime_checkable
 class Fold(Protocol):
     """An expectation estimated while the draws stream by, in memory that does not grow with their number.
 

@@ -1,0 +1,4 @@
+"""Markov chains that leave a density invariant, a kernel a file."""
+
+from variate.mcmc.hmc import HMC as HMC
+from variate.mcmc.random_walk import RandomWalk as RandomWalk

@@ -1,0 +1,50 @@
+"""What kernels share: the position that they work on, and the decision of Metropolis and Hastings."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Key
+
+State = TypeVar("State", bound=tuple)
+LogDensity = Callable[[Float[Array, " d"]], Float[Array, ""]]
+
+
+class Info(NamedTuple):
+    """What a step tells of itself."""
+
+    acceptance: Float[Array, ""]  # probability, not the decision
+    accepted: Bool[Array, ""]
+    divergent: Bool[Array, ""]  # the proposal's density was no number, or the energy of its path was lost
+
+
+def unbound(position: Float[Array, " d"]) -> Float[Array, ""]:
+    """The log density of a kernel that was given none."""
+    raise TypeError("log_density: the kernel has none yet; give it one, RandomWalk(0.5, log_density=f) say")
+
+
+def check_scale(name: str, value: Any) -> None:
+    """Raise ValueError unless what is known of a step size is positive and finite."""
+    if isinstance(value, Tracer):
+        return
+    numbers = np.asarray(value)
+    if numbers.dtype != object and not np.all((numbers > 0) & np.isfinite(numbers)):
+        raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def metropolis(
+    key: Key[Array, ""], log_ratio: Float[Array, ""], proposal: State, state: State
+) -> tuple[State, Float[Array, ""], Bool[Array, ""]]:
+    r"""The proposal with probability $\min(1, e^r)$, else the state; r, the log ratio of Metropolis and Hastings.
+
+    A ratio that is no number is never accepted. Returns the acceptance probability and the decision too.
+
+    Source: Hastings (1970), Monte Carlo sampling methods using Markov chains and their applications, Biometrika 57(1),
+    97-109, section 2.
+    """
+    acceptance = jnp.where(jnp.isnan(log_ratio), 0, jnp.exp(jnp.minimum(log_ratio, 0)))
+    accepted = jax.random.uniform(key, dtype=acceptance.dtype) < acceptance
+    return jax.tree.map(lambda new, old: jnp.where(accepted, new, old), proposal, state), acceptance, accepted
