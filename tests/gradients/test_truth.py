@@ -14,6 +14,7 @@ from gradients import (
     test_baselines,
     test_covariance,
     test_relaxations,
+    test_token_baselines,
 )
 from gradients.antithetic import coin_error, dice_error
 from gradients.dice_programs import elements_apart
@@ -114,7 +115,8 @@ def test_every_exported_rule_has_its_rows() -> None:
 
 
 def test_every_exported_baseline_has_its_row() -> None:
-    assert exported(Baseline) == {type(b).__name__ for b in test_baselines.OF_PAIR.values()} - {"function"}
+    tested = [*test_baselines.OF_PAIR.values(), test_token_baselines.BASELINE]
+    assert exported(Baseline) == {type(b).__name__ for b in tested} - {"function"}
 
 
 def test_a_rule_without_a_row_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from variate.gradients.perturbations import SPSA as SPSA
 from variate.gradients.perturbations import EvolutionStrategies as EvolutionStrategies
 from variate.gradients.perturbations import Perturbation as Perturbation
 from variate.gradients.perturbations import black_box as black_box
+from variate.gradients.regression import baseline_loss as baseline_loss
 from variate.gradients.rules import ARM as ARM
 from variate.gradients.rules import ARSM as ARSM
 from variate.gradients.rules import AcceptanceRejection as AcceptanceRejection
@@ -47,6 +48,7 @@ from variate.gradients.rules import Score as Score
 from variate.gradients.rules import StraightThrough as StraightThrough
 from variate.gradients.rules import StructuredRelaxation as StructuredRelaxation
 from variate.gradients.rules import SumAndSample as SumAndSample
+from variate.gradients.rules import TokenKL as TokenKL
 from variate.gradients.rules import UnorderedSet as UnorderedSet
 from variate.gradients.transform import grad as grad
 from variate.gradients.transform import surrogate_loss as surrogate_loss

@@ -129,7 +129,8 @@ def seen(
     `outputs` of the program: those that are not one number have a charge for each entry, which all elements share.
     """
     baseline = group.rule.baseline if isinstance(group.rule, Score) else None
-    names = baseline.names if isinstance(baseline, Baseline) else ()
+    baseline = baseline if isinstance(baseline, Baseline) else Baseline()
+    names = baseline.names
     apart = [output.ndim == 0 for output in outputs]
     if names:
         sites = [site for site in program.sites if site.index in group.sites]
@@ -138,7 +139,7 @@ def seen(
             for name in names if _mixed(site, shape) else ():
                 _check_unknowing(program, site, name, _mixed(site, shape))
     return [
-        [_fitted(name, lax.stop_gradient(values[name]), charge, each) for name in names]
+        [_fitted(name, lax.stop_gradient(values[name]), charge, each, baseline.axes) for name in names]
         for charge, each in zip(charges, apart, strict=False)
     ]
 
@@ -151,8 +152,8 @@ def _mixed(site: Site, charged: tuple[int, ...]) -> frozenset[int]:
     )
 
 
-def _fitted(name: str, value: Array, charge: Array, apart: bool) -> Array:
-    """Axes along which elements are charged apart come first, all others are features."""
+def _fitted(name: str, value: Array, charge: Array, apart: bool, axes: int) -> Array:
+    """Axes along which elements are charged apart come first, all others are features, in one axis or two."""
     kept = [axis for axis, length in enumerate(charge.shape) if length > 1 and apart]
     if any(axis >= value.ndim or value.shape[axis] != charge.shape[axis] for axis in kept):
         raise ValueError(
@@ -160,6 +161,8 @@ def _fitted(name: str, value: Array, charge: Array, apart: bool) -> Array:
             f"{charge.shape}"
         )
     moved = jnp.moveaxis(value, kept, range(len(kept)))
-    moved = moved.reshape(*(charge.shape if apart else ()), math.prod(moved.shape[len(kept) :]))
+    rest = moved.shape[len(kept) :]
+    features = (math.prod(rest),) if axes == 1 else (math.prod(rest[:-1]), *(rest[-1:] or (1,)))
+    moved = moved.reshape(*(charge.shape if apart else ()), *features)
     real = jnp.issubdtype(value.dtype, jnp.inexact)
-    return jnp.broadcast_to(moved, (*charge.shape, moved.shape[-1])).astype(value.dtype if real else charge.dtype)
+    return jnp.broadcast_to(moved, (*charge.shape, *features)).astype(value.dtype if real else charge.dtype)

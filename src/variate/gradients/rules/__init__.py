@@ -29,4 +29,5 @@ from variate.gradients.rules.score import Score as Score
 from variate.gradients.rules.straight_through import StraightThrough as StraightThrough
 from variate.gradients.rules.structured_relaxation import StructuredRelaxation as StructuredRelaxation
 from variate.gradients.rules.sum_and_sample import SumAndSample as SumAndSample
+from variate.gradients.rules.token_kl import TokenKL as TokenKL
 from variate.gradients.rules.unordered_set import UnorderedSet as UnorderedSet

@@ -17,12 +17,14 @@ class Baseline:
 
     `names`: the values of the program that it looks at, as `jax.ad_checkpoint.checkpoint_name(value, name)` calls them.
     They are known before the draw is made, or the baseline is refused. `shared`: whether it makes the samples of a
-    block each other's baselines. `least`: how many samples a block has to have.
+    block each other's baselines. `least`: how many samples a block has to have. `axes`: how many axes it sees of what
+    is not an axis of charges: one, in which all are merged, or two, of which the last is the last of the named value.
     """
 
     names: tuple[str, ...] = ()
     shared: bool = False
     least: int = 1
+    axes: int = 1
 
     def refuse(self, facts: Facts) -> str | None:
         """Why it cannot serve that draw; None if it can."""
@@ -162,8 +164,8 @@ class Learned(Baseline):
     r"""$b = $ `function(*features, *args)`: of named values of the program and of its arguments.
 
     The function gets each named value as a vector, and the arguments of the program (the key left out), among them the
-    parameters that it learns, an Equinox module say; it returns a number. Learning them is a regression of the cost on
-    the features, a program and a `vt.grad` of its own: a baseline brings no bias, however bad it is.
+    parameters that it learns, an Equinox module say; it returns a number. `baseline_loss` is what they are to minimise;
+    until then, a baseline brings no bias, however bad it is.
 
     Args:
         function: $b$.
