@@ -29,6 +29,8 @@ from .intervals import ClopperPearson as ClopperPearson
 from .intervals import EmpiricalBernstein as EmpiricalBernstein
 from .intervals import Hoeffding as Hoeffding
 from .intervals import Interval as Interval
+from .jackknife import Jackknife as Jackknife
+from .jackknife import LeaveGroupsOut as LeaveGroupsOut
 from .levels import Multifidelity as Multifidelity
 from .levels import Multilevel as Multilevel
 from .levels import Nested as Nested

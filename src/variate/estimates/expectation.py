@@ -22,6 +22,7 @@ from .base import Best, Methods, check_methods
 from .choice import PILOT, Choice, choose
 from .estimate import Estimate
 from .intervals import Interval
+from .jackknife import Jackknife
 from .plan import Plan
 from .sampling import opened, raise_if_invalid
 from .stopping import StdErr, StoppingRule, Within, unresolved
@@ -57,7 +58,7 @@ def expect(
       does a tolerance (`until=StdErr(...)`) where no method is named; `()` is independent samples. Under a caller's
       `jit` there is no pilot, and samples are independent unless a method is named.
     - `function`: a smooth function g of the expectations, of which $g(E f)$ is estimated (`FunctionOfMeans`):
-      `lambda m: m["a"] / m["b"]` is a ratio.
+      `lambda m: m["a"] / m["b"]` is a ratio, by the delta method, or, in `Jackknife(...)`, by leaving draws out.
     - `interval`: bounds that every number of the results is between, and what to make of them, `Betting(0, 1)` say.
       The interval then holds for any number of samples, and `until=Within(...)` stops at it.
     - `num_samples`: how many samples; 1,024 when neither this nor `until` is given. The interval is then Student's.
@@ -92,6 +93,10 @@ def expect(
     if function is not None:
         if not callable(function):
             raise TypeError(f"function must be a function of the expectations, got {describe(function)}")
+        if isinstance(function, Jackknife) and until is not None:
+            raise ValueError(
+                "function: a Jackknife goes with num_samples, for its error bar gets no surer by more draws"
+            )
         plan = plan._replace(function=function)
     # A tolerance is worth a pilot; a number of samples is taken at its word unless the best method is asked for.
     asked = isinstance(method, Best)

@@ -13,6 +13,7 @@ from .designs import Sets
 from .estimate import Estimate
 from .function_of_means import FunctionOfMeans
 from .intervals.base import Bounded
+from .jackknife import Jackknife, LeaveGroupsOut
 from .plan import Plan
 from .ridge import PastRegression
 from .sampling import Sampler
@@ -81,6 +82,8 @@ class Independent(Blocks):
         found = state.fold.read()
         if self.until is None:
             degrees = min(done * self.per_block, self.units) - 1
+            if isinstance(self.kind, LeaveGroupsOut):
+                degrees = min(degrees, self.kind.option.groups - 1)
             found = dataclasses.replace(found, degrees=float(max(degrees - self.controls, 1)))
         else:
             found, degrees = self.until.assess(found), self.units - 1
@@ -197,6 +200,8 @@ def _kind(plan: Plan, sampler: Sampler, example: Any) -> Any:
     if sampler.controlled is not None or sampler.normalized:
         what = "controls" if sampler.controlled is not None else "self-normalised weights"
         raise ValueError(f"function: a function of means goes with designs and weights of the mean 1, not with {what}")
+    if isinstance(plan.function, Jackknife):
+        return LeaveGroupsOut.of(plan.function, example)
     return FunctionOfMeans.of(plan.function, example)
 
 
