@@ -188,7 +188,9 @@ def test_rules_that_share_the_noise_of_the_draw_are_exact(rule: str, name: str) 
 @pytest.mark.parametrize("name", FINITE)
 def test_rules_with_a_control_are_as_near_as_they_say(rule: str, name: str, key: Array) -> None:
     case = FINITE[name]
-    row = Sampled(case.program, case.args, case.expectation, (dict.fromkeys(case.draws, TRIED[rule]),))
+    samples = 200_000 if "in lanes" in name else 20_000  # there a score is noisy, and half of the truth could pass
+    rules = (dict.fromkeys(case.draws, TRIED[rule]),)
+    row = Sampled(case.program, case.args, case.expectation, rules, samples)
     gradient, truth = estimated(row, 0, key)[1], exact_gradient(row)
     assert not far(gradient, truth), (gradient, truth)
     assert not blind(gradient, truth), (gradient, truth)
