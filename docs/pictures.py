@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 from jax.scipy.stats import norm
 
 import variate as vt
-from variate.diagnostics import plot_tuning
+from variate.diagnostics import MaxSliced, Sliced, max_sliced_wasserstein, plot_tuning, two_sample_test
 from variate.estimates import Antithetic, Scores, Sobol
 from variate.programs import At, replay, simulate
 from variate.running import Runner
@@ -166,7 +166,30 @@ def running() -> None:
     one.figure.savefig(IMAGES / "running.png")
 
 
+def distances() -> None:
+    """Of one sample and others of which one coordinate of thirty is wider and wider."""
+    x, y = np.random.default_rng(0).normal(size=(2, 400, 30)).astype(np.float32)
+    scales, key = np.linspace(1, 2, 6), jax.random.key(1)
+    wider = [np.concatenate([scale * y[:, :1], y[:, 1:]], axis=1) for scale in scales]
+    one = axes("spread of one coordinate of thirty", "farthest line: W² at least")
+    found = [max_sliced_wasserstein(x, each)(key).distance for each in wider]
+    value, stderr = (np.array([float(getattr(each, what)) for each in found]) for what in ("value", "stderr"))
+    one.errorbar(scales, value, 1.645 * stderr, fmt="o", ms=5, color=BLUE, label="the half that did not find the line")
+    one.plot(np.linspace(1, 2), (np.linspace(1, 2) - 1) ** 2, color=INK, lw=1.5, label="the truth")
+    statistics = {"Sliced": Sliced(), "MaxSliced": MaxSliced()}
+    tests = {name: [two_sample_test(x, each, statistic=s)(key) for each in wider] for name, s in statistics.items()}
+    seen = [float(test.distance) for test in tests["MaxSliced"]]
+    one.plot(scales, seen, "x", ms=7, mew=2, color=ORANGE, label="all have, the maximum of the samples")
+    for row, (name, found) in enumerate(tests.items()):
+        for scale, test in zip(scales, found, strict=True):
+            one.text(scale, -1.1 - 0.22 * row, f"{float(test.p_value):.3f}", ha="center", color=INK, fontsize=9)
+        one.text(0.94, -1.1 - 0.22 * row, f"p, {name}", ha="right", color=INK, fontsize=9)
+    one.set(xlim=(0.68, 2.06), ylim=(-1.45, None))
+    one.legend(frameon=False, loc="upper left")
+    one.figure.savefig(IMAGES / "distances.png")
+
+
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
-    for picture in (programs, estimates, designs, gradients, tuning, subsets, running):
+    for picture in (programs, estimates, designs, gradients, tuning, subsets, running, distances):
         picture()
