@@ -18,7 +18,7 @@ def name(path: Path) -> str:
 
 
 # These train or measure for half a minute, so newer interpreters are spared them; the others show what those print.
-SLOW = {"docs/estimates.md", "docs/levels.md", "docs/tuning.md", "docs/relaxations.md", "docs/subsets.md"}
+SLOW = {f"docs/{page}.md" for page in "distances estimates levels relaxations subsets tuning".split()}
 
 
 def marked(page: Path) -> Any:
