@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 if TYPE_CHECKING:
     # The bottom of the house may name what is above it, never load it.
@@ -64,6 +64,15 @@ class Kernel(Protocol):
 
     def step(self, key: Key[Array, ""], state: Any, /) -> tuple[Any, Any]:
         """The next state, and what a diagnosis needs of the step."""
+        ...
+
+
+@runtime_checkable
+class OrderedFold(Protocol):
+    """A fold for which the order of draws matters: what came before has a say in what is made of a row."""
+
+    def add_rows(self, rows: PyTree[Array], count: Int[Array, ""] | int | None = None) -> Any:
+        """With a block of draws more, of which the first `count` are used."""
         ...
 
 

@@ -7,22 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+from estimates.test_methods import TRUTH, program
 from jax import Array
 from jax.random import clone
 
 import variate as vt
 from variate.estimates import Best, Estimate
-
-
-def program(key: Array, shift: float) -> Array:
-    first, second, third = jax.random.split(key, 3)
-    z = vt.draw(first, dist.Normal(shift, jnp.ones(2)), name="z")
-    g = vt.draw(second, dist.Exponential(0.5), name="g")
-    b = vt.draw(third, dist.Bernoulli(0.3), name="b")
-    return jnp.exp(0.3 * jnp.sum(z)) * g + b.astype(float)
-
-
-TRUTH = float(np.exp(0.3 * 0.5 * 2 + 0.09) * 2 + 0.3)
 
 
 def test_the_choice_takes_what_the_pilot_finds_best(key: Array) -> None:

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Integer, Key, PyTree
 
+from variate.protocols import OrderedFold
+
 from .blocks import Blocks, Folded, State
 from .controlled import Controlled
 from .designs import Sets
@@ -65,8 +67,8 @@ class Independent(Blocks):
             within = jax.vmap(sampler.within.of_rows)(sets)
             rows, bad = jax.vmap(lambda fold: fold.row)(within), jnp.sum(jnp.where(used, within.nonfinite, 0))
         fold = state.fold
-        in_order = isinstance(fold, Bounded | PastRegression)
-        fold = fold.add_rows(rows, left) if in_order else fold.merge(self.kind.of_rows(rows, left))
+        ordered = isinstance(fold, OrderedFold)
+        fold = fold.add_rows(rows, left) if ordered else fold.merge(self.kind.of_rows(rows, left))
         return State(fold, state.nonfinite + bad, met, watch)
 
     def join(self, one: Any, other: Any) -> Any:

@@ -112,19 +112,20 @@ class LeaveGroupsOut(eqx.Module):
 
         h = jnp.where(used, total / jnp.maximum(sizes, 1), 2.0)
 
-        def corrected(whole: Array, without: Array) -> Array:
-            pseudo = over(h, without) * whole[None] - over(h - 1, without) * without
-            return jnp.sum(jnp.where(over(used, without) > 0, pseudo / over(h, without), 0), axis=0)
+        def pseudo_values(whole: Array, without: Array) -> Array:
+            return over(h, without) * whole[None] - over(h - 1, without) * without
 
-        def error(whole: Array, without: Array, best: Array) -> Array:
-            pseudo = over(h, without) * whole[None] - over(h - 1, without) * without
-            terms = (pseudo - best[None]) ** 2 / jnp.where(over(h, without) > 1, over(h - 1, without), 1)
-            return jnp.sqrt(
-                jnp.sum(jnp.where(over(used, without) > 0, terms, 0), axis=0) / jnp.sum(used).astype(without.dtype)
-            )
+        def corrected(pseudo: Array) -> Array:
+            return jnp.sum(jnp.where(over(used, pseudo) > 0, pseudo / over(h, pseudo), 0), axis=0)
+
+        def error(pseudo: Array, best: Array) -> Array:
+            terms = (pseudo - best[None]) ** 2 / jnp.where(over(h, pseudo) > 1, over(h - 1, pseudo), 1)
+            total = jnp.sum(jnp.where(over(used, pseudo) > 0, terms, 0), axis=0)
+            return jnp.sqrt(total / jnp.sum(used).astype(pseudo.dtype))
 
         enough = jnp.sum(used) > 1
-        best = jax.tree.map(lambda a, b: jnp.where(enough, corrected(a, b), a), plain, left_out)
-        stderr = jax.tree.map(lambda a, b, c: jnp.where(enough, error(a, b, c), jnp.inf), plain, left_out, best)
+        pseudo = jax.tree.map(pseudo_values, plain, left_out)
+        best = jax.tree.map(lambda a, b: jnp.where(enough, corrected(b), a), plain, pseudo)
+        stderr = jax.tree.map(lambda a, b: jnp.where(enough, error(a, b), jnp.inf), pseudo, best)
         bad = jnp.sum(self.moments.nonfinite)
         return Estimate(best, stderr, total, (bad == 0) & all_finite(best), bad)

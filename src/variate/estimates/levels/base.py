@@ -35,7 +35,7 @@ def pair(f: Callable[..., Any], key: Key[Array, ""], level: int, args: tuple[Any
     Raises `TypeError` where `f` returns no pair, or something that is no number, and `ValueError` where the two differ
     in shape.
     """
-    result, invalid = validity.counted(_at_level(f, level))(key, *args)
+    result, invalid = validity.counted(at_level(f, level))(key, *args)
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(
             f"f must return (fine, coarse), its results at a level and below, got {checks.describe(result)}"
@@ -49,14 +49,13 @@ def pair(f: Callable[..., Any], key: Key[Array, ""], level: int, args: tuple[Any
     return Pair(fine, coarse), invalid
 
 
-def _at_level(f: Callable[..., Any], level: int) -> Callable[..., Any]:
+def at_level(f: Callable[..., Any], level: int) -> Callable[..., Any]:
     return functools.wraps(f, updated=())(lambda key, *args: f(key, level, *args))
 
 
-def refuse(f: Callable[..., Any], key: Key[Array, ""], args: tuple[Any, ...], invalid: dict[int, Invalid]) -> None:
-    """Raise `ValueError` for draws that met parameters out of range, by the level of the run."""
-    for level, times in invalid.items():
-        raise_if_invalid(Opened(*split((_at_level(f, level), args)), known=True), key, times)
+def refuse(program: Callable[..., Any], key: Key[Array, ""], args: tuple[Any, ...], met: Invalid) -> None:
+    """Raise `ValueError` for draws that met parameters out of range in runs of `program(key, *args)`."""
+    raise_if_invalid(Opened(*split((program, args)), known=True), key, met)
 
 
 def folded(

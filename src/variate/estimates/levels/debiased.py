@@ -16,7 +16,7 @@ from variate.estimates.moments import Moments
 from variate.estimates.sampling import Invalid
 from variate.trees import Static, join, split
 
-from .base import flat, folded, merged, pair, read, refuse
+from .base import at_level, flat, folded, merged, pair, read, refuse
 
 _SEEN = 30  # runs of a level, from which its second moment says something
 
@@ -74,7 +74,8 @@ def debiased(
         for level in np.flatnonzero(counts).tolist():
             key, count = jax.random.clone(running), jnp.asarray(counts[level])
             folds[level], invalid = _runs(static, level, ratio, summed, block_size, key, numbers, count)
-            refuse(f, jax.random.clone(running), args, invalid)
+            for below, met in invalid.items():
+                refuse(at_level(f, below), jax.random.clone(running), args, met)
         found = read(functools.reduce(merged, folds.values()))
         tail, surely = _tail(folds, ratio)
         stderr = jax.tree.map(lambda error: jnp.where(surely, jnp.nan, error), found.stderr)

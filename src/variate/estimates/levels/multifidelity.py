@@ -14,12 +14,12 @@ from variate import checks
 from variate.estimates.estimate import Estimate
 from variate.estimates.folding import run_keys
 from variate.estimates.moments import Moments
-from variate.estimates.sampling import Invalid, Opened, raise_if_invalid
+from variate.estimates.sampling import Invalid
 from variate.programs import validity
 from variate.trees import Static, as_float, join, split
 
 from .allocation import FEWEST, Pilot, Plan, afforded, plans, segments
-from .base import flat, folded, operations_in, read, shapes
+from .base import flat, folded, operations_in, read, refuse, shapes
 
 _SPARE = 1.2  # of the runs that the variances of the pilot ask for, since these are known to some tenth
 
@@ -92,9 +92,10 @@ def multifidelity(
         checks.check_hashable(static.leaves)
         learning, using = jax.random.split(key)
         tried, met = _tried(static, pilot, block_size, learning, numbers)
-        _refuse(programs, tuple(range(len(programs))), jax.random.clone(learning), args, met)
+        refuse(_together(programs, tuple(range(len(programs)))), jax.random.clone(learning), args, met)
         of_run = np.asarray(_operations(static, jax.random.clone(key), numbers)) if given is None else given
-        known = Pilot.of(np.asarray(tried, float), of_run)
+        rows = np.asarray(tried, float)
+        known = Pilot.of(rows, of_run)
         plan = min(plans(known), key=lambda plan: plan.variance(known) * plan.cost(known))
 
         left = None if budget is None else asked - pilot * float(np.sum(of_run))
@@ -103,9 +104,8 @@ def multifidelity(
         for weights, size, first in segments(plan, counts, known):
             order, start = plan.order[first:], jax.random.fold_in(jax.random.clone(using), first)
             fold, met = _runs(static, order, block_size, start, numbers, weights, jnp.asarray(size))
-            _refuse(programs, order, jax.random.clone(start), args, met)
+            refuse(_together(programs, order), jax.random.clone(start), args, met)
             parts.append(read(fold))
-        rows = np.asarray(tried, float)
         return _read(_summed(parts), plan, counts, known, rows, asked if budget is None else np.inf)
 
     return estimate
@@ -166,10 +166,6 @@ def _together(programs: tuple[Callable[..., PyTree], ...], which: tuple[int, ...
         return tuple(programs[i](jax.random.clone(key), *args) for i in which)
 
     return run
-
-
-def _refuse(programs: Any, which: tuple[int, ...], key: Key[Array, ""], args: tuple[Any, ...], met: Invalid) -> None:
-    raise_if_invalid(Opened(*split((_together(programs, which), args)), known=True), key, met)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -17,7 +17,7 @@ from variate.estimates.estimate import Estimate
 from variate.estimates.moments import Moments
 from variate.trees import split
 
-from .base import flat, merged, operations, read, refuse, runs
+from .base import at_level, flat, merged, operations, read, refuse, runs
 
 _FIRST = 3  # levels that are looked at before any is asked to be the last
 _FEWEST = 100  # runs of a level, below which its variance is a guess
@@ -121,7 +121,7 @@ def multilevel(
 
         def run(key: Key[Array, ""], level: int, count: int) -> Moments:
             fold, invalid = runs(static, level, block_size, jax.random.clone(key), numbers, jnp.asarray(count))
-            refuse(f, jax.random.clone(key), args, {level: invalid})
+            refuse(at_level(f, level), jax.random.clone(key), args, invalid)
             return fold
 
         tried = [run(learning, level, pilot) for level in range(_FIRST)]
