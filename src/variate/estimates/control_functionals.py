@@ -30,9 +30,8 @@ class ControlFunctionals(eqx.Module):
     points. The wrong choice for results of more than ten numbers or with jumps, which cannot be interpolated from few
     runs, and for many cheap runs, where `Sobol()` gains more.
 
-    Args:
-        points: p, how many points there are; they cost no runs.
-        length: $\ell$, in standard deviations; twice the root of the dimension unless given.
+    The field `points` is p, how many points there are, 100 unless given; they cost no runs. The field `length` is
+    $\ell$, in standard deviations, twice the root of the dimension unless given.
 
     Raises:
         ValueError: no positive number; at use, draws that are not made of uniform numbers, a design whose sets grow, or

@@ -31,7 +31,8 @@ def condition(model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Condi
 
     Args:
         model: a program; it is called as `model(key, *args, **kwargs)`.
-        args, kwargs: its arguments, data among them.
+        args: its arguments, data among them.
+        kwargs: those given by name.
 
     Raises:
         TypeError: a draw has no real coordinates: it is discrete, has an atom, is inside a branch or a `while_loop`, is
