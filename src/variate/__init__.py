@@ -17,11 +17,12 @@ from variate.gradients import grad as grad
 from variate.gradients import implicit as implicit
 from variate.gradients import tune as tune
 from variate.gradients import value_and_grad as value_and_grad
+from variate.mcmc import sample as sample
 from variate.programs import condition as condition
 from variate.programs import density as density
 from variate.programs import draw as draw
 from variate.programs import factor as factor
 from variate.programs import observe as observe
-from variate.running import sample as sample
+from variate.running import ESS as ESS
 
 __version__ = "0.1.0"

@@ -1,6 +1,7 @@
 """The interfaces through which the rooms meet; nothing here knows who fulfils them."""
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int, Key, PyTree
 
@@ -64,6 +65,29 @@ class Kernel(Protocol):
 
     def step(self, key: Key[Array, ""], state: Any, /) -> tuple[Any, Any]:
         """The next state, and what a diagnosis needs of the step."""
+        ...
+
+
+class Steps(NamedTuple):
+    """A block of steps of several chains, one after another."""
+
+    position: Float[Array, "steps chains d"]
+    gradient: Float[Array, "steps chains d"] | None  # of the log density there, if the kernel knows it
+    info: Any
+
+
+@runtime_checkable
+class Adaptation(Protocol):
+    """How a kernel is tuned while chains warm up: by the loop's blocks of steps, between which it may look at them."""
+
+    blocks: int  # of the warm-up
+
+    def begin(self) -> Any:
+        """A pytree that has `kernel(log_density)`, and `learned(acceptance)` after a step of all chains."""
+        ...
+
+    def proceed(self, tuned: Any, block: int, steps: Sequence[Steps], /) -> Any:
+        """The same after a block, whose steps are the last of those given."""
         ...
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 from scipy import special
 
-from variate.mcmc import HMC, RandomWalk, hmc, random_walk
+from variate.mcmc import HMC, NUTS, RandomWalk, hmc, leapfrog, nuts, random_walk
 from variate.mcmc import base as rules
 from variate.protocols import Kernel
 
@@ -74,7 +74,25 @@ class WrongStride(HMC):
 
     def leapfrog(self, state: Any, momentum: jax.Array, step_size: jax.Array) -> tuple:
         end, after = HMC.leapfrog(self, state, momentum, step_size)
-        return hmc.State(1.1 * end.position, *jax.value_and_grad(self.log_density)(1.1 * end.position)), after
+        return leapfrog.at(self.log_density, 1.1 * end.position), after
+
+
+class Eager(NUTS):
+    """The new half is always preferred to the old one, whatever they weigh."""
+
+    def _grown(self, key: jax.Array, path: Any, energy: jax.Array) -> Any:
+        after = NUTS._grown(self, key, path, energy)
+        done = after.doublings > path.doublings
+        chosen = jax.tree.map(lambda new, old: jnp.where(done, new, old), after.half.state, after.chosen)
+        return after._replace(chosen=chosen)
+
+
+class Last(NUTS):
+    """The last state of the new half stands for it."""
+
+    def _grown(self, key: jax.Array, path: Any, energy: jax.Array) -> Any:
+        after = NUTS._grown(self, key, path, energy)
+        return after._replace(half=after.half._replace(state=after.end[0]))
 
 
 LAWS = {
@@ -91,6 +109,15 @@ LAWS = {
         {
             "no last half step": HalfKick(0.5, 4, SCALE, log_density=log_density),
             "a path that stretches": WrongStride(0.5, 4, SCALE, log_density=log_density),
+        },
+    ),
+    "nuts": Law(
+        NUTS(0.5, SCALE, log_density=log_density),
+        nuts,
+        {},
+        {
+            "the new half whatever it weighs": Eager(0.5, SCALE, log_density=log_density),
+            "the last state of a half": Last(0.5, SCALE, log_density=log_density),
         },
     ),
 }
@@ -175,6 +202,10 @@ def test_a_kernel_without_a_density_says_so(key: jax.Array) -> None:
         (lambda: HMC(-0.1, 3), "step_size must be positive"),
         (lambda: HMC(0.1, 0), "num_steps must be a positive integer"),
         (lambda: HMC(0.1, 3, jitter=1.0), "jitter must be at least 0 and below 1"),
+        (lambda: NUTS(0.1, jnp.ones((2, 2))), "scale must be a number, one for each coordinate or a lower triangle"),
+        (lambda: NUTS(0.1, -jnp.eye(2)), "scale must be positive and finite"),
+        (lambda: NUTS(max_doublings=13), "max_doublings must be from 1 to 12, got 13"),
+        (lambda: NUTS(acceptance=1.0), "acceptance must be between 0 and 1"),
     ],
 )
 def test_settings_that_move_nowhere_are_refused(make: Callable[[], Any], words: str) -> None:

@@ -19,15 +19,11 @@ REPLICATES, LEAST = 400, stats.binom.ppf(1e-6, 400, 0.95)
 
 
 def covered(error: Callable[[Draws], tuple[float, float]], key: jax.Array) -> int:
-    """How many of the replicates have the mean 1 in their 95% interval."""
+    """How many of the replicates, of four chains each, have the mean 1 in their 95% interval."""
     target, kernel = distribution_target(dist.Normal(1.0, 2.0)), RandomWalk(4.0)
-
-    def once(key: jax.Array) -> Draws:
-        return vt.sample(key, target, kernel=kernel, num_samples=500, num_warmup=100)
-
-    found = jax.tree.map(np.asarray, jax.jit(jax.vmap(once))(jax.random.split(key, REPLICATES)))
-    each = [error(jax.tree.map(lambda x, i=i: x[i], found)) for i in range(REPLICATES)]
-    return sum(abs(value - 1) < 1.96 * stderr for value, stderr in each)
+    every = vt.sample(key, target, kernel=kernel, num_samples=500, num_warmup=100, num_chains=4 * REPLICATES)
+    found = [error(jax.tree.map(lambda x, i=i: x[4 * i : 4 * i + 4], every)) for i in range(REPLICATES)]
+    return sum(abs(value - 1) < 1.96 * stderr for value, stderr in found)
 
 
 def test_intervals_cover_and_those_for_independent_draws_do_not(key: jax.Array) -> None:
@@ -86,7 +82,7 @@ def test_chains_on_modes_of_their_own_are_not_believed(key: jax.Array) -> None:
 
     draws = vt.sample(key, vt.condition(apart), kernel=RandomWalk(0.2), num_samples=500, num_chains=8)
     assert len(set(np.sign(draws.values["x"][:, -1]).tolist())) == 2
-    assert float(draws.rhat()["x"]) > 2
+    assert float(draws.rhat()["x"]) > 1.25  # by ranks it is 1.66 for halves, and 1.27 for one chain of the eight
     assert not draws.expect().converged
 
 
@@ -116,6 +112,8 @@ def test_one_key_is_one_answer_and_other_data_compile_nothing(key: jax.Array) ->
         (distribution_target(dist.Normal(0.0, 1.0)), {"kernel": RandomWalk}, TypeError, "kernel must be a kernel"),
         (distribution_target(dist.Normal(0.0, 1.0)), {"num_chains": 1}, ValueError, "num_chains must be at least 2"),
         (distribution_target(dist.Normal(0.0, 1.0)), {"num_samples": 0}, ValueError, "num_samples must be a positive"),
+        (distribution_target(dist.Normal(0.0, 1.0)), {"until": vt.ESS}, TypeError, "until must be a rule, vt.ESS"),
+        (distribution_target(dist.Normal(0.0, 1.0)), {"until": 400}, TypeError, "until must be a rule, vt.ESS"),
         (lambda x: jnp.log(x), {"start": jnp.asarray(-1.0)}, ValueError, "finite log density, got nan"),
     ],
 )

@@ -60,6 +60,8 @@ class StdErr:
     of $\hat\mu$, $4 \epsilon |\hat\mu|$ in the type of the results, is never met: sampling stops where the error bar is
     down to these, not `converged`, and `Estimate.ended` says so. What `f` itself rounds off may be more.
 
+    With `relative_to="sd"`, for `vt.sample` alone, `absolute` is in units of each number's standard deviation.
+
     Raises `ValueError` when neither tolerance is given, one is not positive, or `level` is not between 0 and 1.
 
     Source: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024), Time-uniform central limit theory and asymptotic
@@ -73,10 +75,13 @@ class StdErr:
     expected_samples: int = 10_000
     min_samples: int = 1_000
     simultaneous: bool = False
+    relative_to: str | None = None  # "sd"
 
     def __post_init__(self) -> None:
         if self.absolute is None and self.relative is None:
             raise ValueError("StdErr needs a tolerance: StdErr(1e-3), StdErr(relative=0.01), or both")
+        if self.relative_to is not None and (self.relative_to != "sd" or self.absolute is None):
+            raise ValueError(f'relative_to must be "sd", with StdErr(0.05, relative_to="sd"), got {self.relative_to!r}')
         for name in ("absolute", "relative"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
@@ -85,6 +90,8 @@ class StdErr:
         check_positive_int("min_samples", self.min_samples)
 
     def assess(self, estimate: Estimate) -> Estimate:
+        if self.relative_to is not None:
+            raise ValueError('until: StdErr(..., relative_to="sd") is for vt.sample; give expect the tolerance itself')
         widening = functools.partial(self._widening, estimate.num_samples, self._miss(estimate))
         stderr = jax.tree.map(lambda error: error * widening(error.dtype), estimate.stderr)
         return self._assessed(estimate, stderr)

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 State = TypeVar("State", bound=tuple)
 LogDensity = Callable[[Float[Array, " d"]], Float[Array, ""]]
+# S with S S^T about the covariance: of all coordinates, of each, or a lower triangle.
+Scale = float | Float[Array, "..."]
 
 
 class Info(NamedTuple):
@@ -19,6 +21,7 @@ class Info(NamedTuple):
     acceptance: Float[Array, ""]  # probability, not the decision
     accepted: Bool[Array, ""]
     divergent: Bool[Array, ""]  # the proposal's density was no number, or the energy of its path was lost
+    evaluations: Int[Array, ""] | int = 1  # of the density, or of its gradient
 
 
 def unbound(position: Float[Array, " d"]) -> Float[Array, ""]:
@@ -26,13 +29,35 @@ def unbound(position: Float[Array, " d"]) -> Float[Array, ""]:
     raise TypeError("log_density: the kernel has none yet; give it one, RandomWalk(0.5, log_density=f) say")
 
 
+def given(name: str, value: Any) -> Any:
+    """The setting of a kernel that runs, which has to be known by then."""
+    if value is None:
+        raise TypeError(f"{name}: the kernel has none; vt.sample finds it, or give it one")
+    return value
+
+
 def check_scale(name: str, value: Any) -> None:
-    """Raise ValueError unless what is known of a step size is positive and finite."""
-    if isinstance(value, Tracer):
+    """Raise ValueError unless what is known of a step size or scale is positive and finite."""
+    if value is None or isinstance(value, Tracer):
         return
     numbers = np.asarray(value)
-    if numbers.dtype != object and not np.all((numbers > 0) & np.isfinite(numbers)):
+    if numbers.dtype == object:
+        return
+    if numbers.ndim > 2 or (numbers.ndim == 2 and np.any(numbers != np.tril(numbers))):
+        raise ValueError(f"{name} must be a number, one for each coordinate or a lower triangle, got {value}")
+    positive = np.diagonal(numbers) if numbers.ndim == 2 else numbers
+    if not (np.all(positive > 0) and np.all(np.isfinite(numbers))):
         raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def stretched(scale: Any, z: Float[Array, " d"]) -> Float[Array, " d"]:
+    """S z, from the coordinates in which all scales are one."""
+    return jnp.asarray(scale) @ z if jnp.ndim(scale) == 2 else scale * z
+
+
+def pulled(scale: Any, gradient: Float[Array, " d"]) -> Float[Array, " d"]:
+    """The gradient in the coordinates in which all scales are one."""
+    return gradient @ jnp.asarray(scale) if jnp.ndim(scale) == 2 else scale * gradient
 
 
 def metropolis(

@@ -2,9 +2,12 @@
 
 from .base import Lost as Lost
 from .base import Workers as Workers
-from .chains import Draws as Draws
-from .chains import sample as sample
 from .devices import Devices as Devices
+from .draws import Draws as Draws
 from .processes import Processes as Processes
 from .ray import Ray as Ray
 from .runner import Runner as Runner
+from .until import ESS as ESS
+from .until import RHat as RHat
+from .until import Seconds as Seconds
+from .until import Until as Until

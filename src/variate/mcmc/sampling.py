@@ -1,0 +1,91 @@
+"""`vt.sample`: draws from a density that can only be evaluated, as many as the answer needs."""
+
+import inspect
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Key
+
+from variate import checks
+from variate.programs import LogDensity
+from variate.protocols import Kernel, Target
+from variate.running import chains
+from variate.running.draws import Draws
+from variate.running.until import rule_of
+
+from .nuts import NUTS
+from .warmup import Warmup
+
+_PLENTY = 100_000  # draws of a chain, where a rule decides
+
+
+def sample(
+    key: Key[Array, ""],
+    target: Any,
+    start: Any = None,
+    *,
+    kernel: Any = None,
+    until: Any = None,
+    num_samples: int | None = None,
+    num_warmup: int = 500,
+    num_chains: int = 4,
+) -> Draws:
+    """Draws from a density that can only be evaluated, by Markov chains that leave it invariant.
+
+    All chains run at once, in compiled blocks of steps; nothing is compiled again for the same target with other data.
+    An interrupt from the keyboard ends it with the draws so far.
+
+    Args:
+        key: a typed key.
+        target: a `Target` (`vt.condition(model, ...)` makes one), or a log density of any pytree of real arrays.
+        start: values at which every chain starts; each starts at a random place of its own if left out, which is the
+            better test of convergence. A bare log density needs it.
+        kernel: `vt.mcmc.NUTS()` if left out. A step size or a scale that it leaves as `None` is found in the warm-up.
+        until: when to stop, `vt.ESS(400)` or `vt.StdErr(0.01)` say, combined by `&` and `|`; after `num_samples` if it
+            is left out.
+        num_samples: draws kept of each chain, 1,000 unless given; with `until` the most there may be, 100,000.
+        num_warmup: steps before them, in which the kernel is adapted; rounded up to blocks of 25.
+        num_chains: two or more, so that they can be compared.
+
+    Raises:
+        TypeError: a key that is not typed, no target, no kernel or no rule; a call under `jit` or `vmap`.
+        ValueError: counts that are not positive, or a start without a finite density.
+
+    Wrong where modes are so far apart that no chain goes from one to the other: chains then agree on what they have all
+    missed.
+    """
+    began = time.monotonic()
+    checks.check_key(key)
+    if isinstance(key, Tracer):
+        raise TypeError("key: vt.sample looks at its draws as they come, and cannot run under jit or vmap")
+    most = num_samples if num_samples is not None else 1_000 if until is None else _PLENTY
+    checks.check_positive_int("num_samples", most)
+    checks.check_positive_int("num_warmup", num_warmup)
+    checks.check_at_least("num_chains", num_chains, 2)
+    kernel = NUTS() if kernel is None else kernel
+    if inspect.isclass(kernel) or not isinstance(kernel, Kernel) or not hasattr(kernel, "log_density"):
+        raise TypeError(f"kernel must be a kernel, vt.mcmc.NUTS() say, got {checks.describe(kernel)}")
+    rule = None if until is None else rule_of(until)
+    if not isinstance(target, Target):
+        if not callable(target):
+            raise TypeError(f"target must be a target or a log density, got {checks.describe(target)}")
+        if start is None:
+            raise TypeError("start must be given with a bare log density: it tells the shapes of a position")
+        target, start = LogDensity(target, start), None
+    key_start, key_run = jax.random.split(key)
+    if start is None:
+        positions = jax.vmap(target.start)(jax.random.split(key_start, num_chains))
+    else:
+        one = target.unconstrain(start)
+        positions = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_chains, *jnp.shape(x))), one)
+    flat = ravel_pytree(jax.tree.map(lambda x: x[0], positions))[0]
+    warmup = Warmup(kernel, flat.size, -(-num_warmup // chains.BLOCK), flat.dtype)
+    try:
+        return chains.run(target, warmup, key_run, positions, until=rule, most=most, began=began)
+    except chains.NoDensity:
+        target.start(jax.random.clone(key_start))  # says why, if it has no start either
+        raise

@@ -1,0 +1,106 @@
+"""The adaptation of a kernel while chains warm up: its step size in every step, its scale at the ends of windows."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from variate.protocols import Steps
+
+from . import scale
+from .step_size import DualAveraging
+
+_HASTY = 6  # doublings of a path that is followed before anything is known of the scale
+_DENSE = 200  # coordinates; beyond, each has a scale of its own
+
+
+class Tuned(eqx.Module):
+    """A kernel and what has been learned of its settings."""
+
+    template: Any
+    step: DualAveraging | None
+    scale: Float[Array, "..."] | None
+    doublings: Any
+    learning: Bool[Array, ""]
+
+    def kernel(self, log_density: Any) -> Any:
+        found: dict[str, Any] = {"log_density": log_density}
+        if self.step is not None:
+            found["step_size"] = jnp.where(self.learning, self.step.step_size, self.step.averaged)
+        if self.scale is not None:
+            found["scale"] = self.scale
+        if self.doublings is not None:
+            found["max_doublings"] = self.doublings
+        return dataclasses.replace(self.template, **found)
+
+    def learned(self, acceptance: Float[Array, " chains"]) -> "Tuned":
+        if self.step is None:
+            return self
+        acceptance = jnp.mean(jnp.asarray(acceptance, self.step.center.dtype))
+        after = self.step.learned(acceptance, self.template.acceptance)
+        step = jax.tree.map(lambda new, old: jnp.where(self.learning, new, old), after, self.step)
+        return dataclasses.replace(self, step=step)
+
+
+class Warmup:
+    r"""What a kernel leaves as `None`, its `step_size` and its `scale`, found from the steps of all chains together.
+
+    Windows of 1, 1, 2, 4, ... blocks end with a new scale, from the draws and, where there are any, the gradients of
+    the window. The step size is found by dual averaging throughout, begun anew after each window, and for an eighth of
+    all blocks in the end. Up to 200 coordinates the scale is a lower triangle.
+    """
+
+    def __init__(self, kernel: Any, dimension: int, blocks: int, dtype: Any):
+        self.template, self.blocks, self.dtype = kernel, blocks, dtype
+        self.dimension, self.dense = dimension, dimension <= _DENSE
+        self.ends = _ends(blocks)
+
+    def begin(self) -> Tuned:
+        found = {f.name: getattr(self.template, f.name) for f in dataclasses.fields(self.template)}
+        step = scale = None
+        if "step_size" in found and found["step_size"] is None:
+            step = DualAveraging.around(jnp.asarray(self.dimension**-0.25, self.dtype))
+        if "scale" in found and found["scale"] is None:
+            ones = np.ones(self.dimension)
+            scale = jnp.asarray(np.diag(ones) if self.dense else ones, self.dtype)
+        doublings = found.get("max_doublings")
+        if doublings is not None:
+            doublings = jnp.asarray(min(_HASTY, doublings) if self.ends else doublings)
+        return Tuned(self.template, step, scale, doublings, jnp.asarray(self.blocks > 0))
+
+    def proceed(self, tuned: Tuned, block: int, steps: Sequence[Steps]) -> Tuned:
+        """After a block of the warm-up, of which the steps of all are known."""
+        if block + 1 == self.blocks:
+            return dataclasses.replace(tuned, learning=jnp.asarray(False))
+        if block + 1 not in self.ends:
+            return tuned
+        window = steps[max((end for end in self.ends if end < block + 1), default=0) : block + 1]
+        if tuned.scale is not None:
+            tuned = dataclasses.replace(tuned, scale=jnp.asarray(self._scale(window), self.dtype))
+        if tuned.step is not None:
+            tuned = dataclasses.replace(tuned, step=DualAveraging.around(tuned.step.averaged))
+        if tuned.doublings is not None and block + 1 >= self.ends[1]:
+            tuned = dataclasses.replace(tuned, doublings=jnp.asarray(self.template.max_doublings))
+        return tuned
+
+    def _scale(self, window: Sequence[Steps]) -> np.ndarray:
+        positions = np.concatenate([np.asarray(s.position, float).reshape(-1, self.dimension) for s in window])
+        if window[0].gradient is None:
+            return scale.of_draws(positions, dense=self.dense)
+        gradients = np.concatenate([np.asarray(s.gradient, float).reshape(-1, self.dimension) for s in window])
+        return scale.of_gradients(positions, gradients, dense=self.dense)
+
+
+def _ends(blocks: int) -> list[int]:
+    """After which blocks a window ends: windows of 1, 1, 2, 4, ..., and what is left over joins the last."""
+    last, ends, size, at = blocks - max(1, blocks // 8), [], 1, 0
+    while at + size <= last:
+        at += size
+        ends.append(at)
+        size = max(at, 1)
+    return [*ends[:-1], last] if ends else []

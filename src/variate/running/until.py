@@ -1,0 +1,154 @@
+"""When chains have drawn enough: rules that are asked between blocks, and their combinations."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+from variate.checks import check_positive, describe
+from variate.estimates import StdErr
+
+if TYPE_CHECKING:
+    from .draws import Draws
+
+
+class SoFar(NamedTuple):
+    """What a rule may ask about: the draws and the seconds since the call."""
+
+    draws: "Draws"
+    seconds: float
+
+
+@runtime_checkable
+class Until(Protocol):
+    """A rule that `vt.sample(until=...)` asks after blocks of draws, each time there are a tenth more."""
+
+    def met(self, so_far: SoFar, /) -> bool:
+        """Whether draws are enough."""
+        ...
+
+
+class Rule:
+    """Rules combine by `&`, both are met, and `|`, one of them is."""
+
+    def __and__(self, other: "Until | StdErr") -> "Both":
+        return Both(self, other)  # pyright: ignore[reportArgumentType]
+
+    def __or__(self, other: "Until | StdErr") -> "Either":
+        return Either(self, other)  # pyright: ignore[reportArgumentType]
+
+    __rand__, __ror__ = __and__, __or__
+
+
+@dataclasses.dataclass(frozen=True)
+class ESS(Rule):
+    """Until every number has so many effective draws, by ranks and over all chains together.
+
+    A mean is then known to 1 / sqrt(ESS) of a standard deviation. Chains that disagree have few effective draws, so
+    that the rule waits for them to mix. A number that never changes in one of the chains is never enough.
+
+    Raises `ValueError` if the number is not positive.
+
+    Source: Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2), 667-718, section 4.
+    """
+
+    at_least: float
+
+    def __post_init__(self) -> None:
+        check_positive("at_least", self.at_least)
+
+    def met(self, so_far: SoFar) -> bool:
+        return all(np.all(n >= self.at_least) for n in jax.tree.leaves(so_far.draws.ess()))
+
+
+@dataclasses.dataclass(frozen=True)
+class RHat(Rule):
+    """Until the R-hat of every number is below a bound, 1.01 unless given.
+
+    Raises `ValueError` if the bound is not above one.
+    """
+
+    below: float = 1.01
+
+    def __post_init__(self) -> None:
+        if not self.below > 1:
+            raise ValueError(f"below must be above 1, got {self.below}")
+
+    def met(self, so_far: SoFar) -> bool:
+        return all(np.all(r < self.below) for r in jax.tree.leaves(so_far.draws.rhat()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Seconds(Rule):
+    """Until so much time has passed since the call, warm-up and compilation included.
+
+    Raises `ValueError` if it is not positive.
+    """
+
+    most: float
+
+    def __post_init__(self) -> None:
+        check_positive("most", self.most)
+
+    def met(self, so_far: SoFar) -> bool:
+        return so_far.seconds >= self.most
+
+
+@dataclasses.dataclass(frozen=True)
+class Both(Rule):
+    """Until both rules are met at once."""
+
+    first: Until | StdErr
+    second: Until | StdErr
+
+    def met(self, so_far: SoFar) -> bool:
+        return rule_of(self.first).met(so_far) and rule_of(self.second).met(so_far)
+
+
+@dataclasses.dataclass(frozen=True)
+class Either(Rule):
+    """Until one of two rules is met."""
+
+    first: Until | StdErr
+    second: Until | StdErr
+
+    def met(self, so_far: SoFar) -> bool:
+        return rule_of(self.first).met(so_far) or rule_of(self.second).met(so_far)
+
+
+@dataclasses.dataclass(frozen=True)
+class Precise(Rule):
+    r"""`StdErr` for dependent draws: until every mean's standard error is within the tolerance.
+
+    There is no confidence sequence here, and no price for looking: as the tolerance goes to zero, the interval at the
+    moment of stopping covers as it should where the standard error is consistent, and a rule that cannot stop by chance
+    among the first draws is all that is needed. Here no look counts below an effective sample size of 100.
+
+    Source: Glynn and Whitt (1992), The asymptotic validity of sequential stopping rules for stochastic simulations,
+    Ann. Appl. Probab. 2(1), 180-198, theorem 1.
+    """
+
+    tolerance: StdErr
+
+    def met(self, so_far: SoFar) -> bool:
+        found, ess = so_far.draws.expect(), so_far.draws.ess()
+        spread = jax.tree.map(lambda x: np.std(x, (0, 1)), so_far.draws.of())
+        return all(jax.tree.leaves(jax.tree.map(self._within, found.value, found.stderr, ess, spread)))
+
+    def _within(self, value: np.ndarray, error: np.ndarray, ess: np.ndarray, spread: np.ndarray) -> bool:
+        unit = spread if self.tolerance.relative_to == "sd" else 1.0
+        allowed = np.maximum((self.tolerance.absolute or 0.0) * unit, (self.tolerance.relative or 0.0) * np.abs(value))
+        return bool(np.all((error <= allowed) & (ess >= _FEWEST)))
+
+
+_FEWEST = 100
+
+
+def rule_of(until: Any) -> Until:
+    """Raise TypeError unless it is a rule."""
+    if isinstance(until, StdErr):
+        return Precise(until)
+    if isinstance(until, type) or not isinstance(until, Until):
+        raise TypeError(f"until must be a rule, vt.ESS(400) say, got {describe(until)}")
+    return until
