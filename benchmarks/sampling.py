@@ -1,0 +1,152 @@
+"""Whether samplers find the moments of nine posteriors of real data, and what a draw that counts for one costs.
+
+python benchmarks/sampling.py                       # an hour; rewrites benchmarks/results/sampling.*
+python benchmarks/sampling.py --only gp schools     # some posteriors
+python benchmarks/sampling.py --samplers Variate    # some samplers
+python benchmarks/sampling.py --quick               # minutes: that everything runs
+
+Needs `pip install '.[bench]'` and the data beside the project (`posteriors/base.py`).
+"""
+
+import argparse
+import math
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import posteriors
+import reports
+from arviz_stats.base import array_stats
+from posteriors import Moments, Posterior
+from rich.console import Console
+from samplers import SAMPLERS, Plan, Run, Sampler
+from scipy import special
+
+jax.config.update("jax_enable_x64", True)
+KEY = jax.random.key(0)
+SMALL = 8  # coordinates that emcee is tried on
+PEERS = ("blackjax", "nutpie", "emcee", "arviz-stats")
+RHAT, ESS, ALARM = 1.01, 400, 1e-4
+
+WORDS = f"""`worst mean` and `worst sd` are the largest distances from the known moments, in standard errors: those of
+dependent draws, together with those of the reference where it is itself of draws. `ESS` is the least bulk effective
+sample size of a number, and R-hat the largest, for all samplers by the same functions of ArviZ. `each` is the number of
+gradients of the kept draws over that size (of densities for emcee, whose walkers are taken for chains). Seconds are the
+processor's, warm-up included. NO: a sampler that by R-hat (below {RHAT}) and ESS (at least {ESS}) has converged is off
+by more than chance makes one row in {1 / ALARM:,.0f}."""
+
+
+class Row(NamedTuple):
+    program: str
+    sampler: str
+    mean: float  # in standard errors, the worst
+    sd: float
+    numbers: int  # of which those are the worst
+    ess: float
+    rhat: float
+    divergent: int
+    each: float | None
+    compiling: float
+    seconds: float
+
+    @property
+    def converged(self) -> bool:
+        return self.rhat < RHAT and self.ess >= ESS
+
+    @property
+    def ok(self) -> bool:
+        """Not off while it says that it is not; a number that is NaN is off."""
+        limit = -special.ndtri(ALARM / (4 * self.numbers))
+        return not self.converged or max(self.mean, self.sd) < limit
+
+    def cells(self) -> list[str]:
+        each = "" if self.each is None else f"{self.each:.3g}"
+        costs = [each, f"{self.compiling:.1f}", f"{self.seconds:.1f}", f"{self.ess / self.seconds:,.0f}"]
+        said = ["yes" if self.converged else "no", "yes" if self.ok else "NO"]
+        found = [f"{self.mean:.1f}", f"{self.sd:.1f}", f"{self.ess:,.0f}", f"{self.rhat:.3f}", f"{self.divergent:,}"]
+        return [self.program, self.sampler, *found, *costs, *said]
+
+
+COLUMNS = (
+    *("posterior", "sampler", "worst mean", "worst sd", "ESS", "R-hat", "divergent", "each"),
+    *("compiling, s", "sampling, s", "ESS/s", "converged", "ok"),
+)
+
+
+def effective(x: np.ndarray, method: str) -> float:
+    return float(array_stats.ess(x, chain_axis=0, draw_axis=1, method=method))
+
+
+def distances(x: np.ndarray, moments: Moments) -> tuple[float, float]:
+    r"""Of mean and standard deviation from what is known, in standard errors.
+
+    Those of s are $\mathrm{sd}[(x - m)^2] / 2 s \sqrt n$, by the delta method, n the effective size for $(x - m)^2$.
+    """
+    square = (x - x.mean()) ** 2
+    sd = math.sqrt(square.mean())
+    wide = square.std() / (2 * sd)
+    mean_error = math.hypot(sd / math.sqrt(effective(x, "mean")), moments.sd / math.sqrt(moments.draws))
+    sd_error = math.hypot(wide / math.sqrt(effective(square, "mean")), wide / math.sqrt(moments.draws))
+    return abs(x.mean() - moments.mean) / mean_error, abs(sd - moments.sd) / sd_error
+
+
+def judged(posterior: Posterior, run: Run) -> dict[str, Any]:
+    """What a table says of draws, but for their time; a number that never changes has neither size nor R-hat."""
+    named = posterior.named(run.values)
+    away = np.array([distances(named[name], moments) for name, moments in posterior.moments.items()])
+    ess = np.min([effective(x, "bulk") for x in named.values()])
+    rhat = np.max([array_stats.rhat(x, chain_axis=0, draw_axis=1) for x in named.values()])
+    each = None if run.evaluations is None else run.evaluations / ess
+    worst = {"mean": float(away[:, 0].max()), "sd": float(away[:, 1].max()), "numbers": len(named)}
+    return {**worst, "ess": float(ess), "rhat": float(rhat), "divergent": run.divergent, "each": each}
+
+
+def row(name: str, sampler: str, posterior: Posterior, make: Sampler, plan: Plan) -> Row:
+    """Runs twice: the first has to be compiled, the second is what is judged."""
+    run, times = make(posterior.target, plan), []
+    for key in jax.random.split(KEY):
+        start = time.process_time()
+        found = jax.block_until_ready(run(key))
+        times.append(time.process_time() - start)
+    return Row(name, sampler, **judged(posterior, found), compiling=max(0.0, times[0] - times[1]), seconds=times[1])
+
+
+def size(posterior: Posterior) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(posterior.target.start(KEY)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="short chains; writes nothing")
+    parser.add_argument("--only", nargs="*", help="parts of the names of posteriors; writes nothing")
+    parser.add_argument("--samplers", nargs="*", help="beginnings of the names of samplers; writes nothing")
+    wanted = parser.parse_args()
+    if not posteriors.found():
+        print("the data are not here: see benchmarks/posteriors/base.py")
+        return 1
+    plan, rows, console = Plan(100, 100) if wanted.quick else Plan(), [], Console(width=170)
+    for name, make in posteriors.TABLE.items():
+        if wanted.only and not any(part in name for part in wanted.only):
+            continue
+        posterior = make()
+        for sampler, prepare in SAMPLERS.items():
+            if wanted.samplers and not sampler.startswith(tuple(wanted.samplers)):
+                continue
+            if sampler == "emcee" and size(posterior) > SMALL:
+                continue
+            rows.append(row(name.partition("-")[2], sampler, posterior, prepare, plan))
+            console.print(*rows[-1].cells(), sep="  ")
+            jax.clear_caches()
+    console.print(reports.table(rows, COLUMNS))
+    if not (wanted.quick or wanted.only or wanted.samplers):
+        section = reports.Section("Nine posteriors", COLUMNS, rows)
+        path = Path(__file__).parent / "results" / "sampling"
+        reports.write_sections([section], path, "Samplers", WORDS, **{name: version(name) for name in PEERS})
+    return int(not all(row.ok for row in rows))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
