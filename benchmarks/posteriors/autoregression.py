@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 
 import variate as vt
 
-from .base import Posterior, data, reference
+from . import given_scale
+from .base import Moments, Posterior, data
 
 
 def autoregression(key, lags, y):
@@ -18,8 +20,16 @@ def autoregression(key, lags, y):
     vt.observe(dist.Normal(alpha + lags @ beta, sigma), y, name="y")
 
 
+def exact(lags, y) -> dict[str, Moments]:
+    """By quadrature over sigma."""
+    order = lags.shape[1]
+    x, names = np.column_stack([np.ones(len(y)), lags]), ["alpha", *(f"beta[{k + 1}]" for k in range(order))]
+    return given_scale.regression(x, y, np.eye(order + 1) / 100, lambda s: -np.log1p((s / 2.5) ** 2), names)
+
+
 def ar() -> Posterior:
     read = data("arK")
-    y, order = read["y"], read["K"]
-    lags = jnp.stack([y[order - k : len(y) - k] for k in range(1, order + 1)], axis=1)
-    return Posterior(vt.condition(autoregression, lags, y[order:]), reference("arK-arK"))
+    series, order = read["y"], read["K"]
+    lags = jnp.stack([series[order - k : len(series) - k] for k in range(1, order + 1)], axis=1)
+    y = series[order:]
+    return Posterior(vt.condition(autoregression, lags, y), exact(lags, y))

@@ -1,11 +1,13 @@
 """Coaching in eight schools, whose effects have a common mean and spread, with and without centring."""
 
 import jax
+import numpy as np
 import numpyro.distributions as dist
 
 import variate as vt
 
-from .base import Posterior, data, reference
+from . import given_scale
+from .base import Moments, Posterior, data
 
 
 def centered(key, y, sigma):
@@ -29,13 +31,29 @@ def effects(values):
     return {"theta": mu[..., None] + tau[..., None] * values["z"], "mu": mu, "tau": tau}
 
 
+def exact(y, sigma) -> dict[str, Moments]:
+    """By quadrature over tau, given which z and mu are Gaussian."""
+    y, weights = np.asarray(y), np.asarray(sigma) ** -2.0
+
+    def given(tau):
+        rows = np.column_stack([tau * np.eye(8), np.ones(8)])
+        precision = rows.T @ (weights[:, None] * rows) + np.diag([1.0] * 8 + [1 / 25])
+        return precision, rows.T @ (weights * y), -np.log1p((tau / 5) ** 2)
+
+    def read(tau):
+        return np.block([[tau * np.eye(8), np.ones((8, 1))], [np.zeros((1, 8)), np.ones((1, 1))]])
+
+    names = [*(f"theta[{i + 1}]" for i in range(8)), "mu"]
+    return given_scale.moments(given, names, "tau", (1e-12, 1e6), read)
+
+
 def schools_centered() -> Posterior:
-    schools = data("eight_schools")
-    target = vt.condition(centered, schools["y"], schools["sigma"])
-    return Posterior(target, reference("eight_schools-eight_schools_centered"))
+    read = data("eight_schools")
+    y, sigma = read["y"], read["sigma"]
+    return Posterior(vt.condition(centered, y, sigma), exact(y, sigma))
 
 
 def schools_noncentered() -> Posterior:
-    schools = data("eight_schools")
-    target = vt.condition(noncentered, schools["y"], schools["sigma"])
-    return Posterior(target, reference("eight_schools-eight_schools_noncentered"), effects)
+    read = data("eight_schools")
+    y, sigma = read["y"], read["sigma"]
+    return Posterior(vt.condition(noncentered, y, sigma), exact(y, sigma), effects)

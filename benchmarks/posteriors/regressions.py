@@ -1,4 +1,4 @@
-"""Linear regressions: two with flat priors, whose posterior is known, and two with others."""
+"""Linear regressions: two with flat priors, whose moments have a closed form, and two with others."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from scipy.special import gammaln
 
 import variate as vt
 
+from . import given_scale
 from .base import Moments, Posterior, data, flat, reference
 
 
@@ -53,6 +54,13 @@ def exact(x, y) -> dict[str, Moments]:
     return found | {"sigma": Moments(float(sigma), float(np.sqrt(square - sigma**2)))}
 
 
+def exact_slopes(x, y) -> dict[str, Moments]:
+    """By quadrature over sigma."""
+    k = x.shape[1]
+    names = [f"beta[{i + 1}]" for i in range(k)]
+    return given_scale.regression(x, y, np.zeros((k, k)), lambda s: -np.log1p((s / 2.5) ** 2), names)
+
+
 def design(*columns):
     """The columns beside one of ones."""
     return jnp.stack([jnp.ones_like(columns[0]), *columns], axis=1)
@@ -73,8 +81,8 @@ def mesquite() -> Posterior:
 
 def kidiq() -> Posterior:
     read = data("kidiq")
-    target = vt.condition(flat_slopes, design(read["mom_iq"]), read["kid_score"])
-    return Posterior(target, reference("kidiq-kidscore_momiq"))
+    x, y = design(read["mom_iq"]), read["kid_score"]
+    return Posterior(vt.condition(flat_slopes, x, y), exact_slopes(x, y))
 
 
 def diamonds() -> Posterior:

@@ -6,6 +6,7 @@ Their data are no part of the project: where they are not beside it, there is no
 import importlib
 import itertools
 import json
+import math
 import sys
 import zipfile
 from collections.abc import Callable
@@ -209,3 +210,30 @@ def test_closed_moments_are_those_of_the_density_by_quadrature(name: str) -> Non
     spread = np.sqrt(weights @ (points - found) ** 2 / weights.sum())
     np.testing.assert_allclose(found, mean, rtol=1e-9)
     np.testing.assert_allclose(spread, sd, rtol=1e-9)
+
+
+def closed_and_by_quadrature(name: str, log_prior: Callable[[float], float]) -> tuple[np.ndarray, np.ndarray]:
+    """Moments of a regression with flat coefficients: its own, and those by a sum over sigma with a density of it."""
+    posterior = TABLE[name]()
+    x, y = posterior.target.numbers
+    names = [each for each in posterior.moments if each != "sigma"]
+    given_scale = importlib.import_module("posteriors.given_scale")
+    found = given_scale.regression(x, y, np.zeros((len(names), len(names))), log_prior, names)
+    return np.array(list(posterior.moments.values()))[:, :2], np.array(list(found.values()))[:, :2]
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if name.startswith(("earnings", "mesquite"))])
+def test_quadrature_over_the_scale_gives_the_closed_moments(name: str) -> None:
+    np.testing.assert_allclose(*closed_and_by_quadrature(name, lambda s: 0.0), rtol=1e-8)
+    closed, other = closed_and_by_quadrature(name, lambda s: -np.log(s))
+    assert not np.allclose(closed, other, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if not name.startswith(("low", "gp", "diamonds"))])
+def test_exact_means_are_those_of_the_reference_draws(name: str) -> None:
+    """Each by a z-test at 1e-6; there are 41 of them."""
+    limit = -stats.norm.ppf(0.5e-6)
+    reference = json.loads((FOLDER / "reference.json").read_text())[name]
+    for number, moments in TABLE[name]().moments.items():
+        apart = abs(reference[number]["mean"] - moments.mean) / (moments.sd / math.sqrt(reference[number]["n"]))
+        assert apart < limit, number
