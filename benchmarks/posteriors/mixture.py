@@ -9,12 +9,15 @@ import variate as vt
 
 from .base import Posterior, data, flat, reference
 
-ORDERED = dist.TransformedDistribution(dist.Normal(0.0, 1.0).expand([2]).to_event(1), OrderedTransform())
+
+def ordered(count: int) -> dist.Distribution:
+    """Of numbers that rise."""
+    return dist.TransformedDistribution(dist.Normal(0.0, 1.0).expand([count]).to_event(1), OrderedTransform())
 
 
 def mixture(key, y):
     k1, k2, k3 = jax.random.split(key, 3)
-    mu = vt.draw(k1, flat(ORDERED), name="mu")
+    mu = vt.draw(k1, flat(ordered(2)), name="mu")
     vt.factor(jnp.sum(dist.Normal(0.0, 2.0).log_prob(mu)), name="prior of mu")
     sigma = vt.draw(k2, dist.HalfNormal(2.0).expand([2]), name="sigma")
     theta = vt.draw(k3, dist.Beta(5.0, 5.0), name="theta")
