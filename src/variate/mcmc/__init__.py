@@ -1,6 +1,7 @@
 """Markov chains that leave a density invariant, a kernel a file."""
 
+from variate.mcmc.barker import Barker as Barker
 from variate.mcmc.hmc import HMC as HMC
-from variate.mcmc.nuts import NUTS as NUTS
+from variate.mcmc.mala import MALA as MALA
 from variate.mcmc.random_walk import RandomWalk as RandomWalk
 from variate.mcmc.sampling import sample as sample
