@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
-from kernels import langevin
+from kernels import langevin, slices
 from kernels.law import LIMIT, SCALE, Law, always, backwards, log_density, worst
 
 from variate.mcmc import HMC, RandomWalk, hmc, random_walk
@@ -78,6 +78,7 @@ LAWS = {
         },
     ),
     **langevin.LAWS,
+    **slices.LAWS,
 }
 
 
@@ -127,6 +128,19 @@ def test_a_density_that_is_no_number_is_never_moved_to(name: str, key: jax.Array
     assert info.acceptance == 0
 
 
+@pytest.mark.parametrize("name", LAWS)
+def test_a_kernel_keeps_to_single_precision(name: str, key: jax.Array) -> None:
+    def single(x: Any) -> Any:
+        return x.astype(jnp.float32) if eqx.is_inexact_array(x) else x
+
+    kernel = jax.tree.map(single, eqx.tree_at(lambda k: k.log_density, LAWS[name].kernel, lambda x: -0.5 * x @ x))
+    k1, k2 = jax.random.split(key)
+    start = kernel.init(k1, jnp.ones(3, jnp.float32))
+    state, info = kernel.step(k2, start)
+    assert [x.dtype for x in state] == [x.dtype for x in start] == [jnp.float32] * len(state)
+    assert info.acceptance.dtype == jnp.float32
+
+
 def test_a_kernel_without_a_density_says_so(key: jax.Array) -> None:
     with pytest.raises(TypeError, match="log_density: the kernel has none yet"):
         RandomWalk(0.5).init(key, jnp.zeros(2))
@@ -138,6 +152,7 @@ def test_a_kernel_without_a_density_says_so(key: jax.Array) -> None:
         (lambda: RandomWalk(0.0), "scale must be positive and finite, got 0.0"),
         (lambda: RandomWalk(jnp.array([1.0, jnp.nan])), "scale must be positive"),
         *langevin.REFUSED,
+        *slices.REFUSED,
         (lambda: HMC(-0.1, 3), "step_size must be positive"),
         (lambda: HMC(0.1, 0), "num_steps must be a positive integer"),
         (lambda: HMC(0.1, 3, jitter=1.0), "jitter must be at least 0 and below 1"),
