@@ -7,9 +7,7 @@ import jax.numpy as jnp
 
 from variate.mcmc import MALA, Barker, barker, mala
 
-from .law import ROOT, SCALE, Law, always, backwards, log_density
-
-TRIANGLE = jnp.zeros((3, 3)).at[:2, :2].set(ROOT).at[2, 2].set(1.0)
+from .law import SCALE, TRIANGLE, Law, always, backwards, log_density
 
 
 class Ahead(MALA):

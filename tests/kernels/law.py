@@ -14,6 +14,7 @@ LIMIT = float(-special.ndtri(0.5e-6))
 ROOT = jnp.array([[1.0, 0.0], [1.2, 0.5]])  # of the covariance of the first two coordinates
 INVERSE = jnp.linalg.inv(ROOT)
 SCALE = jnp.array([0.7, 0.7, 1.0])
+TRIANGLE = jnp.zeros((3, 3)).at[:2, :2].set(ROOT).at[2, 2].set(1.0)
 
 
 def log_density(x: jax.Array) -> jax.Array:

@@ -5,9 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from variate.mcmc import HitAndRun, Slice, slicing
+from variate.mcmc import EllipticalSlice, HitAndRun, Slice, slicing
 
-from .law import SCALE, Law, log_density
+from .law import SCALE, TRIANGLE, Law, log_density
 
 
 def flat(key: jax.Array, log_density: jax.Array) -> jax.Array:
@@ -40,6 +40,14 @@ class Downhill(HitAndRun):
         return HitAndRun(scale, 3, log_density=self.log_density).step(key, state)
 
 
+class Squashed(EllipticalSlice):
+    """Its normal factor is narrower than the one from which the ellipse comes."""
+
+    def init(self, key: jax.Array, position: jax.Array) -> Any:
+        state = EllipticalSlice.init(self, key, position)
+        return state._replace(white=0.8 * state.white)
+
+
 LAWS = {
     "slice": Law(
         Slice(SCALE, 4, log_density=log_density),
@@ -58,11 +66,20 @@ LAWS = {
         {"directions that know where they are": Downhill(1.0, log_density=log_density)},
         rule="below",
     ),
+    "elliptical slice": Law(
+        EllipticalSlice(TRIANGLE, jnp.array([0.3, 0.0, 0.5]), log_density=log_density),
+        slicing,
+        {"a height that is not drawn": flat},
+        {"a normal factor of another scale": Squashed(TRIANGLE, log_density=log_density)},
+        rule="below",
+    ),
 }
 
 REFUSED: list[tuple[Any, str]] = [
     (lambda: Slice(0.0), "scale must be positive and finite, got 0.0"),
     (lambda: Slice(1.0, 0), "max_steps must be a positive integer"),
     (lambda: HitAndRun(jnp.array([1.0, -1.0])), "scale must be positive"),
+    (lambda: EllipticalSlice(jnp.zeros(2)), "scale must be positive"),
+    (lambda: EllipticalSlice(1.0, jnp.nan), "mean must be finite, got nan"),
     (lambda: HitAndRun(1.0, -3), "max_steps must be a positive integer"),
 ]

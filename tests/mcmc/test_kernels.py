@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
-from kernels import langevin, slices
+from kernels import langevin, proposals, slices
 from kernels.law import LIMIT, SCALE, Law, always, backwards, log_density, worst
 
 from variate.mcmc import HMC, RandomWalk, hmc, random_walk
@@ -79,6 +79,7 @@ LAWS = {
     ),
     **langevin.LAWS,
     **slices.LAWS,
+    **proposals.LAWS,
 }
 
 

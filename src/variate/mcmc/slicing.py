@@ -1,7 +1,7 @@
 """Slices along curves: a bracket around the current point, and a point drawn from the slice inside of it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from .base import Info, LogDensity
 
-_MOST = 100  # points that are tried in a bracket; each leaves out a good part of it
+_MOST = 50  # points that are tried in a bracket, which is then a hundred millionth of what it was
 
 Curve = Callable[[Float[Array, ""]], Float[Array, ""]]  # the log density along a curve, which is now at 0
 
@@ -78,7 +78,7 @@ def shrink(
 ) -> Found:
     """The first point of the slice among points uniform in a bracket around 0, which each that is not cuts shorter.
 
-    The search ends without one after 100 points, which is as likely from there to here as from here to there.
+    The search ends without one after 50 points, which is as likely from there to here as from here to there.
 
     Source: Neal (2003), Slice sampling, Annals of Statistics 31(3), 705-767, figure 5.
     """
@@ -94,27 +94,39 @@ def shrink(
         found = Found(t, value, inside(value, level), found.lost | jnp.isnan(value), found.evaluations + 1)
         return key, jnp.where(t < 0, t, low), jnp.where(t < 0, high, t), found
 
-    false = jnp.asarray(False)
-    begun = Found(jnp.zeros_like(level), level, false, jnp.isnan(level), jnp.zeros((), jnp.int32))
-    going = lambda at: ~at[3].inside & (at[3].evaluations < _MOST)  # noqa: E731
-    return lax.while_loop(going, once, (key, low, high, begun))[3]
+    def going(at: tuple[Array, Array, Array, Found]) -> Array:
+        return ~at[3].inside & (at[3].evaluations < _MOST)
+
+    begun = Found(jnp.zeros_like(level), level, jnp.asarray(False), jnp.isnan(level), jnp.zeros((), jnp.int32))
+    found = lax.while_loop(going, once, (key, low, high, begun))[3]
+    return found._replace(t=jnp.where(found.inside, found.t, 0))
+
+
+def turn(key: Key[Array, ""], curve: Curve, level: Float[Array, ""]) -> Found:
+    """A point of the slice on a closed curve of length 2 pi, whose bracket is all of it, cut at a random place."""
+    key_cut, key_shrink = jax.random.split(key)
+    high = 2 * jnp.pi * jax.random.uniform(key_cut, (), level.dtype)
+    return shrink(key_shrink, curve, level, high - 2 * jnp.pi, high)
+
+
+def line(key: Key[Array, ""], curve: Curve, level: Float[Array, ""], most: int) -> Found:
+    """A point of the slice on a line, whose bracket is first of length one and then at most `most`."""
+    key_widen, key_shrink = jax.random.split(key)
+    (low, high), lost, count = widen(key_widen, curve, level, most)
+    found = shrink(key_shrink, curve, level, low, high)
+    return found._replace(lost=found.lost | lost, evaluations=found.evaluations + count)
 
 
 def along(
     key: Key[Array, ""], log_density: LogDensity, state: State, direction: Float[Array, " d"], most: int
 ) -> tuple[State, Found]:
     """The next state on the line through a state, in a direction as long as the first bracket."""
-    key_level, key_widen, key_shrink = jax.random.split(key, 3)
-
-    def curve(t: Float[Array, ""]) -> Float[Array, ""]:
-        return log_density(state.position + t * direction)
-
+    key_level, key_line = jax.random.split(key)
     level = below(key_level, state.log_density)
-    (low, high), lost, count = widen(key_widen, curve, level, most)
-    found = shrink(key_shrink, curve, level, low, high)
-    found = found._replace(lost=found.lost | lost, evaluations=found.evaluations + count)
+    found = line(key_line, lambda t: log_density(state.position + t * direction), level, most)
     return chosen(found, State(state.position + found.t * direction, found.log_density), state), found
 
 
-def chosen(found: Found, new: State, old: State) -> State:
+def chosen(found: Found, new: Any, old: Any) -> Any:
+    """The new state, if there is one."""
     return jax.tree.map(lambda x, y: jnp.where(found.inside, x, y), new, old)
