@@ -154,6 +154,7 @@ def test_a_kernel_without_a_density_says_so(key: jax.Array) -> None:
         (lambda: RandomWalk(jnp.array([1.0, jnp.nan])), "scale must be positive"),
         *langevin.REFUSED,
         *slices.REFUSED,
+        *proposals.REFUSED,
         (lambda: HMC(-0.1, 3), "step_size must be positive"),
         (lambda: HMC(0.1, 0), "num_steps must be a positive integer"),
         (lambda: HMC(0.1, 3, jitter=1.0), "jitter must be at least 0 and below 1"),

@@ -1,10 +1,13 @@
 """Markov chains that leave a density invariant, a kernel a file."""
 
 from variate.mcmc.barker import Barker as Barker
+from variate.mcmc.delayed_rejection import DelayedRejection as DelayedRejection
 from variate.mcmc.elliptical_slice import EllipticalSlice as EllipticalSlice
+from variate.mcmc.gibbs import Gibbs as Gibbs
 from variate.mcmc.hit_and_run import HitAndRun as HitAndRun
 from variate.mcmc.hmc import HMC as HMC
 from variate.mcmc.independence import Independence as Independence
 from variate.mcmc.mala import MALA as MALA
+from variate.mcmc.polar_slice import GibbsianPolarSlice as GibbsianPolarSlice
 from variate.mcmc.random_walk import RandomWalk as RandomWalk
 from variate.mcmc.slice import Slice as Slice

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from variate.checks import check_distribution
+from variate.programs import distributions
 
 from .base import Info, LogDensity, metropolis, unbound
 
@@ -36,19 +37,20 @@ class Independence(eqx.Module):
     section 2.3.3; Mengersen and Tweedie (1996), Annals of Statistics 24(1), 101-121, theorem 2.1, for the rate.
     """
 
-    distribution: Any  # q, on vectors
+    distribution: Any  # q, on vectors: a batch of numbers, or one vector
     log_density: LogDensity = eqx.field(default=unbound, kw_only=True)
 
     def __check_init__(self) -> None:
         check_distribution(self.distribution)
 
     def init(self, key: Key[Array, ""], position: Float[Array, " d"]) -> State:
-        log_proposal = jnp.sum(self.distribution.log_prob(position))  # a batch is as many coordinates
+        # A distribution that has been through a transformation forgets that it masks what is off its support.
+        log_proposal = jnp.sum(distributions.drawn_log_prob(self.distribution, position, checked=True))
         return State(position, self.log_density(position), log_proposal.astype(position.dtype))
 
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
         key_draw, key_accept, key_init = jax.random.split(key, 3)
-        draw = self.distribution.sample(key_draw)
+        draw = jnp.asarray(distributions.sample(self.distribution, key_draw))
         if jnp.shape(draw) != state.position.shape:
             raise ValueError(
                 f"distribution must draw vectors like the position, of shape {state.position.shape}, "
