@@ -4,7 +4,6 @@ Each is a function of a target and a `Plan`; it makes a function from a key to a
 called.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,9 +58,7 @@ def values_of(target: Any) -> Callable:
 
 
 def variate(**settings: Any) -> Sampler:
-    """Ours; with a kernel set by hand for as long as `vt.sample` has none of its own."""
-    if inspect.signature(vt.sample).parameters["kernel"].default is inspect.Parameter.empty:
-        settings = {"kernel": vt.mcmc.HMC(0.2, 16), **settings}
+    """Ours."""
 
     def prepare(target: Any, plan: Plan) -> Callable[[jax.Array], Run]:
         def run(key: jax.Array) -> Run:

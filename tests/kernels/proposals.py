@@ -85,7 +85,7 @@ LAWS = {
         reversible=False,
     ),
     "gibbs": Law(
-        Gibbs((RandomWalk(jnp.array([0.8, 1.0])), HMC(0.4, 2)), BLOCKS, log_density=log_density),
+        Gibbs((RandomWalk(jnp.array([0.8, 1.0])), HMC(0.4, 2, 1.0)), BLOCKS, log_density=log_density),
         random_walk,
         {"no accept step": always, "the ratio upside down": backwards},
         {"a scale of its own position": Knowing((RandomWalk(1.0), Slice(1.0)), BLOCKS, log_density=log_density)},

@@ -11,10 +11,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
-from kernels import langevin, proposals, slices
+from kernels import hamiltonian, langevin, proposals, slices
 from kernels.law import LIMIT, SCALE, Law, always, backwards, log_density, worst
 
-from variate.mcmc import HMC, RandomWalk, hmc, random_walk
+from variate.mcmc import HMC, NUTS, RandomWalk, random_walk
 from variate.protocols import Kernel
 
 
@@ -27,40 +27,6 @@ class Drifting(RandomWalk):
         return jax.tree.map(lambda new, old: jnp.where(info.accepted, new, old), after, state), info
 
 
-class HalfKick(HMC):
-    """The last half step of the momentum is missing, so the path is not reversible."""
-
-    def leapfrog(self, state: Any, momentum: jax.Array, step_size: jax.Array) -> tuple:
-        end, after = HMC.leapfrog(self, state, momentum, step_size)
-        return end, after - 0.5 * step_size * self.scale * end.gradient
-
-
-class WrongStride(HMC):
-    """Position and momentum move by different scales, so volume and energy are not kept together."""
-
-    def leapfrog(self, state: Any, momentum: jax.Array, step_size: jax.Array) -> tuple:
-        end, after = HMC.leapfrog(self, state, momentum, step_size)
-        return leapfrog.at(self.log_density, 1.1 * end.position), after
-
-
-class Eager(NUTS):
-    """The new half is always preferred to the old one, whatever they weigh."""
-
-    def _grown(self, key: jax.Array, path: Any, energy: jax.Array) -> Any:
-        after = NUTS._grown(self, key, path, energy)
-        done = after.doublings > path.doublings
-        chosen = jax.tree.map(lambda new, old: jnp.where(done, new, old), after.half.state, after.chosen)
-        return after._replace(chosen=chosen)
-
-
-class Last(NUTS):
-    """The last state of the new half stands for it."""
-
-    def _grown(self, key: jax.Array, path: Any, energy: jax.Array) -> Any:
-        after = NUTS._grown(self, key, path, energy)
-        return after._replace(half=after.half._replace(state=after.end[0]))
-
-
 LAWS = {
     "random walk": Law(
         RandomWalk(SCALE, log_density=log_density),
@@ -68,15 +34,7 @@ LAWS = {
         {"no accept step": always, "the ratio upside down": backwards},
         {"a drift that the ratio does not know": Drifting(0.8, log_density=log_density)},
     ),
-    "hmc": Law(
-        HMC(0.5, 4, SCALE, log_density=log_density),
-        hmc,
-        {"no accept step": always, "the ratio upside down": backwards},
-        {
-            "no last half step": HalfKick(0.5, 4, SCALE, log_density=log_density),
-            "a path that stretches": WrongStride(0.5, 4, SCALE, log_density=log_density),
-        },
-    ),
+    **hamiltonian.LAWS,
     **langevin.LAWS,
     **slices.LAWS,
     **proposals.LAWS,

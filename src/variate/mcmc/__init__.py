@@ -8,6 +8,8 @@ from variate.mcmc.hit_and_run import HitAndRun as HitAndRun
 from variate.mcmc.hmc import HMC as HMC
 from variate.mcmc.independence import Independence as Independence
 from variate.mcmc.mala import MALA as MALA
+from variate.mcmc.nuts import NUTS as NUTS
 from variate.mcmc.polar_slice import GibbsianPolarSlice as GibbsianPolarSlice
 from variate.mcmc.random_walk import RandomWalk as RandomWalk
+from variate.mcmc.sampling import sample as sample
 from variate.mcmc.slice import Slice as Slice
