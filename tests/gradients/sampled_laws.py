@@ -142,6 +142,14 @@ def weibull_mean(t: Array) -> Array:
     return jnp.log(t[0]) - np.euler_gamma / t[1]
 
 
+def levy(key: Array, t: Array) -> Array:
+    return jnp.exp(-vt.draw(key, dist.Levy(t[0], t[1]), name="x"))
+
+
+def levy_mean(t: Array) -> Array:
+    return jnp.exp(-t[0] - jnp.sqrt(2 * t[1]))
+
+
 def flow(key: Array, t: Array) -> Array:
     base = flowjax.distributions.StandardNormal()
     warped = flowjax.distributions.Transformed(base, flowjax.bijections.Affine(t[0], jnp.exp(t[1])))
@@ -166,6 +174,7 @@ LAWS = {
     "multivariate normal": Sampled(
         multivariate, ({"mean": PAIR, "scale": jnp.array(-0.3)},), multivariate_mean, ({}, {"x": Score()})
     ),
+    "levy": Sampled(levy, (jnp.array([0.3, 1.4]),), levy_mean, BOTH),
     "a discrete distribution of one's own": Sampled(die, (jnp.array([0.3, -0.2, 0.5, 0.0]),), die_mean),
     "a continuous distribution of one's own": Sampled(weibull, (jnp.array([1.2, 1.7]),), weibull_mean, BOTH),
     "a FlowJAX distribution": Sampled(flow, (jnp.array([0.7, -0.4]),), flow_mean, BOTH),

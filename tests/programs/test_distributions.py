@@ -15,12 +15,16 @@ from programs.measured import MEASURED
 from programs.rows import OWN, Pair, Triangular
 from scipy import stats
 
+from variate.programs import supports
 from variate.programs.distributions import (
+    drawn_log_prob,
     is_discrete,
     is_distribution,
     log_prob,
     sample,
 )
+from variate.programs.structure import take_apart
+from variate.programs.supports import support_of
 
 ROWS = COUNTED | MEASURED | OWN
 ZEROS = jnp.zeros((2, 3))
@@ -129,6 +133,23 @@ def test_densities_are_numpyros_where_it_is_right(name: str, key: Array) -> None
 def test_a_hurdle_over_nothing_but_zeros_comes_to_an_end(rate: float, key: Array) -> None:
     d = dist.HurdleProbs(dist.Poisson(rate, validate_args=False), 0.5)
     assert np.all(np.asarray(jax.jit(jax.vmap(lambda key: sample(d, key)))(jax.random.split(key, 8))) <= 0)
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_distribution_made_anew_knows_its_support(name: str, key: Array) -> None:
+    """NumPyro forgets Levy's, and then cannot say whether a value is in it."""
+    d = build(MEASURED[name])
+    anew = take_apart(d)[1].build(take_apart(d)[0])
+    assert type(support_of(anew)) is type(support_of(d))
+    whether = lambda key: jnp.sum(drawn_log_prob(anew, sample(d, key), checked=True))  # noqa: E731
+    assert jax.eval_shape(whether, key).shape == ()
+
+
+def test_a_density_below_the_edge_of_levy_is_zero() -> None:
+    d = jax.tree.map(lambda leaf: leaf, dist.Levy(0.3, 1.4))
+    assert not bool(supports.checked(d, jnp.asarray(0.2)).inside)
+    nested = jax.tree.map(lambda leaf: leaf, dist.Levy(jnp.zeros(3), 1.4).to_event(1))
+    assert bool(supports.checked(nested, jnp.ones(3)).inside)
 
 
 def test_is_distribution() -> None:

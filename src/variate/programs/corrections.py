@@ -17,6 +17,7 @@
 | `ProjectedNormal` | opposite a concentration of 6 and more | cancelled away | tail kept |
 | `Hurdle*` on counts | sampler | uses a key twice | does not |
 | `TruncatedPolyaGamma` | sampler | mean too small by 2.5% | exact mean and variance |
+| `Levy` | support, made anew as a pytree | forgotten | from the location on |
 """
 
 import copy
@@ -32,6 +33,7 @@ from jax import lax
 from jax.nn import log1mexp, log_sigmoid, softplus
 from jax.scipy.special import erfc, gammaln, xlog1py, xlogy
 from jaxtyping import Array, Key, PyTree
+from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
 from variate.programs.special import betaln, hold, log_choose, log_sinhc, log_sum, trials
@@ -56,9 +58,10 @@ def _put_right(node: Any) -> Any:
 
 
 @functools.cache
-def _wrong_methods(cls: type) -> dict[str, Callable]:
+def _wrong_methods(cls: type) -> dict[str, Any]:
     """By the function itself, so that a class that inherits a wrong one is found and one that replaces it is not."""
     methods = {name: getattr(cls, name) for name in ("sample", "log_prob")}
+    methods["support"] = getattr(cls.support, "fget", None)  # None of a class with one support
     return {name: _RIGHT[method] for name, method in methods.items() if method in _RIGHT}
 
 
@@ -200,9 +203,13 @@ def _polya_gamma_sample(d: Any, key: Key[Array, ""], sample_shape: tuple[int, ..
     return jnp.clip((terms + rest) / (2 * math.pi**2), None, d.truncation_point)
 
 
+def _from_the_location_on(d: Any) -> constraints.Constraint:
+    return constraints.greater_than(d.loc)
+
+
 _NUMPYRO_MIXTURE: Callable = dist.MixtureSameFamily.log_prob
 _NUMPYRO_PROJECTED: Callable = dist.ProjectedNormal.log_prob
-_RIGHT: dict[Callable, Callable] = {
+_RIGHT: dict[Any, Any] = {
     wrong.log_prob: validate_sample(right)
     for wrong, right in {
         dist.BernoulliLogits: _bernoulli_logits,
@@ -224,4 +231,5 @@ _RIGHT: dict[Callable, Callable] = {
     dist.ProjectedNormal.log_prob: _projected_normal,
     dist.HurdleProbs.sample: _hurdle_sample,
     dist.TruncatedPolyaGamma.sample: _polya_gamma_sample,
+    vars(dist.Levy)["support"].fget: property(_from_the_location_on),
 }

@@ -9,6 +9,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Bool, PyTree
 from numpyro.distributions import constraints, transforms
 
+from variate.programs.corrections import corrected
 from variate.programs.distributions import numpyro_promotion
 
 
@@ -25,7 +26,7 @@ def support_of(d: Any) -> constraints.Constraint | None:
     One of your own tells it by an attribute `support`, a constraint of NumPyro's or the edges of an interval.
     """
     try:
-        found = getattr(d, "support", None)
+        found = getattr(corrected(d), "support", None)
     except (AssertionError, NotImplementedError):  # how NumPyro says that it has no support, or does not know
         return None
     if isinstance(found, tuple) and len(found) == 2:
