@@ -41,20 +41,30 @@ def check_callable(name: str, value: Any) -> None:
 
 def check_arguments(f: Any, args: tuple[Any, ...], named: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Raise unless `f` can be called as `f(key, *args, **named)`."""
+    if bad := _refused(f, (None, *args), named):
+        given = ", ".join(["key", *map(describe, args), *(f"{name}={describe(x)}" for name, x in named.items())])
+        raise TypeError(f"{bad[0]} cannot be called with ({given}): {bad[1]}; the key comes first, then the arguments")
+
+
+def check_takes(name: str, f: Any, args: tuple[Any, ...], what: str) -> None:
+    """Raise unless `f(*args)` can be called; `what` says what the arguments are."""
+    if bad := _refused(f, args, {}):
+        raise TypeError(f"{name} must be a function of {what}, {len(args)} in all, got {bad[0]}: {bad[1]}")
+
+
+def _refused(f: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[str, str] | None:
+    """How `f` is written and why it cannot be called so; None where it can, and of some callables written in C."""
     try:
         signature = inspect.signature(f)
-    except (TypeError, ValueError):  # some callables written in C have none
-        return
+    except (TypeError, ValueError):
+        return None
     try:
-        signature.bind(None, *args, **named)
+        signature.bind(*args, **named)
     except TypeError as error:
         bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
         takes = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
-        by_name = (f"{name}={describe(value)}" for name, value in named.items())
-        given = ", ".join(["key", *map(describe, args), *by_name])
-        raise TypeError(
-            f"{name_of(f)}{takes} cannot be called with ({given}): {error}; the key comes first, then the arguments"
-        ) from None
+        return f"{name_of(f)}{takes}", str(error)
+    return None
 
 
 def check_hashable(leaves: tuple[Any, ...]) -> None:
@@ -241,10 +251,9 @@ def check_differentiated(args: tuple[Any, ...], positions: tuple[int, ...]) -> N
             found = True
             dtype = getattr(leaf, "dtype", None) or np.dtype(type(leaf))
             if not jnp.issubdtype(dtype, jnp.floating):
-                where = jax.tree_util.keystr(path)
                 raise TypeError(
-                    f"argnums: argument {position}{where} must be real to be differentiated, got {describe(leaf)}: "
-                    "make it a float, or leave its argument out of argnums"
+                    f"argnums: argument {position}{jax.tree_util.keystr(path)} must be real to be differentiated, got "
+                    f"{describe(leaf)}: make it a float, or leave its argument out of argnums"
                 )
         if not found:
             what = describe(args[position - 1])

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 import pytest
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 from jax.random import split
 from programs.laws import loosely
 
 import variate as vt
-from variate.gradients import Coupled, Enumerate, LeaveOneOut, MeasureValued, Pathwise, Score
+from variate.gradients import Coupled, Enumerate, Learned, LeaveOneOut, MeasureValued, Pathwise, Relax, Score
 
 # As it is called where no type checker speaks first.
 unchecked = inspect.unwrap(vt.value_and_grad)
@@ -196,3 +197,24 @@ def test_draws_that_are_not_finite_are_counted_and_said(key: Array) -> None:
         assert not bool(estimate.converged)
         assert "not converged" in str(estimate)
     assert "draws not finite" in str(value)
+
+
+FUNCTIONS: dict[str, tuple[Any, str]] = {
+    "a control of z alone": (Relax(lambda z: 0.0), r"control must be a function of z and .*2 in all, got.*\(z\):"),
+    "a control that wants more": (Relax(lambda z, t, u: t), "control must be.*missing a required argument: 'u'"),
+    "a baseline of nothing": (Score(lambda: 0.0), r"baseline must be a function of the arguments.*1 in all.*\(\):"),
+    "a learned one without features": (
+        Score(Learned(lambda t: t, "p")), r"function must be a function of the named values and .*2 in all.*\(t\)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_of_rules_that_take_something_else(name: str, key: Array) -> None:
+    def named(key: Array, t: Array) -> Array:
+        return coin(key, checkpoint_name(t * 1.0, "p"))
+
+    rule, match = FUNCTIONS[name]
+    for run in (vt.grad, vt.explain):
+        with pytest.raises(TypeError, match=match):
+            run(named, rules={"b": rule})(jax.random.clone(key), 0.3)

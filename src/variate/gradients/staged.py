@@ -14,9 +14,10 @@ from variate.gradients.base import Replay, Rule
 from variate.gradients.choice import Choice, Chooser, by_site
 from variate.gradients.credit import Credit, credits_of
 from variate.gradients.plan import Plan, group
-from variate.gradients.rules.baseline import Baseline, LeaveOneOut
+from variate.gradients.rules.baseline import Baseline, Learned, LeaveOneOut
 from variate.gradients.rules.pathwise import Pathwise
 from variate.gradients.rules.rebar import Control, Rebar
+from variate.gradients.rules.relax import Relax
 from variate.gradients.rules.relaxation import Relaxation
 from variate.gradients.rules.score import Score
 from variate.gradients.watching import check_watched, watched
@@ -114,6 +115,7 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     relations = Tracing(program, shapes).environment if shapes else None
     terms = [Terms(program, output, flows, scored, relations) for output in program.outputs[:outputs]]
     credits = credits_of(shapes, terms)
+    _check_functions(choice.rules, trees.join(numbers, static)[1])
     rules = _with_baselines(choice.rules, min(request.block_size, request.num_samples))
     check_watched(program, rules)
     direct = any(flow.tangent & (ARGUMENT | pathwise) for flow in chooser.outputs)
@@ -163,6 +165,20 @@ def _computed(program: Program, rules: Mapping[int, Rule | None], credits: Mappi
 def is_place(leaf: Any) -> bool:
     """Whether a leaf of `Derivation.arguments` stands for a number."""
     return isinstance(leaf, int) and not isinstance(leaf, bool)
+
+
+def _check_functions(rules: Mapping[int, Rule | None], args: tuple[Any, ...]) -> None:
+    """Raise where a user's function in a rule does not take what it will be given."""
+    arguments = "the arguments of the program (the key left out)"
+    for rule in rules.values():
+        baseline = rule.baseline if isinstance(rule, Score) else None
+        if isinstance(rule, Relax):
+            checks.check_takes("control", rule.control, (None, *args), f"z and {arguments}")
+        elif isinstance(baseline, Learned):
+            given = (*(None for _ in baseline.names), *args)
+            checks.check_takes("function", baseline.function, given, f"the named values and {arguments}")
+        elif callable(baseline):
+            checks.check_takes("baseline", baseline, args, arguments)
 
 
 def _with_baselines(rules: Mapping[int, Rule | None], samples: int) -> dict[int, Rule | None]:
