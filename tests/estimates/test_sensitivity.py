@@ -1,5 +1,6 @@
 """Sobol' indices: the known ones, within error bars that cover, of draws wherever they are."""
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -68,15 +69,60 @@ def test_draws_in_loops_and_trees(key: Array) -> None:
     np.testing.assert_allclose(only.value["total"]["step"]["all"], found.value["total"]["step"]["all"], rtol=1e-9)
 
 
-def test_parameters_out_of_range_are_no_numbers(key: Array) -> None:
-    def bad(key: Array) -> Array:
-        first, second = jax.random.split(key)
-        scale = vt.draw(first, dist.Normal(1.0, 1.0), name="scale")
-        return vt.draw(second, dist.Normal(0.0, scale), name="y")
+ROOM = importlib.import_module("variate.estimates.sensitivity")
 
-    found = sensitivity(bad)(key)
-    assert int(found.nonfinite) > 100
-    assert not found.converged
+
+def scaled(kind: str) -> Callable:
+    """Shares of one kind a twentieth too large."""
+    return lambda means: (right := shares_of(means)) | {kind: jax.tree.map(lambda x: 1.05 * x, right[kind])}
+
+
+def all_but(plan: Any, names: Any) -> dict[str, list[bool]]:
+    """What is drawn anew are all other draws."""
+    return {name: [not own for own in of] for name, of in groups(plan, names).items()}
+
+
+def only_the_first(plan: Any, names: Any) -> dict[str, list[bool]]:
+    """Of the numbers of a name, the first alone."""
+    return {name: [own and not any(of[:i]) for i, own in enumerate(of)] for name, of in groups(plan, names).items()}
+
+
+shares_of, groups = ROOM._shares, ROOM._groups
+MUTANTS: dict[str, tuple[str, Callable]] = {
+    "a first too large": ("_shares", scaled("first")),
+    "a total too large": ("_shares", scaled("total")),
+    "the rest in its place": ("_groups", all_but),
+    "one element of it": ("_groups", only_the_first),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_caught(name: str, key: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ROOM, *MUTANTS[name])
+    with pytest.raises(AssertionError):
+        test_draws_in_loops_and_trees(key)
+
+
+def out_of_range(key: Array, mean: float) -> Array:
+    first, second = jax.random.split(key)
+    scale = vt.draw(first, dist.Normal(mean, 1.0), name="scale")
+    return vt.draw(second, dist.Normal(0.0, scale), name="y")
+
+
+def test_parameters_out_of_range_raise(key: Array) -> None:
+    with pytest.raises(ValueError, match=r"the draw 'y'.*Normal"):
+        sensitivity(out_of_range, num_samples=500)(key, 1.0)
+    assert sensitivity(out_of_range, num_samples=500)(jax.random.clone(key), 100.0).converged
+    hidden = jax.jit(sensitivity(out_of_range, num_samples=500))(jax.random.clone(key), 1.0)
+    assert int(hidden.nonfinite) > 10
+    assert not hidden.converged
+
+
+def test_results_that_are_not_finite_are_counted(key: Array) -> None:
+    """By themselves, with all parameters in range."""
+    found = sensitivity(lambda key: jnp.log(vt.draw(key, dist.Normal(2.0, 1.0), name="x")), num_samples=500)(key)
+    assert int(found.nonfinite) > 0
 
 
 BAD: dict[str, tuple[Callable[[], Any], type, str]] = {

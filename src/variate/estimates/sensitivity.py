@@ -16,7 +16,8 @@ from variate.trees import as_float, split
 from .designs.base import uniform
 from .estimate import Estimate
 from .expectation import expect
-from .sampling import staged
+from .folding import run_keys
+from .sampling import Invalid, opened, raise_if_invalid, staged
 
 
 def sensitivity(
@@ -43,7 +44,8 @@ def sensitivity(
 
     Raises:
         TypeError: the key is not typed, or results are no real numbers.
-        ValueError: no draw has that name or its quantiles are not known, or a draw is inside a `while_loop`.
+        ValueError: no draw has that name or its quantiles are not known, a draw is inside a `while_loop`, or a
+            distribution's parameters are out of range (under a caller's `jit` they show as numbers not finite).
 
     Source: Jansen (1999), Analysis of variance designs for model output, Comput. Phys. Commun. 117, 35-43; Saltelli et
     al. (2010), Variance based sensitivity analysis of model output, 181, 259-270, table 2.
@@ -51,8 +53,7 @@ def sensitivity(
     checks.check_callable("f", f)
     wanted = None if names is None else checks.check_names("names", names)
 
-    @functools.wraps(f, updated=())
-    def row(key: Key[Array, ""], *args: Any) -> PyTree[Array]:
+    def pair(key: Key[Array, ""], args: tuple[Any, ...]) -> tuple[PyTree[Array], Invalid]:
         numbers, static = split((f, args))
         program, shape = staged(static, key, numbers)
         plan = layout(program, {})
@@ -60,24 +61,36 @@ def sensitivity(
         first, second, own, others = jax.random.split(key, 4)
         a, b = uniform(first, (plan.dimension,)), uniform(second, (plan.dimension,))
 
-        def result(uniforms: Float[Array, " d"], key: Key[Array, ""]) -> PyTree[Array]:
+        def result(uniforms: Float[Array, " d"], key: Key[Array, ""]) -> tuple[PyTree[Array], Invalid]:
             run = run_with(program, [jax.random.clone(key), *numbers], plan.split(uniforms), Wishes())
             bad = sum(run.invalid.values(), jnp.zeros((), int)) > 0
             outputs = [jnp.where(bad, jnp.nan, as_float(output)) for output in run.outputs]
-            return jax.tree.unflatten(jax.tree.structure(shape), outputs)
+            return jax.tree.unflatten(jax.tree.structure(shape), outputs), run.invalid
 
-        y_a, y_b = result(a, own), result(b, others)
-        differences = {
-            name: jax.tree.map(jnp.subtract, result(jnp.where(jnp.asarray(of), b, a), own), y_a)
-            for name, of in groups.items()
-        }
-        return {
+        (y_a, of_a), (y_b, of_b) = result(a, own), result(b, others)
+        mixed = {name: result(jnp.where(jnp.asarray(of), b, a), own) for name, of in groups.items()}
+        differences = {name: jax.tree.map(jnp.subtract, y, y_a) for name, (y, _) in mixed.items()}
+        products = {
             "variance": jax.tree.map(lambda x, y: (x - y) ** 2 / 2, y_a, y_b),
             "total": jax.tree.map(lambda d: d**2 / 2, differences),
             "both": {name: jax.tree.map(lambda d, x, y: d * (y - x), of, y_a, y_b) for name, of in differences.items()},
         }
+        return products, jax.tree.map(lambda *times: sum(times), of_a, of_b, *(of for _, of in mixed.values()))
 
-    return expect(row, function=_shares, num_samples=num_samples, block_size=block_size)
+    row = functools.wraps(f, updated=())(lambda key, *args: pair(key, args)[0])
+    shares = expect(row, function=_shares, num_samples=num_samples, block_size=block_size)
+
+    @functools.wraps(f, updated=())
+    def estimate(key: Any = None, *args: Any) -> Estimate:
+        call = opened(f, key, args)
+        found = shares(key, *args)
+        if call.known and int(found.nonfinite):  # only then is it asked why
+            keys = run_keys(jax.random.clone(key), jnp.arange(num_samples))
+            met = jax.lax.map(lambda key: pair(key, args)[1], keys, batch_size=min(block_size, num_samples))
+            raise_if_invalid(call, key, jax.tree.map(jnp.sum, met))
+        return found
+
+    return estimate
 
 
 def _shares(means: dict[str, Any]) -> dict[str, Any]:
