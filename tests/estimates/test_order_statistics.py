@@ -13,6 +13,7 @@ from scipy import stats
 
 import variate as vt
 from variate.estimates import quantile
+from variate.estimates.order_statistics import OrderStatistics
 
 
 def one(key: Array) -> Array:
@@ -60,6 +61,50 @@ def test_the_error_is_that_of_the_normal_limit(key: Array) -> None:
     assert float(found.stderr) == pytest.approx(np.sqrt(0.09 / 40_000) / 0.1, rel=0.2)
     assert abs(float(found.value) - np.log(10)) < 5 * float(found.stderr)
     assert "95% interval" in repr(found)
+
+
+def one_further(right: Callable) -> Callable:
+    """Ranks from 0 taken for ranks from 1."""
+    return lambda self, places: right(self, [place + 1 for place in places])
+
+
+def one_sided(right: Callable) -> Callable:
+    """All that is not in the interval at each end."""
+    return lambda self, value, level: right(self, value, 2 * level - 1)
+
+
+def narrow(right: Callable) -> Callable:
+    """The upper rank without its one."""
+
+    def ends(self: OrderStatistics, value: Any, level: float) -> tuple[Any, Any]:
+        return right(self, value, level)[0], self.at(
+            [int(stats.binom.ppf((1 + level) / 2, self.size, q)) for q in self.probabilities]
+        )
+
+    return ends
+
+
+MUTANTS: dict[str, tuple[str, Callable]] = {
+    "ranks": ("at", one_further),
+    "levels": ("of", one_sided),
+    "+1": ("of", narrow),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_caught(name: str, key: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, mutant = MUTANTS[name]
+    monkeypatch.setattr(OrderStatistics, method, mutant(getattr(OrderStatistics, method)))
+    with pytest.raises(AssertionError):
+        test_ends_are_those_of_scipy(key)
+
+
+@pytest.mark.parametrize("name", ["levels", "+1"])
+def test_a_mutant_does_not_cover(name: str, key: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, mutant = MUTANTS[name]
+    monkeypatch.setattr(OrderStatistics, method, mutant(getattr(OrderStatistics, method)))
+    with pytest.raises(AssertionError):
+        test_they_cover(*LAWS["exponential"], key)
 
 
 def test_trees_with_an_axis_of_probabilities(key: Array) -> None:
