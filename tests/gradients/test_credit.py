@@ -1,6 +1,9 @@
 """Credit by dataflow takes the noise of what a draw does not reach out of its gradient."""
 
+import inspect
+import itertools
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import jax
@@ -8,11 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+from gradients.exactness import SEED
+from gradients.outcomes import noise, over_all
 from jax import Array, lax
 from jax.random import split
 
 import variate as vt
-from variate.gradients import Score, staged
+from variate.gradients import NoBaseline, Score, staged
+from variate.programs import terms
 
 
 def chain(key: Array, t: Array) -> Array:
@@ -102,3 +108,67 @@ def test_explain_shows_what_is_charged(summed: bool, key: Array) -> None:
     score, cost = b - jax.nn.sigmoid(at), (b - 0.45) ** 2
     charged = score * cost if "diagonal" in row.reaches else jnp.outer(cost, score)
     np.testing.assert_allclose(gradient.value, charged, rtol=1e-12)
+
+
+HOLES = jnp.array([0.0, 2.0, 0.0])
+SHOWN = jnp.array([True, False, True])
+# Costs of three coins in which some are charged one by one: how, in the words of `explain`.
+COSTS: dict[str, tuple[Callable[[Array], Array], str]] = {
+    "concatenated": (lambda b: jnp.concatenate([b**2 + b, jnp.sin(b)]), "diagonal"),
+    "concatenated with a total": (lambda b: jnp.concatenate([b**2 + b, jnp.sum(b, keepdims=True) ** 2]), "diagonal"),
+    "stacked": (lambda b: jnp.stack([jnp.exp(b), jnp.sum(b) ** 2 * jnp.ones(3)]), "diagonal"),
+    "padded": (lambda b: jnp.pad(jnp.exp(b), (1, 2)) * jnp.arange(6.0), "diagonal"),
+    "padded with ones": (lambda b: jnp.pad(jnp.exp(b), (1, 2), constant_values=1.0) * jnp.arange(6.0), "full"),
+    "a part": (lambda b: lax.dynamic_slice(jnp.exp(b), (1,), (2,)) * jnp.array([1.0, 3.0]), "diagonal"),
+    "gathered": (lambda b: jnp.exp(b).at[jnp.array([2, 0, 0, 1])].get(mode="clip") * jnp.arange(4.0), "diagonal"),
+    "gathered, filled": (lambda b: jnp.exp(b).at[jnp.array([2, 0, 0, 1])].get(mode="fill") * jnp.arange(4.0), "full"),
+    "selected": (lambda b: jnp.where(SHOWN, jnp.exp(b), jnp.sum(b) ** 2), "diagonal"),
+    "selected, the rest infinite": (lambda b: jnp.where(SHOWN, jnp.exp(b), b / HOLES), "diagonal"),
+    "a part, the rest infinite": (lambda b: lax.dynamic_slice(b / HOLES, (1,), (1,)) * jnp.array([3.0]), "diagonal"),
+    "selected by a coin": (lambda b: jnp.where(b[0] > 0, jnp.exp(b), jnp.sum(b) ** 2), "full"),
+}
+
+
+def of_cost(cost: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
+    return lambda key, t: jnp.sum(cost(vt.draw(key, dist.Bernoulli(logits=t), name="b").astype(float)))
+
+
+def off(cost: Callable[[Array], Array]) -> float:
+    """How far the gradient, summed over all outcomes, is from that of the expectation, which is summed by hand."""
+
+    def mean(t: Array) -> Array:
+        bits = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=3)))
+        chances = jnp.prod(jax.nn.sigmoid((2 * bits - 1) * t[None]), axis=1)
+        return chances @ jax.vmap(lambda b: jnp.sum(cost(b)))(bits)
+
+    at, program = jnp.array([0.4, -0.7, 0.2]), of_cost(cost)
+    runs = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(SEED), jnp.arange(1))
+
+    def estimator() -> Any:
+        gradient = vt.grad(of_cost(cost), num_samples=1, rules={"b": Score(NoBaseline())})
+        return gradient(jax.random.key(SEED), at).value
+
+    found = over_all(estimator, noise(program, (at,), runs)).mean
+    return float(jnp.max(jnp.abs(found - jax.grad(mean)(at))))
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_credit_through_moves_and_joins_is_exact(name: str, key: Array) -> None:
+    cost, word = COSTS[name]
+    (row,) = vt.explain(of_cost(cost), num_samples=1, rules={"b": Score(NoBaseline())})(key, jnp.zeros(3)).rows
+    assert word in row.reaches
+    assert off(cost) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["concatenated with a total", "stacked", "selected"])
+def test_credit_that_takes_the_others_along_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without zeros in their place each is charged with all."""
+    monkeypatch.setattr(terms, "_JOINS", Found(terms._JOINS))
+    assert off(COSTS[name][0]) > 1e-3
+
+
+class Found(frozenset):
+    """The joins where a value is split, and none where a part of it is passed on."""
+
+    def __contains__(self, name: object) -> bool:
+        return inspect.stack()[1].function != "_pass" and super().__contains__(name)

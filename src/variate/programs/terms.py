@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jaxtyping import Array
 
 from variate.programs.dataflow import Flow, bit
@@ -18,6 +20,11 @@ _LINEAR = frozenset(
 )
 # Linear in each of two operands while the other stays.
 _BILINEAR = frozenset({"mul", "dot_general"})
+
+# Linear in the first of their operands, which are moved, while the others stay.
+_MOVES = frozenset({"dynamic_slice", "gather", "pad"})
+# Linear in all of their operands together: each by itself, with zeros in the place of the others.
+_JOINS = frozenset({"concatenate", "select_n", "stack"})
 
 _SUMS = frozenset({"add", "add_any", "sub"})
 
@@ -128,7 +135,22 @@ class Terms:
         reached = [i for i, operand in enumerate(inputs) if self.reach(operand)]
         if name in _LINEAR or (name in _BILINEAR and len(reached) == 1) or (name == "div" and reached == [0]):
             return [(inputs[reached[0]], sign, ((producer, reached[0]), *chain))]
+        if name in _MOVES and reached == [0] and self.fills_with_nothing(producer):
+            return [(inputs[0], sign, ((producer, 0), *chain))]
+        if name in _JOINS and not (name == "select_n" and 0 in reached):
+            cases = range(name == "select_n", len(inputs))
+            return [(inputs[i], sign, ((producer, i), *chain)) for i in cases]
         return None
+
+    def fills_with_nothing(self, move: Operation) -> bool:
+        """Whether a move fills with zeros what it takes from nowhere, or takes nothing from there."""
+        if move.name != "pad":
+            return move.params.get("mode") != lax.GatherScatterMode.FILL_OR_DROP
+        filling = move.inputs[1]
+        while isinstance(filling, int) and filling in self.producers:
+            producer = self.producers[filling]
+            filling = producer.inputs[0] if producer.name == "convert_element_type" else None
+        return isinstance(filling, Constant) and not np.any(filling.value)
 
     def masks(self) -> set[int]:
         """The different reaches."""
@@ -183,7 +205,9 @@ class Terms:
             else:
                 result, pull = jax.vjp(lambda x, a=(leaf, inner): self.passed(a[0], x, environment, a[1]), value)
                 (weights,) = pull(jnp.ones_like(result))
-                found[self.part(n)] = value * weights
+                # What is not taken into a finite result may be infinite, as behind a `where`.
+                left_out = (weights == 0) & jnp.all(jnp.isfinite(result))
+                found[self.part(n)] = jnp.where(left_out, 0, value * weights)
             outside = leaf._replace(chain=leaf.chain[inner:], sign=1.0)
             if shared:
                 operation, position = outside.chain[0]
@@ -206,5 +230,8 @@ def _pass(operation: Operation, position: int, value: Any, environment: Sequence
     if operation.name in _SUMS:
         return jnp.broadcast_to(jnp.asarray(value, operation.avals[0].dtype), operation.avals[0].shape)
     operands = [read(environment, operand) for operand in operation.inputs]
+    if operation.name in _JOINS:
+        first = operation.name == "select_n"
+        operands = [*operands[:first], *map(jnp.zeros_like, operands[first:])]
     operands[position] = value
     return bind(operation, operands)[0]
