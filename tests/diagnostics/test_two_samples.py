@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -23,11 +24,13 @@ from variate.diagnostics import (
     base,
     max_sliced_wasserstein,
     sliced_wasserstein,
+    spaces,
     two_sample_test,
 )
 from variate.diagnostics.max_sliced import farthest, starts
 from variate.diagnostics.sliced_wasserstein import _distance, _Moments
 
+SLICED = importlib.import_module("variate.diagnostics.sliced_wasserstein")
 X = np.random.default_rng(0).gamma(2.0, size=(60, 3)) * np.array([1.0, 2.0, 0.5])
 Y = np.random.default_rng(1).normal(size=(45, 3)) + 1
 
@@ -69,10 +72,30 @@ def test_error_bars_cover(order: int, key: Array) -> None:
 
 def test_a_shift_is_exact(key: Array) -> None:
     """Along every direction it is one of the controls."""
+    shifted_is_exact(X, key)
+
+
+def shifted_is_exact(x: np.ndarray, key: Array) -> None:
     shift = np.array([1.0, -2.0, 0.5])
-    found = sliced_wasserstein(X, X + shift, num_samples=64)(key)
+    found = sliced_wasserstein(x, x + shift, num_samples=64)(key)
     np.testing.assert_allclose(found.value, np.sum(shift**2) / 3, rtol=1e-10)
     assert float(found.stderr) < 1e-10
+
+
+LINES: dict[str, tuple[Any, str, Callable]] = {
+    "directions too long": (spaces, "unit", lambda z: 1.01 * base.unit(z)),
+    "the other way round": (SLICED, "line_distance", lambda a, b, order: base.line_distance(a, b[::-1], order)),
+    "another order": (SLICED, "line_distance", lambda a, b, order: base.line_distance(a, b, order + 0.01)),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_mutant_on_lines_is_caught(name: str, key: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a number off or by the means that controls cannot have; of sizes that nobody else has compiled."""
+    x = X[: 40 + list(LINES).index(name)]
+    monkeypatch.setattr(*LINES[name])
+    with pytest.raises((AssertionError, ValueError)):
+        shifted_is_exact(x, key)
 
 
 def test_three_controls_are_better_than_the_lower_and_the_upper_one(key: Array) -> None:
