@@ -166,6 +166,36 @@ def running() -> None:
     one.figure.savefig(IMAGES / "running.png")
 
 
+def mcmc() -> None:
+    """Eight schools with scaled effects and with the effects themselves: where the draws are, and what diverges."""
+    effects = jnp.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
+    errors = jnp.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
+
+    def schools(key, y, law):
+        k1, k2, k3 = jax.random.split(key, 3)
+        mu = vt.draw(k1, dist.Normal(0.0, 5.0), name="mu")
+        tau = vt.draw(k2, dist.HalfCauchy(5.0), name="tau")
+        vt.observe(dist.Normal(law(k3, mu, tau), errors), y)
+
+    def scaled(key, mu, tau):
+        return mu + tau * vt.draw(key, dist.Normal(0.0, 1.0).expand([8]), name="z")
+
+    def themselves(key, mu, tau):
+        return vt.draw(key, dist.Normal(mu, tau).expand([8]), name="theta")
+
+    one = axes("mu", "tau")
+    for law, color, name in ((scaled, BLUE, "effects scaled"), (themselves, ORANGE, "the effects themselves")):
+        draws = vt.sample(jax.random.key(2), vt.condition(schools, effects, law))
+        mu, tau, lost = (np.asarray(x) for x in (draws.values["mu"], draws.values["tau"], draws.divergent))
+        doubt = "in doubt" if draws.doubts() else "nothing to doubt"
+        one.plot(mu.ravel(), tau.ravel(), ".", ms=2, alpha=0.35, color=color)
+        one.plot(mu[lost], tau[lost], "x", ms=6, mew=1.5, color=INK)
+        one.plot([], [], "o", color=color, label=f"{name}: {doubt}, the least tau {tau.min():.3f}")
+    one.set(yscale="log")
+    one.legend(frameon=False, loc="lower left")
+    one.figure.savefig(IMAGES / "mcmc.png")
+
+
 def distances() -> None:
     """Of one sample and others of which one coordinate of thirty is wider and wider."""
     x, y = np.random.default_rng(0).normal(size=(2, 400, 30)).astype(np.float32)
@@ -191,5 +221,5 @@ def distances() -> None:
 
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
-    for picture in (programs, estimates, designs, gradients, tuning, subsets, running, distances):
+    for picture in (programs, estimates, designs, gradients, tuning, subsets, running, mcmc, distances):
         picture()

@@ -17,8 +17,9 @@ def name(path: Path) -> str:
     return path.relative_to(layout.ROOT).as_posix()
 
 
-# These train or measure for half a minute, so newer interpreters are spared them; the others show what those print.
-SLOW = {f"docs/{page}.md" for page in "distances estimates levels relaxations subsets tuning".split()}
+# These train or measure for half a minute, or show chains, which another rounding sends elsewhere: newer
+# interpreters are spared them, and the others show what those print.
+SLOW = {f"docs/{page}.md" for page in "distances estimates levels mcmc relaxations subsets tuning".split()}
 
 
 def marked(page: Path) -> Any:

@@ -13,9 +13,9 @@ def of_gradients(
     r"""S such that $S^{-1} x$ has the covariance that $S^\top \nabla \log \pi$ has, near the identity for a normal law.
 
     $S S^\top = C_x \# C_g^{-1}$, the geometric mean of the covariance of draws and the inverse of that of gradients,
-    which minimizes the Fisher divergence to a normal law. For a normal target it is the covariance, exactly, from d + 1
-    draws that need not be of the target. Each coordinate is first scaled by $(C_x / C_g)^{1/4}$ of its own, which is
-    all if not `dense`; then each covariance is mixed with the identity, of weight $d / (n + d)$.
+    which minimizes the Fisher divergence to a normal law. For a normal target it is the covariance, whatever law the
+    positions have: gradients tell as much as draws. Each coordinate is first scaled by $(C_x / C_g)^{1/4}$ of its own,
+    which is all if not `dense`; then each covariance is mixed with the identity, of weight $(d / (n + d))^2$.
 
     Source: Seyboldt, Carlson and Carpenter (2026), Preconditioning Hamiltonian Monte Carlo by minimizing Fisher
     divergence, arXiv:2603.18845.
@@ -25,7 +25,7 @@ def of_gradients(
     if not dense:
         return each
     n, d = x.shape
-    spread, slope = (_shrunk(y.T @ y / n, d / (n + d)) for y in (x / each, g * each))
+    spread, slope = (_shrunk(y.T @ y / n, (d / (n + d)) ** 2) for y in (x / each, g * each))
     values, vectors = linalg.eigh(slope)
     root, inverse = (vectors * values**power @ vectors.T for power in (0.5, -0.5))
     # A # B^-1 = B^-1/2 (B^1/2 A B^1/2)^1/2 B^-1/2
@@ -35,13 +35,15 @@ def of_gradients(
 
 
 def of_draws(positions: Float[np.ndarray, "n d"], *, dense: bool) -> Float[np.ndarray, "..."]:
-    """S with the covariance of draws as its square, with the weight d / (n + d) of its diagonal."""
+    """S with the covariance of draws as its square, with the weight (d / (n + d))² of its diagonal."""
     x = positions - positions.mean(0)
     each = _positive(x.std(0))
     if not dense:
         return each
     n, d = x.shape
-    return each[:, None] * linalg.cholesky(_shrunk((x / each).T @ (x / each) / n, d / (n + d)), lower=True)
+    correlation = (x / each).T @ (x / each) / n
+    np.fill_diagonal(correlation, 1)
+    return each[:, None] * linalg.cholesky(_shrunk(correlation, (d / (n + d)) ** 2), lower=True)
 
 
 def _shrunk(matrix: np.ndarray, weight: float) -> np.ndarray:

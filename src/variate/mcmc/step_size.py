@@ -36,7 +36,7 @@ class DualAveraging(eqx.Module):
     def averaged(self) -> Float[Array, ""]:
         return jnp.exp(jnp.where(self.count > 0, self.log_averaged, self.log_step))
 
-    def learned(self, acceptance: Float[Array, ""], wanted: float) -> "DualAveraging":
+    def learned(self, acceptance: Float[Array, ""], wanted: float | Float[Array, ""]) -> "DualAveraging":
         """After one step more."""
         count = self.count + 1
         share = 1 / (count + _DELAY)

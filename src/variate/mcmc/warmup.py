@@ -26,6 +26,7 @@ class Tuned(eqx.Module):
     step: DualAveraging | None
     scale: Float[Array, "..."] | None
     doublings: Any
+    wanted: Any  # acceptance
     learning: Bool[Array, ""]
 
     def kernel(self, log_density: Any) -> Any:
@@ -42,7 +43,7 @@ class Tuned(eqx.Module):
         if self.step is None:
             return self
         acceptance = jnp.mean(jnp.asarray(acceptance, self.step.center.dtype))
-        after = self.step.learned(acceptance, self.template.acceptance)
+        after = self.step.learned(acceptance, self.wanted)
         step = jax.tree.map(lambda new, old: jnp.where(self.learning, new, old), after, self.step)
         return dataclasses.replace(self, step=step)
 
@@ -52,7 +53,8 @@ class Warmup:
 
     Windows of 1, 1, 2, 4, ... blocks end with a new scale, from the draws and, where there are any, the gradients of
     the window. The step size is found by dual averaging throughout, begun anew after each window, and for an eighth of
-    all blocks in the end. Up to 200 coordinates the scale is a lower triangle.
+    all blocks in the end. There half of the rejections are allowed where the last window had divergent steps, which
+    smaller steps avoid. Up to 200 coordinates the scale is a lower triangle.
     """
 
     def __init__(self, kernel: Any, dimension: int, blocks: int, dtype: Any):
@@ -71,7 +73,8 @@ class Warmup:
         doublings = found.get("max_doublings")
         if doublings is not None:
             doublings = jnp.asarray(min(_HASTY, doublings) if self.ends else doublings)
-        return Tuned(self.template, step, scale, doublings, jnp.asarray(self.blocks > 0))
+        wanted = None if step is None else jnp.asarray(self.template.acceptance, self.dtype)
+        return Tuned(self.template, step, scale, doublings, wanted, jnp.asarray(self.blocks > 0))
 
     def proceed(self, tuned: Tuned, block: int, steps: Sequence[Steps]) -> Tuned:
         """After a block of the warm-up, of which the steps of all are known."""
@@ -83,7 +86,9 @@ class Warmup:
         if tuned.scale is not None:
             tuned = dataclasses.replace(tuned, scale=jnp.asarray(self._scale(window), self.dtype))
         if tuned.step is not None:
-            tuned = dataclasses.replace(tuned, step=DualAveraging.around(tuned.step.averaged))
+            lost = block + 1 == self.ends[-1] and any(np.any(s.info.divergent) for s in window)
+            wanted = jnp.where(lost, (1 + tuned.wanted) / 2, tuned.wanted)
+            tuned = dataclasses.replace(tuned, step=DualAveraging.around(tuned.step.averaged), wanted=wanted)
         if tuned.doublings is not None and block + 1 >= self.ends[1]:
             tuned = dataclasses.replace(tuned, doublings=jnp.asarray(self.template.max_doublings))
         return tuned

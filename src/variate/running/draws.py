@@ -15,6 +15,7 @@ from variate.trees import as_float
 
 # Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2), sections 4 and 6.
 _RHAT, _ESS = 1.01, 100
+_LOST = 1e-3  # of the steps
 
 
 class Draws(eqx.Module):
@@ -42,13 +43,12 @@ class Draws(eqx.Module):
         changes in one of the chains has no error bar: a chain that is stuck looks the same as a constant.
         """
         found = self.of(f)
-        ess = jax.tree.map(lambda x: _ess(x, "mean"), found)
-        error = jax.tree.map(lambda x, n: jnp.std(x, (0, 1)) / jnp.sqrt(jnp.asarray(n, x.dtype)), found, ess)
-        value = jax.tree.map(lambda x: jnp.mean(x, (0, 1)), found)
-        bad = [~np.isfinite(x).reshape(*x.shape[:2], -1).all(2) for x in map(np.asarray, jax.tree.leaves(found))]
+        error = jax.tree.map(lambda x: x.std((0, 1)) / np.sqrt(_ess(x, "mean").astype(x.dtype)), found)
+        value = jax.tree.map(lambda x: x.mean((0, 1)), found)
+        bad = [~np.isfinite(x).reshape(*x.shape[:2], -1).all(2) for x in jax.tree.leaves(found)]
         estimate = Estimate(
-            value,
-            error,
+            jax.tree.map(jnp.asarray, value),
+            jax.tree.map(jnp.asarray, error),
             self.acceptance.size,
             not self.doubts(f),
             int(np.any(bad, axis=0).sum()),
@@ -56,9 +56,12 @@ class Draws(eqx.Module):
         )
         return dataclasses.replace(estimate, ended=self.ended)
 
-    def of(self, f: Callable[[Any], PyTree] | None = None) -> PyTree[Array]:
-        """f of every draw, the draws themselves if it is left out."""
-        return jax.tree.map(as_float, self.values if f is None else jax.vmap(jax.vmap(f))(self.values))
+    def of(self, f: Callable[[Any], PyTree] | None = None) -> PyTree[np.ndarray]:
+        """f of every draw, the draws themselves if it is left out, as real numbers."""
+        found = self.values if f is None else jax.tree.map(as_float, jax.vmap(jax.vmap(f))(self.values))
+        # NumPy's arrays: what JAX does with them it would compile anew for every number of draws.
+        found = jax.tree.map(np.asarray, found)
+        return jax.tree.map(lambda x: x if np.issubdtype(x.dtype, np.inexact) else x.astype(float), found)
 
     def ess(self, f: Callable[[Any], PyTree] | None = None) -> PyTree[np.ndarray]:
         """The effective sample size of every number, by ranks; NaN where a chain stands still.
@@ -79,7 +82,7 @@ class Draws(eqx.Module):
         """Why not to believe the draws, or what f makes of them: an empty list if nothing is found.
 
         Sought for are an R-hat of 1.01 or more, fewer than 100 effective draws for each chain, chains that stand still,
-        and divergent steps, of which one is enough: where paths are lost is where chains do not go.
+        and more than one divergent step in a thousand: where paths are lost is where chains do not go.
         """
         found, enough = self.of(f), _ESS * self.acceptance.shape[0]
         named = [(jax.tree_util.keystr(path, simple=True, separator="."), x) for path, x in _leaves(found)]
@@ -93,7 +96,7 @@ class Draws(eqx.Module):
             elif ess < enough:
                 doubts.append(f"only {ess:.0f} effective draws of {name or 'the draws'}, {enough} are wanted")
         lost = int(np.sum(self.divergent))
-        if lost:
+        if lost > _LOST * self.divergent.size:
             doubts.append(f"{lost} of {self.divergent.size} steps diverged: the target is too steep for them somewhere")
         return doubts
 

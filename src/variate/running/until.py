@@ -53,7 +53,7 @@ class ESS(Rule):
     Source: Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2), 667-718, section 4.
     """
 
-    at_least: float
+    at_least: float | int
 
     def __post_init__(self) -> None:
         check_positive("at_least", self.at_least)
@@ -69,7 +69,7 @@ class RHat(Rule):
     Raises `ValueError` if the bound is not above one.
     """
 
-    below: float = 1.01
+    below: float | int = 1.01
 
     def __post_init__(self) -> None:
         if not self.below > 1:
@@ -86,7 +86,7 @@ class Seconds(Rule):
     Raises `ValueError` if it is not positive.
     """
 
-    most: float
+    most: float | int
 
     def __post_init__(self) -> None:
         check_positive("most", self.most)
@@ -136,7 +136,7 @@ class Precise(Rule):
         spread = jax.tree.map(lambda x: np.std(x, (0, 1)), so_far.draws.of())
         return all(jax.tree.leaves(jax.tree.map(self._within, found.value, found.stderr, ess, spread)))
 
-    def _within(self, value: np.ndarray, error: np.ndarray, ess: np.ndarray, spread: np.ndarray) -> bool:
+    def _within(self, value: Any, error: Any, ess: Any, spread: Any) -> bool:
         unit = spread if self.tolerance.relative_to == "sd" else 1.0
         allowed = np.maximum((self.tolerance.absolute or 0.0) * unit, (self.tolerance.relative or 0.0) * np.abs(value))
         return bool(np.all((error <= allowed) & (ess >= _FEWEST)))

@@ -1,0 +1,91 @@
+"""The warm-up finds the scale of a target and the step size that is accepted as often as wanted."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import variate as vt
+from variate.mcmc import HMC, NUTS, scale
+from variate.mcmc.step_size import DualAveraging
+from variate.mcmc.warmup import Warmup
+from variate.protocols import Adaptation
+
+ROOT = np.array([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0], [30.0, 5.0, 20.0]])
+COVARIANCE = ROOT @ ROOT.T
+
+
+def log_density(x: jax.Array) -> jax.Array:
+    return -0.5 * x @ jnp.linalg.solve(jnp.asarray(COVARIANCE), x)
+
+
+def roundness(found: np.ndarray) -> float:
+    """The condition of the target in the coordinates of a scale, 1 where it is round."""
+    return float(np.linalg.cond(np.linalg.solve(found, np.linalg.solve(found, COVARIANCE).T)))
+
+
+def elsewhere(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions that are no draws of the target, and the gradients there."""
+    x = np.random.default_rng(0).uniform(-1, 3, (count, 3))
+    return x, np.array(jax.vmap(jax.grad(log_density))(jnp.asarray(x)))
+
+
+def test_gradients_tell_the_scale_of_a_normal_law_from_draws_of_another() -> None:
+    x, gradients = elsewhere(100_000)
+    assert roundness(scale.of_gradients(x, gradients, dense=True)) < 1.01
+    assert roundness(scale.of_draws(x, dense=True)) > 1_000
+    assert roundness(np.linalg.cholesky(COVARIANCE)) < 1 + 1e-6
+
+
+def test_without_gradients_it_is_that_of_the_draws() -> None:
+    x = np.random.default_rng(1).normal(size=(100_000, 3)) @ ROOT.T
+    assert roundness(scale.of_draws(x, dense=True)) < 1.05
+    np.testing.assert_allclose(scale.of_draws(x, dense=False), np.sqrt(np.diag(COVARIANCE)), rtol=0.02)
+
+
+def test_a_coordinate_that_stands_still_keeps_its_scale() -> None:
+    x, gradients = elsewhere(50)
+    x[:, 1], gradients[:, 1] = 2.0, 0.0
+    for dense in (False, True):
+        for found in (scale.of_draws(x, dense=dense), scale.of_gradients(x, gradients, dense=dense)):
+            assert np.all(np.isfinite(found))
+            assert (found[1, 1] if dense else found[1]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("wanted", [0.3, 0.8])
+def test_the_step_size_is_that_at_which_as_many_are_accepted_as_wanted(wanted: float) -> None:
+    def step(tuning: DualAveraging, _: Any) -> tuple[DualAveraging, None]:
+        return tuning.learned(jnp.exp(-100 * tuning.step_size), wanted), None
+
+    tuning, _ = jax.lax.scan(step, DualAveraging.around(jnp.asarray(1.0)), length=5_000)
+    assert float(jnp.exp(-100 * tuning.averaged)) == pytest.approx(wanted, abs=0.01)
+
+
+def test_windows_double_and_leave_an_eighth_for_the_step_size() -> None:
+    assert Warmup(NUTS(), 3, 20, float).ends == [1, 2, 4, 8, 18]
+    assert Warmup(NUTS(), 3, 40, float).ends == [1, 2, 4, 8, 16, 35]
+    assert Warmup(NUTS(), 3, 1, float).ends == []
+    assert isinstance(Warmup(NUTS(), 3, 20, float), Adaptation)
+
+
+@pytest.mark.parametrize("kernel", [NUTS(), HMC(num_steps=4)])
+def test_what_is_left_open_is_found(kernel: Any, key: jax.Array) -> None:
+    """Of a target with a condition of 10,000, on which the same kernel in its own coordinates gets nowhere."""
+    k1, k2 = jax.random.split(key)
+    draws = vt.sample(k1, log_density, jnp.ones(3), kernel=kernel)
+    assert draws.doubts() == []
+    assert float(np.mean(draws.acceptance)) > 0.7
+    assert float(np.mean(draws.evaluations)) < 12
+    found = draws.expect(lambda x: jnp.outer(x, x))
+    assert np.all(np.abs(found.value - COVARIANCE) < 5 * found.stderr)
+    step = np.sqrt(np.min(np.linalg.eigvalsh(COVARIANCE)))
+    plain = vt.sample(k2, log_density, jnp.ones(3), kernel=HMC(step, 4, 1.0))
+    assert len(plain.doubts()) > 0
+
+
+def test_what_is_given_is_kept(key: jax.Array) -> None:
+    tuned = Warmup(HMC(0.1, 3, 2.0), 3, 20, float).begin()
+    kernel = tuned.learned(jnp.ones(4)).kernel(log_density)
+    assert (kernel.step_size, kernel.scale) == (0.1, 2.0)
