@@ -17,7 +17,7 @@ os.environ["NPROC"] = "1"
 # the documentation, in processes of their own, are compiled as for users, and so is all on a newer JAX, which may not
 # know the flags.
 if jax.__version_info__ < (0, 11):
-    FLAGS = ["--xla_cpu_use_fusion_emitters=false", "--xla_backend_optimization_level=1"]
+    FLAGS = ["--xla_cpu_use_fusion_emitters=false", "--xla_backend_optimization_level=0"]
     os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
 
 jax.config.update("jax_enable_x64", True)
