@@ -101,12 +101,10 @@ class Pieces(NamedTuple):
     def fingerprint(self) -> dict[str, str]:
         """What makes this task another than others, each with the words for it."""
         body, inputs = functools.partial(_piece, self.job, self.size), (*self._inputs, self.center, jnp.asarray(0))
-        traced = jax.make_jaxpr(body)(*inputs)
-        text = re.sub(r"0x[0-9a-f]+|source=\S+", "", str(traced))
         return {
-            "function, method, pieces or number of samples": _digest(text, *every_constant(program_of(traced))),
-            "arguments": _digest(*self.numbers, *self.given),
-            "key": _digest(self.key),
+            "function, method, pieces or number of samples": digest_of(body, *inputs),
+            "arguments": digest(*self.numbers, *self.given),
+            "key": digest(self.key),
             "version of JAX": jax.__version__,
         }
 
@@ -182,7 +180,15 @@ def _assessed(job: Job, key: Any, numbers: list[Any], given: list[Any], done: Ar
     return _blocks(job, key, numbers, given).read(done, state)
 
 
-def _digest(*parts: Any) -> str:
+def digest_of(f: Any, *args: Any) -> str:
+    """Of what a function does, as JAX stages it: its operations and its constants, whatever it is called."""
+    traced = jax.make_jaxpr(f)(*args)
+    text = re.sub(r"0x[0-9a-f]+|source=\S+", "", str(traced))
+    return digest(text, *every_constant(program_of(traced)))
+
+
+def digest(*parts: Any) -> str:
+    """Of arrays, keys and texts."""
     found = hashlib.sha256()
     for part in parts:
         is_key = isinstance(part, jax.Array) and jnp.issubdtype(part.dtype, jax.dtypes.prng_key)

@@ -2,6 +2,7 @@
 
 import inspect
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,6 +34,8 @@ def sample(
     num_samples: int | None = None,
     num_warmup: int = 500,
     num_chains: int = 4,
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
 ) -> Draws:
     """Draws from a density that can only be evaluated, by Markov chains that leave it invariant.
 
@@ -50,10 +53,13 @@ def sample(
         num_samples: draws kept of each chain, 1,000 unless given; with `until` the most there may be, 100,000.
         num_warmup: steps before them, in which the kernel is adapted; rounded up to blocks of 25.
         num_chains: two or more, so that they can be compared.
+        checkpoint: a file (`.npz`) in which the run is kept, and from which it goes on if it is there, bit for bit as
+            if it had never stopped. `until` and `num_samples` may be others then.
+        progress: whether to show it, on the standard error stream.
 
     Raises:
         TypeError: a key that is not typed, no target, no kernel or no rule; a call under `jit` or `vmap`.
-        ValueError: counts that are not positive, or a start without a finite density.
+        ValueError: counts that are not positive, a start without a finite density, or a checkpoint of another run.
 
     Wrong where modes are so far apart that no chain goes from one to the other: chains then agree on what they have all
     missed.
@@ -85,7 +91,17 @@ def sample(
     flat = ravel_pytree(jax.tree.map(lambda x: x[0], positions))[0]
     warmup = Warmup(kernel, flat.size, -(-num_warmup // chains.BLOCK), flat.dtype)
     try:
-        return chains.run(target, warmup, key_run, positions, until=rule, most=most, began=began)
+        return chains.run(
+            target,
+            warmup,
+            key_run,
+            positions,
+            until=rule,
+            most=most,
+            began=began,
+            checkpoint=checkpoint,
+            shown=progress,
+        )
     except chains.NoDensity:
         target.start(jax.random.clone(key_start))  # says why, if it has no start either
         raise

@@ -1,7 +1,10 @@
 """The loop of Markov chains: compiled blocks of steps of all chains at once, until there are enough."""
 
 import dataclasses
+import re
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -12,8 +15,11 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key, PyTree
 
+from variate.estimates.tasks import digest, digest_of
 from variate.protocols import Adaptation, Steps, Target
 
+from . import progress
+from .chain_file import Block, ChainFile, Reached
 from .draws import Draws
 from .until import SoFar, Until
 
@@ -34,6 +40,8 @@ def run(
     until: Until | None,
     most: int,
     began: float,
+    checkpoint: str | Path | None = None,
+    shown: bool = False,
 ) -> Draws:
     """Draws of a target by chains that begin at `positions`: until a rule is met, or the `most` of each chain."""
     like = jax.tree.map(lambda x: x[0], positions)
@@ -44,38 +52,67 @@ def run(
     if not np.all(np.isfinite(density)):
         raise NoDensity(f"start must have a finite log density in every chain, got {density}")
 
-    warm: list[tuple[Any, Steps]] = []
-    kept: list[tuple[Any, Steps]] = []
-    seconds, ended, asked = {"start": time.monotonic() - began}, None, 0
-    try:
-        for block in range(adaptation.blocks + -(-most // BLOCK)):
-            tuned, state, *found = _block(target, like, tuned, jax.random.fold_in(key_run, block), state)
-            values, steps = jax.device_get(found)
-            if block == 0:
-                seconds["first block"] = time.monotonic() - began - seconds["start"]
-            if block < adaptation.blocks:
-                warm.append((values, steps))
-                tuned = adaptation.proceed(tuned, block, [steps for _, steps in warm])
-                continue
-            kept.append((values, steps))
-            if until is not None and len(kept) >= _MORE * asked:
-                asked = len(kept)
-                if until.met(SoFar(_draws(kept, most), time.monotonic() - began)):
-                    break
-        else:
-            ended = None if until is None else f"ended after {most} draws of each chain, before it was enough"
-    except KeyboardInterrupt:
-        if not kept:
-            raise
-        ended = "interrupted"
+    def block(reached: Reached) -> Reached:
+        tuned, state, *found = _block(
+            target, like, reached.tuned, jax.random.fold_in(key_run, reached.blocks), reached.state
+        )
+        values, steps = jax.device_get(found)
+        if reached.blocks >= adaptation.blocks:
+            return Reached(tuned, state, reached.warm, (*reached.kept, (values, steps)))
+        warm = (*reached.warm, (values, steps))
+        return Reached(adaptation.proceed(tuned, reached.blocks, [steps for _, steps in warm]), state, warm)
+
+    reached, file = Reached(tuned, state), None
+    if checkpoint is not None:
+        file = ChainFile(checkpoint, _identity(target, like, reached, key, positions, adaptation.blocks))
+        reached = file.load(reached, lambda: eqx.filter_eval_shape(_block, target, like, tuned, key, state)[2:])
+    first, seconds, ended, asked = reached.blocks, {"start": time.monotonic() - began}, None, 0
+    with (progress.chains_shown if shown else progress.chains_silent)(adaptation.blocks, -(-most // BLOCK)) as tell:
+        try:
+            while not (reached.kept and len(reached.kept) * BLOCK >= most):
+                if until is not None and reached.kept and len(reached.kept) >= _MORE * asked:
+                    asked = len(reached.kept)
+                    if until.met(SoFar(_draws(reached.kept, most), time.monotonic() - began)):
+                        break
+                # One name for all, or an interrupt could find the draws and where the chains are apart.
+                reached = block(reached)
+                if reached.blocks == first + 1:
+                    seconds["first block"] = time.monotonic() - began - seconds["start"]
+                tell(reached)
+                if file is not None:
+                    file.save_in_passing(reached)
+            else:
+                if until is not None and not until.met(SoFar(_draws(reached.kept, most), time.monotonic() - began)):
+                    ended = f"ended after {most} draws of each chain, before it was enough"
+        except KeyboardInterrupt:
+            if not reached.kept:
+                raise
+            ended = "interrupted"
+        finally:
+            if file is not None and reached.blocks > first:
+                file.save(reached)
     seconds["all"] = time.monotonic() - began
     return dataclasses.replace(
-        _draws(kept, most),
-        warmup=_draws(warm, len(warm) * BLOCK) if warm else None,
+        _draws(reached.kept, most),
+        warmup=_draws(reached.warm, len(reached.warm) * BLOCK) if reached.warm else None,
         ended=ended,
         seconds=seconds,
-        kernel=type(tuned.template).__name__,
+        kernel=type(reached.tuned.template).__name__,
     )
+
+
+def _identity(target: Any, like: Any, begun: Reached, key: Any, positions: Any, blocks: int) -> dict[str, str]:
+    """What makes a run another than others; the rule that ends it may be another."""
+    tuned = jax.tree.leaves(eqx.filter(begun.tuned, eqx.is_array))
+    kernel = re.sub(r"0x[0-9a-f]+|<function.*?>", "", repr(begun.tuned.template))
+    return {
+        "target or data": digest_of(_flat(target, like), ravel_pytree(like)[0]),
+        "kernel": digest(kernel, *tuned),
+        "warm-up": str(blocks),
+        "start": digest(*jax.tree.leaves(positions)),
+        "key": digest(key),
+        "version of JAX": jax.__version__,
+    }
 
 
 @eqx.filter_jit
@@ -108,7 +145,7 @@ def _flat(target: Any, like: Any) -> Any:
     return lambda x: target.log_density(unravel(x))
 
 
-def _draws(blocks: list[tuple[Any, Steps]], most: int) -> Draws:
+def _draws(blocks: Sequence[Block], most: int) -> Draws:
     """Of blocks with axes of steps and of chains, the chains first, and no more than asked for."""
 
     def joined(*parts: Any) -> np.ndarray:

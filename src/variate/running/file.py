@@ -1,0 +1,59 @@
+"""A file of arrays that is written whole or not at all, and says of what run it is."""
+
+import json
+import os
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_SHARE = 0.1
+
+
+class File:
+    """NumPy's `.npz`, with an identity: what makes this run another than others, each with the words for it.
+
+    Raises:
+        ValueError: a directory that does not exist, a file that is no checkpoint, or one of another run.
+    """
+
+    def __init__(self, path: str | Path, identity: Mapping[str, str]):
+        self.path, self.identity = Path(path), identity
+        if not self.path.absolute().parent.is_dir():
+            raise ValueError(f"checkpoint: there is no directory {str(self.path.parent)!r}")
+        self.start, self.saving = time.monotonic(), 0.0
+
+    def read(self) -> dict[str, np.ndarray] | None:
+        """What is in it, if it is there."""
+        if not self.path.exists():
+            return None
+        try:
+            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                found = dict(file)
+            identity = json.loads(str(found.pop("task")))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(f"checkpoint: {str(self.path)!r} is not one ({error})") from error
+        other = [what for what, own in self.identity.items() if identity.get(what) != own]
+        if other:
+            raise ValueError(
+                f"checkpoint: {str(self.path)!r} is of another run, with other {' and other '.join(other)}: "
+                "give this one a file of its own"
+            )
+        return found
+
+    def write(self, arrays: Mapping[str, Any]) -> None:
+        """Whole or not at all, whatever happens meanwhile."""
+        beside = self.path.with_name(self.path.name + ".part")
+        with beside.open("wb") as file:
+            np.savez(file, allow_pickle=False, task=np.asarray(json.dumps(self.identity)), **arrays)
+        os.replace(beside, self.path)
+
+    def write_in_passing(self, arrays: Callable[[], Mapping[str, Any]]) -> None:
+        """As often as it takes no more than a tenth of the time."""
+        before = time.monotonic()
+        if self.saving <= _SHARE * (before - self.start):
+            self.write(arrays())
+            self.saving += time.monotonic() - before
