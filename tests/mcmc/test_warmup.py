@@ -85,6 +85,13 @@ def test_what_is_left_open_is_found(kernel: Any, key: jax.Array) -> None:
     assert len(plain.doubts()) > 0
 
 
+@pytest.mark.parametrize("steps", [1, 30, 60])
+def test_a_short_warm_up_is_one_too(steps: int, key: jax.Array) -> None:
+    draws = vt.sample(key, lambda x: -0.5 * x @ x, jnp.ones(2), num_warmup=steps, num_samples=10)
+    assert draws.warmup.acceptance.shape == (4, 25 * -(-steps // 25))
+    assert draws.acceptance.shape == (4, 10)
+
+
 def test_what_is_given_is_kept(key: jax.Array) -> None:
     tuned = Warmup(HMC(0.1, 3, 2.0), 3, 20, float).begin()
     kernel = tuned.learned(jnp.ones(4)).kernel(log_density)

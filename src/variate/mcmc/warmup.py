@@ -89,7 +89,7 @@ class Warmup:
             lost = block + 1 == self.ends[-1] and any(np.any(s.info.divergent) for s in window)
             wanted = jnp.where(lost, (1 + tuned.wanted) / 2, tuned.wanted)
             tuned = dataclasses.replace(tuned, step=DualAveraging.around(tuned.step.averaged), wanted=wanted)
-        if tuned.doublings is not None and block + 1 >= self.ends[1]:
+        if tuned.doublings is not None and block + 1 >= self.ends[:2][-1]:
             tuned = dataclasses.replace(tuned, doublings=jnp.asarray(self.template.max_doublings))
         return tuned
 
