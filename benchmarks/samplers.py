@@ -58,11 +58,11 @@ def values_of(target: Any) -> Callable:
 
 
 def variate(**settings: Any) -> Sampler:
-    """Ours."""
+    """Ours, with its own default of 500 steps to warm up."""
 
     def prepare(target: Any, plan: Plan) -> Callable[[jax.Array], Run]:
         def run(key: jax.Array) -> Run:
-            counts = {"num_samples": plan.draws, "num_warmup": plan.warmup, "num_chains": plan.chains}
+            counts = {"num_samples": plan.draws, "num_warmup": min(plan.warmup, 500), "num_chains": plan.chains}
             draws = vt.sample(key, target, **counts, **settings)
             evaluations = getattr(draws, "evaluations", None)
             return Run(
