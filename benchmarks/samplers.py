@@ -64,10 +64,7 @@ def variate(**settings: Any) -> Sampler:
         def run(key: jax.Array) -> Run:
             counts = {"num_samples": plan.draws, "num_warmup": min(plan.warmup, 500), "num_chains": plan.chains}
             draws = vt.sample(key, target, **counts, **settings)
-            evaluations = getattr(draws, "evaluations", None)
-            return Run(
-                draws.values, int(draws.divergent.sum()), None if evaluations is None else int(evaluations.sum())
-            )
+            return Run(draws.values, int(draws.divergent.sum()), int(draws.evaluations.sum()))
 
         return run
 

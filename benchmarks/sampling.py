@@ -1,6 +1,6 @@
 """Whether samplers find the moments of nine posteriors of real data, and what a draw that counts for one costs.
 
-python benchmarks/sampling.py                       # an hour; rewrites benchmarks/results/sampling.*
+python benchmarks/sampling.py                       # long; rewrites benchmarks/results/sampling.*
 python benchmarks/sampling.py --only gp schools     # some posteriors
 python benchmarks/sampling.py --samplers Variate    # some samplers
 python benchmarks/sampling.py --quick               # minutes: that everything runs

@@ -126,9 +126,10 @@ class StdErr:
         allowed = self.allowed(value)
         return (stderr <= allowed) & (allowed >= resolution(value))
 
-    def allowed(self, value: Array) -> Array:
-        """The largest error that will do."""
-        return jnp.maximum(jnp.asarray(self.absolute or 0.0, value.dtype), (self.relative or 0.0) * jnp.abs(value))
+    def allowed(self, value: Any, unit: Any = 1.0) -> Array:
+        """The largest error that will do, where `absolute` is in such units."""
+        absolute = jnp.asarray((self.absolute or 0.0) * unit, value.dtype)
+        return jnp.maximum(absolute, (self.relative or 0.0) * jnp.abs(value))
 
     def reach(self, estimate: Estimate) -> Any:
         """What has to be below it, of an assessed estimate."""

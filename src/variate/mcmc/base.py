@@ -50,6 +50,12 @@ def check_scale(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
+def check_finite(name: str, value: Any) -> None:
+    """Raise ValueError unless what is known of a point is finite."""
+    if not isinstance(value, Tracer) and not np.all(np.isfinite(np.asarray(value, float))):
+        raise ValueError(f"{name} must be finite, got {value}")
+
+
 def stretched(scale: Any, z: Float[Array, " d"]) -> Float[Array, " d"]:
     """S z, from the coordinates in which all scales are one."""
     return jnp.asarray(scale) @ z if jnp.ndim(scale) == 2 else scale * z

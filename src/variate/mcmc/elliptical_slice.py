@@ -5,13 +5,11 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Key
 
 from . import slicing
-from .base import Info, LogDensity, Scale, check_scale, stretched, unbound
+from .base import Info, LogDensity, Scale, check_finite, check_scale, stretched, unbound
 
 
 class State(NamedTuple):
@@ -46,8 +44,7 @@ class EllipticalSlice(eqx.Module):
 
     def __check_init__(self) -> None:
         check_scale("scale", self.scale)
-        if not isinstance(self.mean, Tracer) and not np.all(np.isfinite(np.asarray(self.mean, float))):
-            raise ValueError(f"mean must be finite, got {self.mean}")
+        check_finite("mean", self.mean)
 
     def init(self, key: Key[Array, ""], position: Float[Array, " d"]) -> State:
         away = position - self.mean

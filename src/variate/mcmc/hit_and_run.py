@@ -9,7 +9,7 @@ from variate.checks import check_positive_int
 
 from . import slicing
 from .base import Info, LogDensity, Scale, check_scale, given, stretched, unbound
-from .slicing import State
+from .random_walk import State
 
 
 class HitAndRun(eqx.Module):

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 from variate.checks import check_fraction
 
 from .base import Info, LogDensity, Scale, check_scale, given, metropolis, pulled, stretched, unbound
-from .leapfrog import State
+from .leapfrog import State, at
 
 
 class MALA(eqx.Module):
@@ -42,7 +42,7 @@ class MALA(eqx.Module):
         check_fraction("acceptance", self.acceptance)
 
     def init(self, key: Key[Array, ""], position: Float[Array, " d"]) -> State:
-        return State(position, *jax.value_and_grad(self.log_density)(position))
+        return at(self.log_density, position)
 
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
         key_noise, key_accept, key_init = jax.random.split(key, 3)

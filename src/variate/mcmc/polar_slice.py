@@ -3,15 +3,13 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from variate.checks import check_positive_int
 
 from . import slicing
-from .base import Info, LogDensity, check_scale, unbound
-from .slicing import State
+from .base import Info, LogDensity, check_finite, check_scale, unbound
+from .random_walk import State
 
 
 class GibbsianPolarSlice(eqx.Module):
@@ -41,8 +39,7 @@ class GibbsianPolarSlice(eqx.Module):
     def __check_init__(self) -> None:
         check_scale("width", self.width)
         check_positive_int("max_steps", self.max_steps)
-        if not isinstance(self.center, Tracer) and not np.all(np.isfinite(np.asarray(self.center, float))):
-            raise ValueError(f"center must be finite, got {self.center}")
+        check_finite("center", self.center)
 
     def init(self, key: Key[Array, ""], position: Float[Array, " d"]) -> State:
         if position.size < 2:

@@ -10,7 +10,7 @@ from variate.checks import check_positive_int
 
 from . import slicing
 from .base import Info, LogDensity, Scale, check_scale, given, stretched, unbound
-from .slicing import State
+from .random_walk import State
 
 
 class Slice(eqx.Module):
@@ -19,11 +19,11 @@ class Slice(eqx.Module):
     The height is uniform in $[0, \pi(x)]$. A bracket of length $s_i$ around the coordinate steps out until both of its
     ends are below the height, or it is `max_steps` times as long; points uniform in the bracket are tried, and each
     that is below the height cuts it shorter. This leaves $\pi$ invariant, reversibly, for every s; with a lower
-    triangle S the moves are along its columns. A step costs about five densities or more for each coordinate, none of
-    it lost: it always moves.
+    triangle S the moves are along its columns. A step costs several densities for each coordinate, none of it lost:
+    it always moves.
 
-    Choose it where there is no gradient and the scales are known badly: a scale that is wrong by a factor of ten costs
-    a few evaluations. The wrong choice where coordinates depend on each other strongly, since it moves one at a time,
+    Choose it where there is no gradient and the scales are known badly: a scale that is wrong costs evaluations, no
+    rejections. The wrong choice where coordinates depend on each other strongly, since it moves one at a time,
     or where there are many and a gradient.
 
     Raises:

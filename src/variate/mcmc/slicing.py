@@ -9,15 +9,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from .base import Info, LogDensity
+from .random_walk import State
 
 _MOST = 50  # points that are tried in a bracket, which is then a hundred millionth of what it was
 
 Curve = Callable[[Float[Array, ""]], Float[Array, ""]]  # the log density along a curve, which is now at 0
-
-
-class State(NamedTuple):
-    position: Float[Array, " d"]
-    log_density: Float[Array, ""]
 
 
 class Found(NamedTuple):

@@ -68,8 +68,7 @@ class Warmup:
         if "step_size" in found and found["step_size"] is None:
             step = DualAveraging.around(jnp.asarray(self.dimension**-0.25, self.dtype))
         if "scale" in found and found["scale"] is None:
-            ones = np.ones(self.dimension)
-            scale = jnp.asarray(np.diag(ones) if self.dense else ones, self.dtype)
+            scale = jnp.asarray(np.eye(self.dimension) if self.dense else np.ones(self.dimension), self.dtype)
         doublings = found.get("max_doublings")
         if doublings is not None:
             doublings = jnp.asarray(min(_HASTY, doublings) if self.ends else doublings)

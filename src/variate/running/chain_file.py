@@ -10,7 +10,7 @@ import numpy as np
 
 from variate.protocols import Steps
 
-from .file import File
+from .file import File, numbered, unnumbered
 
 Block = tuple[Any, Steps]  # the values of a block of steps, and the steps
 
@@ -42,7 +42,7 @@ class ChainFile:
         shapes = block()
 
         def blocks(name: str) -> tuple[Block, ...]:
-            leaves = [found[f"{name}_{i}"] for i in range(len(jax.tree.leaves(shapes)))]
+            leaves = unnumbered(name, found)
             return tuple(jax.tree.unflatten(jax.tree.structure(shapes), [x[n] for x in leaves]) for n in found[name])
 
         return Reached(
@@ -59,18 +59,17 @@ class ChainFile:
 def _arrays(reached: Reached) -> dict[str, np.ndarray]:
     arrays = {}
     for name in ("tuned", "state"):
-        leaves = jax.tree.leaves(eqx.filter(getattr(reached, name), eqx.is_array))
-        arrays |= {f"{name}_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
-    shapes = (reached.warm + reached.kept)[0]
+        arrays |= numbered(name, jax.tree.leaves(eqx.filter(getattr(reached, name), eqx.is_array)))
+    shapes = jax.tree.leaves((reached.warm + reached.kept)[0])
     for name in ("warm", "kept"):
         blocks = [jax.tree.leaves(block) for block in getattr(reached, name)]
         arrays[name] = np.arange(len(blocks))
-        for i, leaf in enumerate(jax.tree.leaves(shapes)):
-            arrays[f"{name}_{i}"] = np.array([block[i] for block in blocks]).reshape(-1, *np.shape(leaf))
+        stacked = [np.array([block[i] for block in blocks]) for i in range(len(shapes))]
+        arrays |= numbered(name, (x.reshape(-1, *np.shape(y)) for x, y in zip(stacked, shapes, strict=True)))
     return arrays
 
 
 def _like(tree: Any, found: dict[str, np.ndarray], name: str) -> Any:
     numbers, rest = eqx.partition(tree, eqx.is_array)
-    leaves = [jax.numpy.asarray(found[f"{name}_{i}"]) for i in range(len(jax.tree.leaves(numbers)))]
+    leaves = [jax.numpy.asarray(number) for number in unnumbered(name, found)]
     return eqx.combine(jax.tree.unflatten(jax.tree.structure(numbers), leaves), rest)

@@ -11,7 +11,7 @@ from variate.estimates.blocks import State
 from variate.estimates.tasks import Pieces
 
 from .base import numbers_of, state_of
-from .file import File
+from .file import File, numbered, unnumbered
 
 
 class Checkpoint:
@@ -31,8 +31,7 @@ class Checkpoint:
         found = self.file.read()
         if found is None:
             return 0, None
-        numbers = [found[f"state_{i}"] for i in range(int(found["numbers"]))]
-        return int(found["done"]), state_of(numbers, self.pieces.like())
+        return int(found["done"]), state_of(unnumbered("state", found), self.pieces.like())
 
     def save_in_passing(self, done: int, state: State) -> None:
         """As often as it takes no more than a tenth of the time."""
@@ -44,7 +43,6 @@ class Checkpoint:
 
     def _arrays(self, done: int, state: State) -> Mapping[str, Any]:
         estimate = self.pieces.estimate(done, state)
-        arrays = {f"state_{i}": number for i, number in enumerate(numbers_of(state))}
-        arrays |= {f"value_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(estimate.value))}
-        arrays |= {f"stderr_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(estimate.stderr))}
-        return arrays | {"done": np.asarray(done), "numbers": np.asarray(len(numbers_of(state)))}
+        shown = {"value": estimate.value, "stderr": estimate.stderr}
+        arrays = [numbered(name, jax.tree.leaves(tree)) for name, tree in shown.items()]
+        return numbered("state", numbers_of(state)) | arrays[0] | arrays[1] | {"done": np.asarray(done)}

@@ -43,7 +43,7 @@ class Draws(eqx.Module):
         changes in one of the chains has no error bar: a chain that is stuck looks the same as a constant.
         """
         found = self.of(f)
-        error = jax.tree.map(lambda x: x.std((0, 1)) / np.sqrt(_ess(x, "mean").astype(x.dtype)), found)
+        error = jax.tree.map(standard_error, found)
         value = jax.tree.map(lambda x: x.mean((0, 1)), found)
         bad = [~np.isfinite(x).reshape(*x.shape[:2], -1).all(2) for x in jax.tree.leaves(found)]
         estimate = Estimate(
@@ -69,7 +69,7 @@ class Draws(eqx.Module):
         Source: Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization:
         an improved R-hat for assessing convergence of MCMC, Bayesian Analysis 16(2), 667-718, section 4.
         """
-        return jax.tree.map(lambda x: _ess(x, "bulk"), self.of(f))
+        return jax.tree.map(lambda x: effective(x, "bulk"), self.of(f))
 
     def rhat(self, f: Callable[[Any], PyTree] | None = None) -> PyTree[np.ndarray]:
         """R-hat of every number, by ranks and folded, 1 for chains that agree; NaN where a chain stands still.
@@ -88,7 +88,7 @@ class Draws(eqx.Module):
         named = [(jax.tree_util.keystr(path, simple=True, separator="."), x) for path, x in _leaves(found)]
         doubts = []
         for name, x in named:
-            ess, rhat = np.min(_ess(x, "bulk")), np.max(_rhat(x))
+            ess, rhat = np.min(effective(x, "bulk")), np.max(_rhat(x))
             if np.isnan(ess):
                 doubts.append(f"a chain stands still in {name or 'the draws'}")
             elif rhat >= _RHAT:
@@ -132,7 +132,13 @@ def _named(values: PyTree) -> dict[str, np.ndarray]:
     }
 
 
-def _ess(x: Any, method: str) -> np.ndarray:
+def standard_error(x: np.ndarray) -> np.ndarray | np.floating:
+    """Of the mean, over axes of chains and of draws."""
+    return x.std((0, 1)) / np.sqrt(effective(x, "mean").astype(x.dtype))
+
+
+def effective(x: np.ndarray, method: str) -> np.ndarray:
+    """The effective sample size by a method of ArviZ's; NaN where a chain stands still."""
     # Chains that go there and back may have more than one for each draw; how many more no estimate can tell, so they
     # are held below N log10 N, as in Stan.
     from arviz_stats.base.array import BaseArray

@@ -4,13 +4,23 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 _SHARE = 0.1
+
+
+def numbered(name: str, arrays: Iterable[Any]) -> dict[str, np.ndarray]:
+    """Arrays under names of their own: `name_0`, `name_1`, ..."""
+    return {f"{name}_{i}": np.asarray(array) for i, array in enumerate(arrays)}
+
+
+def unnumbered(name: str, found: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The arrays under such names, in order."""
+    return [found[f"{name}_{i}"] for i in range(sum(key.startswith(f"{name}_") for key in found))]
 
 
 class File:

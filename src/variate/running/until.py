@@ -1,7 +1,7 @@
 """When chains have drawn enough: rules that are asked between blocks, and their combinations."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -9,14 +9,13 @@ import numpy as np
 from variate.checks import check_positive, describe
 from variate.estimates import StdErr
 
-if TYPE_CHECKING:
-    from .draws import Draws
+from .draws import Draws, effective, standard_error
 
 
 class SoFar(NamedTuple):
     """What a rule may ask about: the draws and the seconds since the call."""
 
-    draws: "Draws"
+    draws: Draws
     seconds: float
 
 
@@ -32,11 +31,11 @@ class Until(Protocol):
 class Rule:
     """Rules combine by `&`, both are met, and `|`, one of them is."""
 
-    def __and__(self, other: "Until | StdErr") -> "Both":
-        return Both(self, other)  # pyright: ignore[reportArgumentType]
+    def __and__(self, other: Any) -> "Both":
+        return Both(rule_of(self), rule_of(other))
 
-    def __or__(self, other: "Until | StdErr") -> "Either":
-        return Either(self, other)  # pyright: ignore[reportArgumentType]
+    def __or__(self, other: Any) -> "Either":
+        return Either(rule_of(self), rule_of(other))
 
     __rand__, __ror__ = __and__, __or__
 
@@ -99,22 +98,22 @@ class Seconds(Rule):
 class Both(Rule):
     """Until both rules are met at once."""
 
-    first: Until | StdErr
-    second: Until | StdErr
+    first: Until
+    second: Until
 
     def met(self, so_far: SoFar) -> bool:
-        return rule_of(self.first).met(so_far) and rule_of(self.second).met(so_far)
+        return self.first.met(so_far) and self.second.met(so_far)
 
 
 @dataclasses.dataclass(frozen=True)
 class Either(Rule):
     """Until one of two rules is met."""
 
-    first: Until | StdErr
-    second: Until | StdErr
+    first: Until
+    second: Until
 
     def met(self, so_far: SoFar) -> bool:
-        return rule_of(self.first).met(so_far) or rule_of(self.second).met(so_far)
+        return self.first.met(so_far) or self.second.met(so_far)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,14 +131,12 @@ class Precise(Rule):
     tolerance: StdErr
 
     def met(self, so_far: SoFar) -> bool:
-        found, ess = so_far.draws.expect(), so_far.draws.ess()
-        spread = jax.tree.map(lambda x: np.std(x, (0, 1)), so_far.draws.of())
-        return all(jax.tree.leaves(jax.tree.map(self._within, found.value, found.stderr, ess, spread)))
+        return all(self._within(x) for x in jax.tree.leaves(so_far.draws.of()))
 
-    def _within(self, value: Any, error: Any, ess: Any, spread: Any) -> bool:
-        unit = spread if self.tolerance.relative_to == "sd" else 1.0
-        allowed = np.maximum((self.tolerance.absolute or 0.0) * unit, (self.tolerance.relative or 0.0) * np.abs(value))
-        return bool(np.all((error <= allowed) & (ess >= _FEWEST)))
+    def _within(self, x: np.ndarray) -> bool:
+        unit = x.std((0, 1)) if self.tolerance.relative_to == "sd" else 1.0
+        allowed = self.tolerance.allowed(x.mean((0, 1)), unit)
+        return bool(np.all((standard_error(x) <= allowed) & (effective(x, "bulk") >= _FEWEST)))
 
 
 _FEWEST = 100
