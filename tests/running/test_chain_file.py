@@ -68,11 +68,11 @@ def test_after_an_interrupt_it_goes_on_to_the_same_draws(tmp_path: Path) -> None
 def test_after_it_was_killed_it_goes_on_to_the_same_draws(tmp_path: Path) -> None:
     path = tmp_path / "chains.npz"
     program = "import jax; jax.config.update('jax_enable_x64', True); jax.config.update('jax_num_cpu_devices', 1)\n"
-    program += f"from running.test_chain_file import Ends, run; run({str(path)!r}, until=Ends(75, killed=True))"
-    tests = str(Path(__file__).parents[1])
+    program += f"from test_chain_file import Ends, run; run({str(path)!r}, until=Ends(75, killed=True))"
+    folder = str(Path(__file__).parent)
     killed = subprocess.run(
         [sys.executable, "-c", program],
-        env={**environment(), "PYTHONPATH": os.pathsep.join([tests, environment()["PYTHONPATH"]])},
+        env={**environment(), "PYTHONPATH": os.pathsep.join([folder, environment()["PYTHONPATH"]])},
         capture_output=True,
         check=False,
     )
