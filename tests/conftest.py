@@ -13,12 +13,10 @@ from jax.experimental.key_reuse import _core as key_reuse
 # batches of triangular solves meet, since each blocks a thread of the pool that its parts are to run on.
 os.environ["NPROC"] = "1"
 
-# A third of the suite's time, most of which is compiling (143 tests: 438 s of processor time, then 286; without any
-# optimization, 27 of them: 56 s, then 45). The pages of the documentation, in processes of their own, are compiled as
-# for users, and so is all on a newer JAX, which may not know the flags.
+# Most of the suite's time is compiling (143 tests: 438 s of processor time, then 286 without these). The pages of the
+# documentation, in processes of their own, are compiled as for users, and a newer JAX does not know the flag.
 if jax.__version_info__ < (0, 11):
-    FLAGS = ["--xla_cpu_use_fusion_emitters=false", "--xla_backend_optimization_level=0"]
-    os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
+    os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -66,6 +64,15 @@ def nothing_compiled_outlives_its_file() -> Iterator[None]:
     """No other file needs it, and all together it was 4 GiB a process, and thousands of maps of its memory."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def optimized_where_it_pays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What runs for long is (9 tests: 163 s, then 129); what is compiled to run for a moment is not (16: 50 s, 43)."""
+    slow, table = (request.node.get_closest_marker(name) for name in ("slow", "table"))
+    jax.config.update("jax_disable_most_optimizations", slow is None or table is not None)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

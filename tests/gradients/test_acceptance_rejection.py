@@ -26,6 +26,7 @@ from variate.programs import distributions
 
 
 @pytest.mark.slow
+@pytest.mark.table
 @pytest.mark.parametrize(("law", "name"), CASES)
 def test_gradients_are_right_within_their_error_bars(law: str, name: str, key: Array) -> None:
     row = case(law, name)

@@ -112,6 +112,7 @@ CASES = [(name, n) for name, case in PROGRAMS.items() for n in range(len(case.as
 
 
 @pytest.mark.slow
+@pytest.mark.table
 @pytest.mark.parametrize(("name", "n"), CASES)
 def test_gradients_are_right_within_their_error_bars(name: str, n: int, key: Array) -> None:
     case = PROGRAMS[name]

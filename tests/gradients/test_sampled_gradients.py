@@ -5,7 +5,7 @@ import pytest
 from gradients.sampled_checks import blind, estimated, exact_gradient, far, flat
 from gradients.sampled_programs import PROGRAMS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.table]
 CASES = [(name, n) for name, case in PROGRAMS.items() for n in range(len(case.assignments))]
 
 

@@ -47,6 +47,7 @@ def second_errors(name: str) -> list[float]:
     return [largest(mean, truth) for mean in means]
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     "law", [pytest.param(law, marks=() if law == "CategoricalLogits" else pytest.mark.slow) for law in LAWS]
 )

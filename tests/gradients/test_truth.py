@@ -35,6 +35,7 @@ from variate.gradients.rules.baseline import Baseline
 
 EXACT = 1e-10
 QUICK = ("BernoulliLogits", "CategoricalProbs")  # others take long to compile
+TABLE = (pytest.mark.slow, pytest.mark.table)
 
 
 def control(z: Array, t: Array) -> Array:
@@ -128,7 +129,7 @@ def test_a_rule_without_a_row_is_missed(monkeypatch: pytest.MonkeyPatch) -> None
         test_every_exported_rule_has_its_rows()
 
 
-@pytest.mark.parametrize("law", [pytest.param(law, marks=() if law in QUICK else pytest.mark.slow) for law in LAWS])
+@pytest.mark.parametrize("law", [pytest.param(law, marks=() if law in QUICK else TABLE) for law in LAWS])
 def test_a_rule_serves_the_laws_of_its_row_and_no_others(law: str, key: Array) -> None:
     case = FINITE[f"{law}, in lanes"]
     assert EVERY.keys() == exported(gradients.Rule)
@@ -162,7 +163,7 @@ def errors(name: str, rules: list[Any]) -> list[float]:
 
 
 def cells(laws: Collection[str]) -> list[Any]:
-    slow = {law: () if law in QUICK else (pytest.mark.slow,) for law in laws}
+    slow = {law: () if law in QUICK else TABLE for law in laws}
     return [pytest.param(f"{law}, {kind}", marks=slow[law]) for law in laws for kind in KINDS]
 
 
@@ -185,9 +186,8 @@ def test_rules_that_share_the_noise_of_the_draw_are_exact(rule: str, name: str) 
     assert error(name, instance) < EXACT
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rule", TRIED)
-@pytest.mark.parametrize("name", FINITE)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in NOISY else TABLE) for n in FINITE])
 def test_rules_with_a_control_are_as_near_as_they_say(rule: str, name: str, key: Array) -> None:
     case = FINITE[name]
     rules = (dict.fromkeys(case.draws, TRIED[rule]),)

@@ -56,6 +56,7 @@ WRONG_DENSITIES = {
 
 
 @pytest.mark.slow
+@pytest.mark.table
 @pytest.mark.parametrize("name", ROWS)
 def test_both_laws_hold(name: str, key: Array) -> None:
     row = ROWS[name]

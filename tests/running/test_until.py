@@ -16,10 +16,11 @@ from variate.running.until import Rule, SoFar, rule_of
 
 TARGET = distribution_target(dist.Normal(1.0, 2.0))
 SLOW = RandomWalk(1.0)  # some 40 draws for one that counts
+QUICK = RandomWalk(4.0)  # some 10
 
 
-def run(key: jax.Array, until: Any, **options: Any) -> Any:
-    return vt.sample(key, TARGET, kernel=SLOW, until=until, num_warmup=100, **options)
+def run(key: jax.Array, until: Any, kernel: Any = SLOW, **options: Any) -> Any:
+    return vt.sample(key, TARGET, kernel=kernel, until=until, num_warmup=100, **options)
 
 
 def test_it_goes_on_until_there_are_effective_draws_enough(key: jax.Array) -> None:
@@ -101,6 +102,6 @@ def test_intervals_cover_where_it_stops(key: jax.Array) -> None:
     # At a coverage of 93.5%, fewer of 500 are seen once in a million runs.
     hits = []
     for own in jax.random.split(key, 500):
-        found = run(own, vt.StdErr(0.1, relative_to="sd")).expect()
+        found = run(own, vt.StdErr(0.1, relative_to="sd"), QUICK).expect()
         hits.append(bool(abs(found.value["x"] - 1) < 1.96 * found.stderr["x"]))
     assert sum(hits) >= stats.binom.ppf(1e-6, 500, 0.935)
