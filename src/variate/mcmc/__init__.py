@@ -7,6 +7,8 @@ from variate.mcmc.gibbs import Gibbs as Gibbs
 from variate.mcmc.hit_and_run import HitAndRun as HitAndRun
 from variate.mcmc.hmc import HMC as HMC
 from variate.mcmc.independence import Independence as Independence
+from variate.mcmc.locally_balanced import GibbsWithGradients as GibbsWithGradients
+from variate.mcmc.locally_balanced import LocallyBalanced as LocallyBalanced
 from variate.mcmc.mala import MALA as MALA
 from variate.mcmc.nuts import NUTS as NUTS
 from variate.mcmc.polar_slice import GibbsianPolarSlice as GibbsianPolarSlice
