@@ -87,3 +87,11 @@ def test_what_is_not_binary_or_no_number_is_told(key: jax.Array) -> None:
     assert info.divergent
     assert not info.accepted
     assert jnp.array_equal(state.position, jnp.zeros(3))
+
+
+def test_a_start_that_is_not_binary_is_never_left_under_jit(key: jax.Array) -> None:
+    kernel, half = KERNELS["root"], jnp.full(SPINS, 0.5)
+    k1, k2 = jax.random.split(key)
+    state, info = jax.jit(lambda k1, k2, x: kernel.step(k2, kernel.init(k1, x)))(k1, k2, half)
+    assert info.divergent
+    assert jnp.array_equal(state.position, half)

@@ -42,7 +42,7 @@ class LocallyBalanced(eqx.Module):
         ValueError: a position of other numbers than 0 and 1. Under `jit` it is never left, and steps are divergent.
 
     Source: Zanella (2020), Informed proposals for local MCMC in discrete spaces, J. Am. Stat. Assoc. 115(530), 852-865,
-    theorem 1 and section 3.
+    theorem 1.
     """
 
     balance: Any = eqx.field(static=True, default=root)  # log g
@@ -98,7 +98,7 @@ class GibbsWithGradients(LocallyBalanced):
     Args and Raises: as `LocallyBalanced`.
 
     Source: Grathwohl, Swersky, Hashemi, Duvenaud and Maddison (2021), Oops I took a gradient: scalable sampling for
-    discrete distributions, ICML, PMLR 139, 3831-3841, section 4 and algorithm 1.
+    discrete distributions, ICML, PMLR 139, 3831-3841.
     """
 
     def flips(self, position: Float[Array, " d"]) -> tuple[Float[Array, ""], Float[Array, " d"]]:

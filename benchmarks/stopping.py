@@ -1,0 +1,152 @@
+"""Whether intervals cover where chains stop by themselves, and how many draws too many that took.
+
+python benchmarks/stopping.py            # half an hour; rewrites benchmarks/results/stopping.*
+python benchmarks/stopping.py --quick    # that everything runs
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import reports
+from jax import Array
+from rich.console import Console
+from scipy import linalg, special, stats
+
+import variate as vt
+
+jax.config.update("jax_enable_x64", True)
+KEYS, TOLERANCE = 500, 0.05
+LEAST, MOST = 0.935, 1.3  # of the intervals, of the draws
+COLUMNS = ("target", "mean", "covered", "95%", "draws", "error", "overshoot", "95%", "ok")
+
+WORDS = f"""`vt.sample(key, target, until=vt.StdErr({TOLERANCE}, relative_to="sd"))` with {KEYS} keys on each of five
+targets whose means are known, four chains by the default kernel. `covered` is the share of 95% intervals, at the moment
+of stopping, that have the true mean in them; of several coordinates the one of which the fewest have. `error` is the
+root mean square of what the means are off by, in standard deviations of the target, of the coordinate where it is
+largest. Errors fall like one over the root of the draws, so the draws that were needed are those at which it would have
+been {TOLERANCE}, and `overshoot` is how many times as many there were. ok: the intervals cover {100 * LEAST:g}% and the
+overshoot is no more than {MOST}, both within what {KEYS} keys can tell (a binomial and a chi-squared interval, each at
+95%, of the worst coordinate, with the level divided by the number of coordinates)."""
+
+
+class Target(NamedTuple):
+    """A target with the mean and the standard deviation of every number of a draw."""
+
+    target: Any
+    start: Any
+    read: Callable[[Any], Array]
+    mean: Array
+    sd: Array
+
+
+def normal(size: int, correlation: float) -> Target:
+    covariance = linalg.toeplitz(correlation ** np.arange(size))
+    precision, mean = jnp.asarray(linalg.inv(covariance)), jnp.arange(size) / size
+    density = lambda x: -0.5 * (x - mean) @ precision @ (x - mean)  # noqa: E731
+    return Target(density, jnp.zeros(size), lambda x: x, mean, jnp.ones(size))
+
+
+def of_model(model: Callable[[Array], Any], read: Callable[[Any], Array], mean: Any, sd: Any) -> Target:
+    return Target(vt.condition(model), None, read, jnp.atleast_1d(jnp.asarray(mean)), jnp.atleast_1d(jnp.asarray(sd)))
+
+
+def student(key: Array) -> None:
+    vt.draw(key, dist.StudentT(5.0).expand([3]).to_event(1), name="x")
+
+
+def shares(key: Array) -> None:
+    vt.draw(key, dist.Dirichlet(SHARES), name="x")
+
+
+def rates(key: Array) -> None:
+    """Logarithms of gamma variables, which are skewed; their means are digamma functions."""
+    vt.draw(key, dist.Gamma(jnp.array([0.5, 2.0]), 1.0).to_event(1), name="x")
+
+
+SHARES = jnp.array([0.7, 1.5, 4.0])
+TARGETS: dict[str, Callable[[], Target]] = {
+    "10 normals": lambda: normal(10, 0.0),
+    "20 normals, correlated by 0.95": lambda: normal(20, 0.95),
+    "3 Student's t of 5 degrees": lambda: of_model(student, lambda d: d["x"], np.zeros(3), np.full(3, (5 / 3) ** 0.5)),
+    "shares of a Dirichlet": lambda: of_model(
+        shares,
+        lambda d: d["x"],
+        SHARES / 6.2,
+        jnp.sqrt(SHARES / 6.2 * (1 - SHARES / 6.2) / 7.2),
+    ),
+    "logarithms of gammas": lambda: of_model(
+        rates,
+        lambda d: jnp.log(d["x"]),
+        special.digamma([0.5, 2.0]),
+        np.sqrt(special.polygamma(1, [0.5, 2.0])),
+    ),
+}
+
+
+class Row(NamedTuple):
+    program: str
+    coordinate: int
+    covered: float
+    low: float
+    high: float
+    draws: float
+    error: float
+    overshoot: float
+    least: float
+    most: float
+
+    @property
+    def ok(self) -> bool:
+        return self.high >= LEAST and self.least <= MOST
+
+    def cells(self) -> list[str]:
+        shares = [f"{100 * self.covered:.1f}%", f"{100 * self.low:.1f}–{100 * self.high:.1f}%"]
+        overshoot = [f"{self.overshoot:.2f}", f"{self.least:.2f}–{self.most:.2f}"]
+        ok = "yes" if self.ok else "NO"
+        return [self.program, str(self.coordinate), *shares, f"{self.draws:,.0f}", f"{self.error:.4f}", *overshoot, ok]
+
+
+def row(name: str, make: Callable[[], Target], keys: Array) -> Row:
+    case, values, errors, draws = make(), [], [], []
+    for key in keys:
+        run = vt.sample(key, case.target, case.start, until=vt.StdErr(TOLERANCE, relative_to="sd"))
+        found = run.expect(case.read)
+        values.append(np.asarray(found.value))
+        errors.append(np.asarray(found.stderr))
+        draws.append(run.acceptance.size)
+    off = np.stack(values) - np.asarray(case.mean)
+    hits, n, level = np.sum(np.abs(off) < 1.96 * np.stack(errors), axis=0), len(keys), 0.95
+    alpha = (1 - level) / off.shape[1]
+    worst = int(np.argmin(hits))
+    covered: Any = stats.binomtest(int(hits[worst]), n).proportion_ci(1 - alpha, "exact")
+    squares = np.mean((off / np.asarray(case.sd)) ** 2, axis=0)
+    square = float(squares.max())
+    low, high = (TOLERANCE**2 * q / (n * square) for q in stats.chi2.ppf([alpha / 2, 1 - alpha / 2], n))
+    overshoot = (TOLERANCE**2 / square, float(low), float(high))
+    return Row(name, worst, hits[worst] / n, covered.low, covered.high, float(np.mean(draws)), square**0.5, *overshoot)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few keys; writes nothing")
+    quick, rows, console = parser.parse_args().quick, [], Console(width=150)
+    for number, (name, make) in enumerate(TARGETS.items()):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), number), 20 if quick else KEYS)
+        rows.append(row(name, make, keys))
+        console.print(*rows[-1].cells(), sep="  ")
+    console.print(reports.table(rows, COLUMNS))
+    if not quick:
+        section = reports.Section("Five targets", COLUMNS, rows)
+        path = Path(__file__).parent / "results" / "stopping"
+        reports.write_sections([section], path, "Where chains stop", WORDS)
+    return int(not quick and not all(row.ok for row in rows))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
