@@ -123,3 +123,8 @@ def test_jax_grad_is_sent_to_vt_grad() -> None:
             derivative(0.3)
     # What does not pass the draw is none of its business.
     assert jax.grad(lambda t: t * vt.draw(jax.random.key(0), dist.Normal(1.0, 1.0)))(1.0) != 0
+
+
+def test_what_cannot_be_drawn_from_is_named(key: jax.Array) -> None:
+    with pytest.raises(TypeError, match="distribution must be one that can be drawn from, got ImproperUniform"):
+        vt.draw(key, dist.ImproperUniform(dist.constraints.real, (), ()))

@@ -30,9 +30,18 @@ def is_distribution(d: Any) -> bool:
 
 
 def sample(d: PyTree, key: Key[Array, ""]) -> PyTree[Array]:
-    """One draw: `d.sample(key)`, by a right sampler where NumPyro's is wrong (`corrections`)."""
-    with numpyro_promotion():
-        return corrected(d).sample(key)
+    """One draw: `d.sample(key)`, by a right sampler where NumPyro's is wrong (`corrections`).
+
+    Raises `TypeError` where there is none.
+    """
+    try:
+        with numpyro_promotion():
+            return corrected(d).sample(key)
+    except NotImplementedError as error:  # NumPyro's ImproperUniform, whose mass is infinite
+        raise TypeError(
+            f"distribution must be one that can be drawn from, got {type(d).__name__} without a sampler; in a model, "
+            "take a wide distribution whose mass is finite"
+        ) from error
 
 
 def log_prob(d: PyTree, x: PyTree) -> Float[Array, "..."]:
