@@ -1,9 +1,13 @@
 """What draws say of themselves: doubts in words, and trees for ArviZ."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+import pytest
+from scipy import stats
 
 import variate as vt
 from variate.running import Draws
@@ -28,6 +32,105 @@ def test_each_doubt_has_its_words_and_independent_draws_have_none() -> None:
     assert draws_of(stuck).doubts() == ["a chain stands still in x"]
     assert draws_of(independent[:, :60]).doubts()[0].startswith("only ")
     assert not draws_of(apart).expect().converged
+
+
+def test_draws_without_doubts_that_ended_too_early_are_not_converged() -> None:
+    draws = draws_of(RANDOM.normal(size=(4, 1000)))
+    assert draws.expect().converged
+    early = dataclasses.replace(draws, ended="ended after 1000 draws of each chain, before it was enough")
+    assert early.doubts() == []
+    assert not early.expect().converged
+    assert not early.quantile(0.5).converged
+    assert "the run ended after 1000 draws" in str(early.summary())
+
+
+TRAPS = {  # one chain of 32, as emcee runs them
+    "does not move": (lambda x: np.full(x.shape, 0.3), "a chain stands still in x"),
+    "hardly moves": (lambda x: 0.3 + 0.01 * x, "chain 5 is not where the others are in x"),
+    "is a little elsewhere": (lambda x: x + 0.7, "chain 5 is not where the others are in x"),
+    "stops half way": (lambda x: np.where(np.arange(len(x)) < 500, x, x[500]), "chain 5 stands still for 500 of"),
+    "stops for a while": (
+        lambda x: np.where(np.arange(len(x)) // 150 == 2, x[0], x),
+        "chain 5 stands still for 150 of",
+    ),
+    "is elsewhere": (lambda x: x + 2, "chains disagree on x"),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_one_chain_of_many_that_is_stuck_is_in_the_verdict(trap: str) -> None:
+    make, words = TRAPS[trap]
+    values = np.random.default_rng(1).normal(size=(32, 1000))
+    assert draws_of(values).doubts() == []
+    values[5] = make(values[5])
+    assert any(doubt.startswith(words) for doubt in draws_of(values).doubts())
+    assert not draws_of(values).expect().converged
+
+
+def autoregressive(correlation: float, chains: int, draws: int) -> np.ndarray:
+    """Chains of normal law; its effective draws are (1 - correlation) / (1 + correlation) of all."""
+    x = np.random.default_rng(2).normal(size=(draws, chains))
+    for now in range(1, draws):
+        x[now] = correlation * x[now - 1] + np.sqrt(1 - correlation**2) * x[now]
+    return x.T
+
+
+def test_few_draws_of_the_tails_are_a_doubt_although_those_of_the_middle_suffice() -> None:
+    """One draw of twenty is far below, for some time, and the others are independent."""
+    rare = autoregressive(0.97, 4, 3000) < stats.norm.ppf(0.05)
+    found = draws_of(np.random.default_rng(3).uniform(size=rare.shape) - 3 * rare)
+    assert found.ess()["x"] > 400
+    assert "effective draws in the tails of x" in found.doubts()[0]
+
+
+@pytest.mark.parametrize("q", [0.05, 0.5, 0.9])
+def test_intervals_of_quantiles_cover_and_those_of_independent_draws_do_not(q: float) -> None:
+    """400 runs of 4 chains: covering at 93.5% at least passes but once in a million, covering at 80% never."""
+    x = autoregressive(0.8, 1600, 500).reshape(400, 4, 500)
+    truth = stats.norm.ppf(q)
+    least = stats.binom.ppf(1e-6, 400, 0.935)
+
+    def covered(runs: np.ndarray) -> int:
+        found = draws_of(np.moveaxis(runs, 0, 2)).quantile(q)
+        return int(np.sum(np.abs(found.value["x"] - truth) < 1.96 * np.asarray(found.stderr["x"])))
+
+    assert covered(x) >= least
+    # The same numbers, shuffled before their error is asked for: what a rule says that forgets how they depend.
+    shuffled = np.random.default_rng(4).permuted(x.reshape(400, -1), axis=1).reshape(x.shape)
+    assert covered(shuffled) < least
+
+
+def test_a_quantile_has_no_error_bar_where_none_can_be_told() -> None:
+    values = np.random.default_rng(5).normal(size=(4, 1000))
+    stuck = np.where(np.arange(4)[:, None] == 2, 0.0, values)
+    for draws, q, f in [
+        (values, 0.9999, None),
+        (values, 0.0001, None),
+        (stuck, 0.5, None),
+        (values, 0.5, lambda x: {"x": x["x"] > 1}),
+        (values, 0.95, lambda x: {"x": x["x"] > 1}),
+    ]:
+        found = draws_of(draws).quantile(q, f)
+        assert np.isnan(found.stderr["x"])
+        assert not found.converged
+        assert "one run" not in str(found)
+    with pytest.raises(ValueError, match="q must be"):
+        draws_of(values).quantile(1.5)
+
+
+def test_a_summary_has_a_row_for_each_number_and_says_what_to_try() -> None:
+    values = np.random.default_rng(6).normal(size=(4, 1000, 2)) + np.array([0.0, 1.0])
+    good = draws_of(values).summary()
+    assert [row.name for row in good.rows] == ["x[0]", "x[1]"]
+    assert good.rows[1].mean == pytest.approx(values[..., 1].mean())
+    assert good.rows[1].error == pytest.approx(float(draws_of(values).expect().stderr["x"][1]))
+    assert good.rows[1].high == pytest.approx(float(draws_of(values).quantile(0.95).value["x"][1]))
+    head, *rows = str(good).split("\n\n")[0].splitlines()
+    assert {len(line) for line in rows} == {len(head)}
+    assert "Nothing is found that speaks against these draws." in str(good)
+    bad = str(draws_of(values + np.arange(4)[:, None, None], divergent=5).summary(lambda x: x["x"][0]))
+    assert bad.count("In doubt: ") == bad.count("    Try: ") == 2
+    assert "vt.mcmc.NUTS(acceptance=0.95)" in bad
 
 
 def test_a_spread_that_differs_is_seen_although_means_agree() -> None:

@@ -73,7 +73,7 @@ def _tails(estimate: "Estimate") -> list[str]:
     heavy = [f"tail index {tail:.2f}"] if tail > _INFINITE else []
     if not _withheld(estimate):
         return heavy
-    if math.isinf(tail):
+    if tail == math.inf:
         return ["no error bar, for most of the variance is that of one run"]
     if heavy:
         return [f"no error bar for a {heavy[0]}, where the variance is infinite"]

@@ -7,6 +7,7 @@ from .draws import Draws as Draws
 from .processes import Processes as Processes
 from .ray import Ray as Ray
 from .runner import Runner as Runner
+from .summary import Summary as Summary
 from .until import ESS as ESS
 from .until import RHat as RHat
 from .until import Seconds as Seconds

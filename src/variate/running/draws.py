@@ -1,6 +1,5 @@
 """Draws of Markov chains, what they tell, and whether they can be believed."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from variate.checks import check_fraction
 from variate.estimates import Estimate
 from variate.trees import as_float
 
-# Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2), sections 4 and 6.
-_RHAT, _ESS = 1.01, 100
-_LOST = 1e-3  # of the steps
+from .measures import effective, quantile_error, rank_rhat, standard_error
+from .summary import Summary, doubts_of, summary_of
 
 
 class Draws(eqx.Module):
@@ -39,22 +38,54 @@ class Draws(eqx.Module):
     def expect(self, f: Callable[[Any], PyTree] | None = None) -> Estimate:
         r"""$E[f(x)]$ under the target, with the standard error of dependent draws, $\sigma / \sqrt{\mathrm{ESS}}$.
 
-        f is the identity if left out. `converged` is false if anything is found in `doubts(f)`. A number that never
-        changes in one of the chains has no error bar: a chain that is stuck looks the same as a constant.
+        f is the identity if left out. `converged` is false if anything is found in `doubts(f)`, or if the run ended
+        before it was to. A number that never changes in one of the chains has no error bar: a chain that is stuck looks
+        the same as a constant.
         """
         found = self.of(f)
-        error = jax.tree.map(standard_error, found)
-        value = jax.tree.map(lambda x: x.mean((0, 1)), found)
+        mean = jax.tree.map(lambda x: x.mean((0, 1)), found)
+        return self._estimate(found, mean, jax.tree.map(standard_error, found))
+
+    def quantile(self, q: float, f: Callable[[Any], PyTree] | None = None) -> Estimate:
+        r"""The q-quantile of f(x) under the target, with the standard error of dependent draws.
+
+        With S the effective sample size of $1(f(x) \le \hat\theta_q)$, the probability below $\hat\theta_q$ is
+        $\mathrm{Beta}(Sq + 1, S(1 - q) + 1)$; the error is half of what is between the draws at the 16% and the 84% of
+        that law. There is no error bar where a chain stands still, where fewer than five effective draws are beyond the
+        quantile, and where all draws near it are one number, as those of a number that takes few values. f is the
+        identity if left out; `converged` is as for `expect`.
+
+        Raises `ValueError` if q is not between 0 and 1.
+
+        Source: Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2), 667-718, section 4.
+        """
+        q = check_fraction("q", q)
+        found = self.of(f)
+        value = jax.tree.map(lambda x: np.quantile(x, q, axis=(0, 1)).astype(x.dtype), found)
+        return self._estimate(found, value, jax.tree.map(lambda x: quantile_error(x, q), found))
+
+    def summary(self, f: Callable[[Any], PyTree] | None = None) -> Summary:
+        """A table of every number of f(x), and the verdict: what is in doubt and what to try, or that nothing is found.
+
+        Each row has the mean, the standard deviation, the standard error of the mean, the quantiles of 5, 50 and 95%,
+        the effective sample sizes of the middle and of the tails, and R-hat. f is the identity if left out.
+
+        Source: as for `ess`, sections 4 and 6.
+        """
+        return summary_of(self.of(f), self.values, np.asarray(self.divergent), self.ended)
+
+    def _estimate(self, found: PyTree[np.ndarray], value: PyTree, error: PyTree) -> Estimate:
         bad = [~np.isfinite(x).reshape(*x.shape[:2], -1).all(2) for x in jax.tree.leaves(found)]
-        estimate = Estimate(
+        known = all(np.all(np.isfinite(x)) for x in jax.tree.leaves(error))
+        return Estimate(
             jax.tree.map(jnp.asarray, value),
             jax.tree.map(jnp.asarray, error),
             self.acceptance.size,
-            not self.doubts(f),
+            known and self.ended is None and not doubts_of(found, self.values, np.asarray(self.divergent)),
             int(np.any(bad, axis=0).sum()),
             method=f"{self.acceptance.shape[0]} Markov chains",
+            ended=self.ended,
         )
-        return dataclasses.replace(estimate, ended=self.ended)
 
     def of(self, f: Callable[[Any], PyTree] | None = None) -> PyTree[np.ndarray]:
         """f of every draw, the draws themselves if it is left out, as real numbers."""
@@ -76,29 +107,17 @@ class Draws(eqx.Module):
 
         Source: as for `ess`, section 4.
         """
-        return jax.tree.map(_rhat, self.of(f))
+        return jax.tree.map(rank_rhat, self.of(f))
 
     def doubts(self, f: Callable[[Any], PyTree] | None = None) -> list[str]:
         """Why not to believe the draws, or what f makes of them: an empty list if nothing is found.
 
-        Sought for are an R-hat of 1.01 or more, fewer than 100 effective draws for each chain, chains that stand still,
-        and more than one divergent step in a thousand: where paths are lost is where chains do not go.
+        Sought for are an R-hat of 1.01 or more, fewer than 100 effective draws for each chain in the middle or in the
+        tails, single chains that are elsewhere or spread half as much as all (of many chains R-hat does not see one),
+        chains that stand still, all the time or for more than a tenth of their draws, and more than one divergent step
+        in a thousand: where paths are lost is where chains do not go.
         """
-        found, enough = self.of(f), _ESS * self.acceptance.shape[0]
-        named = [(jax.tree_util.keystr(path, simple=True, separator="."), x) for path, x in _leaves(found)]
-        doubts = []
-        for name, x in named:
-            ess, rhat = np.min(effective(x, "bulk")), np.max(_rhat(x))
-            if np.isnan(ess):
-                doubts.append(f"a chain stands still in {name or 'the draws'}")
-            elif rhat >= _RHAT:
-                doubts.append(f"chains disagree on {name or 'the draws'}: R-hat is {rhat:.3f}")
-            elif ess < enough:
-                doubts.append(f"only {ess:.0f} effective draws of {name or 'the draws'}, {enough} are wanted")
-        lost = int(np.sum(self.divergent))
-        if lost > _LOST * self.divergent.size:
-            doubts.append(f"{lost} of {self.divergent.size} steps diverged: the target is too steep for them somewhere")
-        return doubts
+        return [doubt.words for doubt in doubts_of(self.of(f), self.values, np.asarray(self.divergent))]
 
     def to_arviz(self) -> Any:
         """ArviZ's `DataTree`: `posterior`, `sample_stats`, and both of the warm-up, with the attributes of the run."""
@@ -121,42 +140,8 @@ class Draws(eqx.Module):
         }
 
 
-def _leaves(tree: PyTree) -> list[tuple[Any, Any]]:
-    return jax.tree_util.tree_leaves_with_path(tree)
-
-
 def _named(values: PyTree) -> dict[str, np.ndarray]:
     return {
         jax.tree_util.keystr(path, simple=True, separator=".") or "x": np.asarray(leaf)
-        for path, leaf in _leaves(values)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(values)
     }
-
-
-def standard_error(x: np.ndarray) -> np.ndarray | np.floating:
-    """Of the mean, over axes of chains and of draws."""
-    return x.std((0, 1)) / np.sqrt(effective(x, "mean").astype(x.dtype))
-
-
-def effective(x: np.ndarray, method: str) -> np.ndarray:
-    """The effective sample size by a method of ArviZ's; NaN where a chain stands still."""
-    # Chains that go there and back may have more than one for each draw; how many more no estimate can tell, so they
-    # are held below N log10 N, as in Stan.
-    from arviz_stats.base.array import BaseArray
-
-    return _diagnosed(lambda x: BaseArray().ess(x, chain_axis=0, draw_axis=1, method=method), x)
-
-
-def _rhat(x: Any) -> np.ndarray:
-    from arviz_stats.base.array import BaseArray
-
-    return _diagnosed(lambda x: BaseArray().rhat(x, chain_axis=0, draw_axis=1, method="rank"), x)
-
-
-def _diagnosed(diagnostic: Callable[[np.ndarray], Any], x: Any) -> np.ndarray:
-    """NaN where a chain never moves: neither a number of draws nor agreement can be told from it."""
-    x = np.asarray(x, dtype=float)
-    stuck = np.any(np.ptp(x, axis=1) == 0, axis=0) | ~np.all(np.isfinite(x), axis=(0, 1))
-    if x.shape[1] < 4:
-        return np.full(x.shape[2:], np.nan)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(stuck, np.nan, diagnostic(x))

@@ -9,7 +9,8 @@ import numpy as np
 from variate.checks import check_positive, describe
 from variate.estimates import StdErr
 
-from .draws import Draws, effective, standard_error
+from .draws import Draws
+from .measures import effective, standard_error
 
 
 class SoFar(NamedTuple):

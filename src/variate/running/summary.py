@@ -1,0 +1,138 @@
+"""The table of what draws tell of each number, and the verdict: what is in doubt, and what to try."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from .measures import apart, effective, rank_rhat, standard_error
+
+# Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2), sections 4 and 6.
+_RHAT, _ESS = 1.01, 100
+_TAILS = 0.05, 0.95
+_LOST = 1e-3  # of the steps
+# Of the draws of a chain in one place. With 100 effective draws it is twenty times as long as a chain stays on average,
+# and where each move is as likely as the last a chain stays that long with probability exp(-20).
+_HELD = 0.1
+
+
+class Doubt(NamedTuple):
+    """What there is against draws, and what may help."""
+
+    words: str
+    remedy: str
+
+
+class Row(NamedTuple):
+    """What draws tell of one number."""
+
+    name: str
+    mean: float
+    sd: float
+    error: float  # the standard error of the mean; NaN where a chain stands still, as are the last three
+    low: float  # quantiles: 5%,
+    median: float  # 50%
+    high: float  # and 95%
+    bulk: float  # effective draws of the middle
+    tail: float  # and of the quantiles of 5% and 95%, the smaller one
+    rhat: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A row for each number, and the doubts there are; prints as an aligned table with the verdict below."""
+
+    rows: tuple[Row, ...]
+    doubts: tuple[Doubt, ...]
+
+    def __str__(self) -> str:
+        head = ("", "mean", "sd", "error", "5%", "50%", "95%", "bulk ESS", "tail ESS", "R-hat")
+        cells = [head, *[_cells(row) for row in self.rows]]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join([c[0].ljust(widths[0]), *map(str.rjust, c[1:], widths[1:])]).rstrip() for c in cells]
+        return "\n".join([*lines, "", *self._verdict()])
+
+    __repr__ = __str__
+
+    def _verdict(self) -> Iterator[str]:
+        if not self.doubts:
+            yield "Nothing is found that speaks against these draws."
+        for doubt in self.doubts:
+            yield f"In doubt: {doubt.words}."
+            yield f"    Try: {doubt.remedy}."
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (row.name, *[f"{x:.4g}" for x in row[1:7]], f"{row.bulk:.0f}", f"{row.tail:.0f}", f"{row.rhat:.3f}")
+
+
+def summary_of(found: PyTree[np.ndarray], values: PyTree, divergent: np.ndarray, ended: str | None) -> Summary:
+    doubts = doubts_of(found, values, divergent)
+    if ended is not None:
+        doubts.append(Doubt(f"the run was {ended}" if ended == "interrupted" else f"the run {ended}", _GO_ON))
+    return Summary(tuple(row for path, x in _leaves(found) for row in _rows(_name(path) or "x", x)), tuple(doubts))
+
+
+def _rows(name: str, x: np.ndarray) -> Iterator[Row]:
+    quantiles = np.quantile(x, [0.05, 0.5, 0.95], axis=(0, 1))
+    measured = [effective(x, "bulk"), effective(x, "tail", _TAILS), rank_rhat(x)]
+    columns = np.array([x.mean((0, 1)), x.std((0, 1)), standard_error(x), *quantiles, *measured])
+    for index in np.ndindex(x.shape[2:]):
+        place = f"[{', '.join(map(str, index))}]" if index else ""
+        yield Row(name + place, *map(float, columns[:, *index]))
+
+
+def doubts_of(found: PyTree[np.ndarray], values: PyTree, divergent: np.ndarray) -> list[Doubt]:
+    """Of f of the draws, the draws themselves, and the steps that diverged."""
+    enough, doubts = _ESS * len(divergent), []
+    for path, x in _leaves(found):
+        name, rhat = _name(path) or "the draws", np.max(rank_rhat(x))
+        ess, tail = np.min(effective(x, "bulk")), np.min(effective(x, "tail", _TAILS))
+        if np.isnan(ess):
+            doubts.append(Doubt(f"a chain stands still in {name}", _STUCK))
+        elif rhat >= _RHAT:
+            doubts.append(Doubt(f"chains disagree on {name}: R-hat is {rhat:.3f}", _APART))
+        elif ess < enough:
+            doubts.append(Doubt(f"only {ess:.0f} effective draws of {name}, {enough} are wanted", _FEW))
+        elif len(odd := apart(x)):
+            doubts += [Doubt(f"chain {chain} is not where the others are in {name}", _APART) for chain in odd]
+        elif not tail >= enough:
+            doubts.append(Doubt(f"only {tail:.0f} effective draws in the tails of {name}, {enough} are wanted", _FEW))
+    held, draws = longest_stay(values), divergent.shape[1]
+    if not any(doubt.remedy == _STUCK for doubt in doubts):
+        for chain in np.flatnonzero(held > _HELD * draws):
+            doubts.append(Doubt(f"chain {chain} stands still for {held[chain]} of its {draws} draws", _STUCK))
+    lost = int(np.sum(divergent))
+    if lost > _LOST * divergent.size:
+        words = f"{lost} of {divergent.size} steps diverged: the target is too steep for them somewhere"
+        doubts.append(Doubt(words, _STEEP))
+    return doubts
+
+
+def longest_stay(values: PyTree) -> np.ndarray:
+    """How many draws each chain stays in one place, at most; whole numbers repeat by themselves and do not count."""
+    real = [np.asarray(x) for x in jax.tree.leaves(values) if np.issubdtype(np.asarray(x).dtype, np.inexact)]
+    if not real:
+        return np.zeros(len(jax.tree.leaves(values)[0]), int)
+    moved = np.any([np.any(np.diff(x, axis=1) != 0, axis=tuple(range(2, x.ndim))) for x in real], axis=0)
+    first = np.pad(moved, ((0, 0), (1, 0)), constant_values=True)  # draws that are not where the one before was
+    now = np.arange(first.shape[1])
+    return np.max(now - np.maximum.accumulate(np.where(first, now, 0), axis=1), axis=1) + 1
+
+
+_STUCK = "other starts, shorter steps or a longer warm-up; a number that is constant by itself can be left out by f"
+_APART = "another parametrization, in which it is easy to get from one part to the other; a longer warm-up; more draws"
+_FEW = "more draws, by num_samples or until; another parametrization; a kernel that follows the gradient"
+_STEEP = "another parametrization; shorter steps, by vt.mcmc.NUTS(acceptance=0.95); a tighter prior"
+_GO_ON = "more draws, by num_samples, or a rule that asks for less; with a checkpoint the same run goes on"
+
+
+def _leaves(tree: PyTree) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_leaves_with_path(tree)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
