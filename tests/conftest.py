@@ -14,8 +14,10 @@ from jax.experimental.key_reuse import _core as key_reuse
 os.environ["NPROC"] = "1"
 
 # Most of the suite's time is compiling (143 tests: 438 s of processor time, then 286 without these). The pages of the
-# documentation, in processes of their own, are compiled as for users, and a newer JAX does not know the flag.
-if jax.__version_info__ < (0, 11):
+# documentation, in processes of their own, are compiled as for users, and so is all on a newer JAX, which does not know
+# the flag and without optimizations rounds the same function in two ways.
+OLDER = jax.__version_info__ < (0, 11)
+if OLDER:
     os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
 
 jax.config.update("jax_enable_x64", True)
@@ -70,7 +72,7 @@ def nothing_compiled_outlives_its_file() -> Iterator[None]:
 def optimized_where_it_pays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What runs for long is (9 tests: 163 s, then 129); what is compiled to run for a moment is not (16: 50 s, 43)."""
     slow, table = (request.node.get_closest_marker(name) for name in ("slow", "table"))
-    plain = slow is None or table is not None
+    plain = OLDER and (slow is None or table is not None)
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(int(plain)))  # for processes that must compute alike
     jax.config.update("jax_disable_most_optimizations", plain)
     yield
