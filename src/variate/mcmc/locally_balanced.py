@@ -31,8 +31,8 @@ class LocallyBalanced(eqx.Module):
     $\min(1, t_i\, q_i(x^{(i)}) / q_i(x))$, which leaves $\pi$ invariant for every g, balanced or not.
 
     Choose it where the density is cheap: a step evaluates d + 1 of them. Where it is a smooth function, evaluated at 0
-    and 1, `GibbsWithGradients` has all flips from one gradient. The wrong choice where states of high
-    density are more than a flip apart; and of a constant density, where it never rejects and so never stays.
+    and 1, `GibbsWithGradients` has all flips from one gradient. The wrong choice where states of high density are more
+    than a flip apart; and of a constant density, where it never rejects and so never stays.
 
     Args:
         balance: $\log g$ as a function of $\log t$, coordinate by coordinate; `jax.nn.log_sigmoid` is $t / (1 + t)$.
@@ -60,10 +60,11 @@ class LocallyBalanced(eqx.Module):
         return State(position, log_density, jnp.where(binary, log_ratios, jnp.nan))
 
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
-        key_flip, key_accept, key_init = jax.random.split(key, 3)
+        key_flip, key_accept = jax.random.split(key)
         forth = self.log_proposal(state)
         flip = jax.random.categorical(key_flip, forth)
-        proposal = self.init(key_init, state.position.at[flip].set(1 - state.position[flip]))
+        flipped = state.position.at[flip].set(1 - state.position[flip])
+        proposal = State(flipped, *self.flips(flipped))
         log_ratio = proposal.log_density - state.log_density + self.log_proposal(proposal)[flip] - forth[flip]
         divergent = jnp.isnan(log_ratio) | jnp.any(jnp.isnan(state.log_ratios))
         evaluations = self.evaluations(state.position.size)

@@ -13,7 +13,7 @@ from variate.checks import check_fraction
 from variate.estimates import Estimate
 from variate.trees import as_float
 
-from .measures import effective, quantile_error, rank_rhat, standard_error
+from .measures import effective, named, quantile_error, rank_rhat, standard_error
 from .summary import Summary, doubts_of, summary_of
 
 
@@ -123,9 +123,9 @@ class Draws(eqx.Module):
         """ArviZ's `DataTree`: `posterior`, `sample_stats`, and both of the warm-up, with the attributes of the run."""
         import arviz_base  # here, for it takes seconds to import
 
-        groups = {"posterior": _named(self.values), "sample_stats": self._stats()}
+        groups = {"posterior": named(self.values, "x"), "sample_stats": self._stats()}
         if self.warmup is not None:
-            groups |= {"warmup_posterior": _named(self.warmup.values), "warmup_sample_stats": self.warmup._stats()}
+            groups |= {"warmup_posterior": named(self.warmup.values, "x"), "warmup_sample_stats": self.warmup._stats()}
         tree = arviz_base.from_dict(groups, save_warmup=True)
         attributes = {"inference_library": "variate", "kernel": self.kernel, "ended": self.ended or ""}
         for group in tree.children.values():
@@ -138,10 +138,3 @@ class Draws(eqx.Module):
             "diverging": np.asarray(self.divergent),
             "n_steps": np.asarray(self.evaluations),
         }
-
-
-def _named(values: PyTree) -> dict[str, np.ndarray]:
-    return {
-        jax.tree_util.keystr(path, simple=True, separator=".") or "x": np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(values)
-    }

@@ -1,13 +1,23 @@
-"""What is measured of the draws of one number by several chains: effective draws, agreement, standard errors."""
+"""What is measured of the draws of a number by several chains: effective draws, agreement, standard errors."""
 
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
+from jaxtyping import PyTree
 from scipy import stats
 
 _APART = 0.5
 _BEYOND = 5  # effective draws on either side of a quantile: with fewer there may be none, in one sample of 150 or more
+
+
+def named(values: PyTree, bare: str) -> dict[str, np.ndarray]:
+    """The leaves of a tree by their paths, that of a bare array by the name given for it."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator=".") or bare: np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(values)
+    }
 
 
 def standard_error(x: np.ndarray) -> np.ndarray | np.floating:

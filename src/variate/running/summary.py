@@ -1,19 +1,20 @@
 """The table of what draws tell of each number, and the verdict: what is in doubt, and what to try."""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from .measures import apart, effective, rank_rhat, standard_error
+from .measures import apart, effective, named, rank_rhat, standard_error
 
 # Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2), sections 4 and 6.
 _RHAT, _ESS = 1.01, 100
 _TAILS = 0.05, 0.95
 _LOST = 1e-3  # of the steps
+_BARE = "the draws"  # what doubts call an array without a name
 # Of the draws of a chain in one place. With 100 effective draws it is twenty times as long as a chain stays on average,
 # and where each move is as likely as the last a chain stays that long with probability exp(-20).
 _HELD = 0.1
@@ -69,16 +70,32 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (row.name, *[f"{x:.4g}" for x in row[1:7]], f"{row.bulk:.0f}", f"{row.tail:.0f}", f"{row.rhat:.3f}")
 
 
+class _Measured(NamedTuple):
+    """One array of numbers, and what rows and doubts both ask of it."""
+
+    x: np.ndarray
+    bulk: np.ndarray
+    tail: np.ndarray
+    rhat: np.ndarray
+
+
+def _measured(found: PyTree[np.ndarray]) -> list[_Measured]:
+    leaves = jax.tree.leaves(found)
+    return [_Measured(x, effective(x, "bulk"), effective(x, "tail", _TAILS), rank_rhat(x)) for x in leaves]
+
+
 def summary_of(found: PyTree[np.ndarray], values: PyTree, divergent: np.ndarray, ended: str | None) -> Summary:
-    doubts = doubts_of(found, values, divergent)
+    measured = _measured(found)
+    doubts = _doubts(named(found, _BARE), measured, values, divergent)
     if ended is not None:
         doubts.append(Doubt(f"the run was {ended}" if ended == "interrupted" else f"the run {ended}", _GO_ON))
-    return Summary(tuple(row for path, x in _leaves(found) for row in _rows(_name(path) or "x", x)), tuple(doubts))
+    rows = [row for name, one in zip(named(found, "x"), measured, strict=True) for row in _rows(name, one)]
+    return Summary(tuple(rows), tuple(doubts))
 
 
-def _rows(name: str, x: np.ndarray) -> Iterator[Row]:
+def _rows(name: str, of: _Measured) -> Iterator[Row]:
+    x, *measured = of
     quantiles = np.quantile(x, [0.05, 0.5, 0.95], axis=(0, 1))
-    measured = [effective(x, "bulk"), effective(x, "tail", _TAILS), rank_rhat(x)]
     columns = np.array([x.mean((0, 1)), x.std((0, 1)), standard_error(x), *quantiles, *measured])
     for index in np.ndindex(x.shape[2:]):
         place = f"[{', '.join(map(str, index))}]" if index else ""
@@ -87,10 +104,13 @@ def _rows(name: str, x: np.ndarray) -> Iterator[Row]:
 
 def doubts_of(found: PyTree[np.ndarray], values: PyTree, divergent: np.ndarray) -> list[Doubt]:
     """Of f of the draws, the draws themselves, and the steps that diverged."""
+    return _doubts(named(found, _BARE), _measured(found), values, divergent)
+
+
+def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, divergent: np.ndarray) -> list[Doubt]:
     enough, doubts = _ESS * len(divergent), []
-    for path, x in _leaves(found):
-        name, rhat = _name(path) or "the draws", np.max(rank_rhat(x))
-        ess, tail = np.min(effective(x, "bulk")), np.min(effective(x, "tail", _TAILS))
+    for name, (x, bulk, tails, rhats) in zip(names, measured, strict=True):
+        ess, tail, rhat = np.min(bulk), np.min(tails), np.max(rhats)
         if np.isnan(ess):
             doubts.append(Doubt(f"a chain stands still in {name}", _STUCK))
         elif rhat >= _RHAT:
@@ -128,11 +148,3 @@ _APART = "another parametrization, in which it is easy to get from one part to t
 _FEW = "more draws, by num_samples or until; another parametrization; a kernel that follows the gradient"
 _STEEP = "another parametrization; shorter steps, by vt.mcmc.NUTS(acceptance=0.95); a tighter prior"
 _GO_ON = "more draws, by num_samples, or a rule that asks for less; with a checkpoint the same run goes on"
-
-
-def _leaves(tree: PyTree) -> list[tuple[Any, Any]]:
-    return jax.tree_util.tree_leaves_with_path(tree)
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
