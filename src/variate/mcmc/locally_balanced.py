@@ -34,8 +34,8 @@ class LocallyBalanced(eqx.Module):
     and 1, `GibbsWithGradients` has all flips from one gradient. The wrong choice where states of high density are more
     than a flip apart; and of a constant density, where it never rejects and so never stays.
 
-    Args:
-        balance: $\log g$ as a function of $\log t$, coordinate by coordinate; `jax.nn.log_sigmoid` is $t / (1 + t)$.
+    The field `balance` is $\log g$ as a function of $\log t$, coordinate by coordinate, $\log \sqrt t$ unless given;
+    `jax.nn.log_sigmoid` is $t / (1 + t)$.
 
     Raises:
         TypeError: a balance that is no function.
@@ -96,7 +96,7 @@ class GibbsWithGradients(LocallyBalanced):
     choice where it bends much between 0 and 1, or has no gradient there (comparisons, roundings): flips are then chosen
     at random, or badly and rejected.
 
-    Args and Raises: as `LocallyBalanced`.
+    Fields and errors are those of `LocallyBalanced`.
 
     Source: Grathwohl, Swersky, Hashemi, Duvenaud and Maddison (2021), Oops I took a gradient: scalable sampling for
     discrete distributions, ICML, PMLR 139, 3831-3841.
