@@ -196,6 +196,26 @@ def mcmc() -> None:
     one.figure.savefig(IMAGES / "mcmc.png")
 
 
+def modes() -> None:
+    """Where chains are, draw by draw: of four alone, and of one that is tempered."""
+    means, weights = jnp.array([[-10.0, -10.0], [10.0, 10.0], [10.0, -10.0]]), jnp.array([0.5, 0.3, 0.2])
+
+    def log_density(x):
+        return jax.nn.logsumexp(jnp.log(weights) - 0.5 * jnp.sum((x - means) ** 2, -1))
+
+    tempering = vt.mcmc.ParallelTempering(vt.mcmc.HMC(0.4, 5, 1.0), dist.Normal(0.0, 10.0).expand([2]))
+    one = axes("draw", "first coordinate plus second")
+    for kernel, color, name in ((None, ORANGE, "chains alone"), (tempering, BLUE, "a tempered chain")):
+        draws = vt.sample(jax.random.key(1), log_density, jnp.zeros(2), kernel=kernel, num_samples=300)
+        sums = np.asarray(draws.values).sum(-1)
+        for chain in sums if kernel is None else sums[:1]:
+            one.plot(chain, ".-", lw=0.4, ms=4, alpha=0.8, color=color)
+        one.plot([], [], "o", color=color, label=name)
+    one.set(ylim=(-28, 34))
+    one.legend(frameon=False, loc="upper left", ncols=2)
+    one.figure.savefig(IMAGES / "modes.png")
+
+
 def distances() -> None:
     """Of one sample and others of which one coordinate of thirty is wider and wider."""
     x, y = np.random.default_rng(0).normal(size=(2, 400, 30)).astype(np.float32)
@@ -221,5 +241,5 @@ def distances() -> None:
 
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
-    for picture in (programs, estimates, designs, gradients, tuning, subsets, running, mcmc, distances):
+    for picture in (programs, estimates, designs, gradients, tuning, subsets, running, mcmc, modes, distances):
         picture()

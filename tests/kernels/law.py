@@ -32,7 +32,8 @@ class Law(NamedTuple):
     """A kernel, the module whose rule a mutant replaces, and mutants by name: a rule, or a kernel of another kind.
 
     Of a kernel that is a sequence of others in a fixed order, only what it leaves invariant is tried: the same sequence
-    backwards is another kernel.
+    backwards is another kernel. `begun` is the state at a position where `init` would not be a draw of what is left
+    invariant.
     """
 
     kernel: Any
@@ -41,6 +42,7 @@ class Law(NamedTuple):
     kernels: dict[str, Any]
     rule: str = "metropolis"
     reversible: bool = True
+    begun: Callable | None = None
 
 
 def always(key: jax.Array, log_ratio: jax.Array, proposal: Any, state: Any) -> tuple:
@@ -51,22 +53,23 @@ def backwards(key: jax.Array, log_ratio: jax.Array, proposal: Any, state: Any) -
     return rules.metropolis(key, -log_ratio, proposal, state)
 
 
-def worst(kernel: Any, key: jax.Array, reversible: bool = True) -> float:
+def worst(kernel: Any, key: jax.Array, law: Law) -> float:
     """The largest z among moments after three steps and, of a reversible kernel, flows there and back of one."""
 
     def chain(key: jax.Array) -> jax.Array:
         first, start, rest = jax.random.split(key, 3)
         x = exact(first)
+        begun = kernel.init(start, x) if law.begun is None else law.begun(kernel, start, x)
 
         def step(state: Any, key: jax.Array) -> tuple:
             state, _ = kernel.step(key, state)
             return state, state.position
 
-        _, (y, _, z) = jax.lax.scan(step, kernel.init(start, x), jax.random.split(rest, 3))
+        _, (y, _, z) = jax.lax.scan(step, begun, jax.random.split(rest, 3))
         moments = [z[0], z[1], z[2] - special.digamma(2.0), jnp.exp(z[2]) - 2.0]
         moments += [z[0] ** 2 - 1.0, z[0] * z[1] - 1.2, z[1] ** 2 - 1.69]
         flows = [x[0] * y[1] - y[0] * x[1], x[2] ** 2 * y[2] - y[2] ** 2 * x[2], x[0] ** 2 * y[2] - y[0] ** 2 * x[2]]
-        return jnp.stack([*moments, *flows] if reversible else moments)
+        return jnp.stack([*moments, *flows] if law.reversible else moments)
 
     found = jax.jit(jax.vmap(chain))(jax.random.split(key, CHAINS))
     return float(jnp.max(jnp.abs(jnp.mean(found, 0) / (jnp.std(found, 0) / CHAINS**0.5))))

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
-from kernels import hamiltonian, langevin, proposals, slices
+from kernels import hamiltonian, langevin, proposals, slices, tempering
 from kernels.law import LIMIT, SCALE, Law, always, backwards, log_density, worst
 
 from variate.mcmc import HMC, NUTS, RandomWalk, random_walk
@@ -38,24 +38,25 @@ LAWS = {
     **langevin.LAWS,
     **slices.LAWS,
     **proposals.LAWS,
+    **tempering.LAWS,
 }
 
 
 @pytest.mark.parametrize("name", LAWS)
 def test_the_density_is_left_as_it_is_and_steps_are_reversible(name: str, key: jax.Array) -> None:
-    assert worst(LAWS[name].kernel, key, LAWS[name].reversible) < LIMIT
+    assert worst(LAWS[name].kernel, key, LAWS[name]) < LIMIT
 
 
 @pytest.mark.parametrize(("name", "mutant"), [(name, mutant) for name in LAWS for mutant in LAWS[name].rules])
 def test_a_wrong_rule_is_seen(name: str, mutant: str, key: jax.Array, monkeypatch: pytest.MonkeyPatch) -> None:
     law = LAWS[name]
     monkeypatch.setattr(law.module, law.rule, law.rules[mutant])
-    assert worst(law.kernel, key, law.reversible) > LIMIT
+    assert worst(law.kernel, key, law) > LIMIT
 
 
 @pytest.mark.parametrize(("name", "mutant"), [(name, mutant) for name in LAWS for mutant in LAWS[name].kernels])
 def test_a_wrong_kernel_is_seen(name: str, mutant: str, key: jax.Array) -> None:
-    assert worst(LAWS[name].kernels[mutant], key, LAWS[name].reversible) > LIMIT
+    assert worst(LAWS[name].kernels[mutant], key, LAWS[name]) > LIMIT
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -113,6 +114,7 @@ def test_a_kernel_without_a_density_says_so(key: jax.Array) -> None:
         *langevin.REFUSED,
         *slices.REFUSED,
         *proposals.REFUSED,
+        *tempering.REFUSED,
         (lambda: HMC(-0.1, 3), "step_size must be positive"),
         (lambda: HMC(0.1, 0), "num_steps must be a positive integer"),
         (lambda: HMC(0.1, 3, jitter=1.0), "jitter must be at least 0 and below 1"),

@@ -11,6 +11,7 @@ from variate.mcmc.locally_balanced import GibbsWithGradients as GibbsWithGradien
 from variate.mcmc.locally_balanced import LocallyBalanced as LocallyBalanced
 from variate.mcmc.mala import MALA as MALA
 from variate.mcmc.nuts import NUTS as NUTS
+from variate.mcmc.parallel_tempering import ParallelTempering as ParallelTempering
 from variate.mcmc.polar_slice import GibbsianPolarSlice as GibbsianPolarSlice
 from variate.mcmc.random_walk import RandomWalk as RandomWalk
 from variate.mcmc.sampling import sample as sample

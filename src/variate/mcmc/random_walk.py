@@ -31,7 +31,7 @@ class RandomWalk(eqx.Module):
     and Gilks (1997), Ann. Appl. Probab. 7(1), 110-120, for the best s.
     """
 
-    scale: float | Float[Array, " d"]  # s, in the units of the position
+    scale: float | Float[Array, ""] | Float[Array, " d"]  # s, in the units of the position
     log_density: LogDensity = eqx.field(default=unbound, kw_only=True)
 
     def __check_init__(self) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from variate.protocols import Steps
 
-from . import scale
+from . import parallel_tempering, scale
 from .step_size import DualAveraging
 
 _HASTY = 6  # doublings of a path that is followed before anything is known of the scale
@@ -26,6 +26,7 @@ class Tuned(eqx.Module):
     step: DualAveraging | None
     scale: Float[Array, "..."] | None
     doublings: Any
+    betas: Float[Array, " levels"] | None
     wanted: Any  # acceptance
     learning: Bool[Array, ""]
 
@@ -37,6 +38,8 @@ class Tuned(eqx.Module):
             found["scale"] = self.scale
         if self.doublings is not None:
             found["max_doublings"] = self.doublings
+        if self.betas is not None:
+            found["betas"] = self.betas
         return dataclasses.replace(self.template, **found)
 
     def learned(self, acceptance: Float[Array, " chains"]) -> "Tuned":
@@ -72,8 +75,11 @@ class Warmup:
         doublings = found.get("max_doublings")
         if doublings is not None:
             doublings = jnp.asarray(min(_HASTY, doublings) if self.ends else doublings)
+        betas = None
+        if "betas" in found and found["betas"] is None:
+            betas = jnp.asarray(parallel_tempering.evenly(self.template.levels), self.dtype)
         wanted = None if step is None else jnp.asarray(self.template.acceptance, self.dtype)
-        return Tuned(self.template, step, scale, doublings, wanted, jnp.asarray(self.blocks > 0))
+        return Tuned(self.template, step, scale, doublings, betas, wanted, jnp.asarray(self.blocks > 0))
 
     def proceed(self, tuned: Tuned, block: int, steps: Sequence[Steps]) -> Tuned:
         """After a block of the warm-up, of which the steps of all are known."""
@@ -88,6 +94,10 @@ class Warmup:
             lost = block + 1 == self.ends[-1] and any(np.any(s.info.divergent) for s in window)
             wanted = jnp.where(lost, (1 + tuned.wanted) / 2, tuned.wanted)
             tuned = dataclasses.replace(tuned, step=DualAveraging.around(tuned.step.averaged), wanted=wanted)
+        if tuned.betas is not None:
+            refused = np.mean([np.mean(s.info.refused, (0, 1)) for s in window], 0)
+            betas = parallel_tempering.respaced(np.asarray(tuned.betas), refused)
+            tuned = dataclasses.replace(tuned, betas=jnp.asarray(betas, self.dtype))
         if tuned.doublings is not None and block + 1 >= self.ends[:2][-1]:
             tuned = dataclasses.replace(tuned, doublings=jnp.asarray(self.template.max_doublings))
         return tuned

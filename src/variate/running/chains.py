@@ -158,4 +158,11 @@ def _draws(blocks: Sequence[Block], most: int) -> Draws:
         joined(*[i.acceptance for i in info]),
         joined(*[i.divergent for i in info]),
         joined(*evaluations),
+        told=jax.tree.map(joined, *[_told(i) for i in info]),
     )
+
+
+def _told(info: Any) -> dict[str, Any]:
+    """What a kernel tells of its steps beyond what every kernel does."""
+    known = ("acceptance", "accepted", "divergent", "evaluations")
+    return {name: value for name, value in info._asdict().items() if name not in known}

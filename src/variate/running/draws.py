@@ -23,7 +23,8 @@ class Draws(eqx.Module):
     `values`: what the target calls a draw, with leading axes of chains and of draws. `acceptance`: the probability with
     which each step was accepted. `divergent`: the steps whose path or density was lost. `evaluations`: how often each
     step asked for the density. `ended`: why before there were as many draws as asked for. `warmup`: the same of the
-    steps before, which no estimate uses. `seconds`: what compiling, warming up and drawing took.
+    steps before, which no estimate uses. `seconds`: what compiling, warming up and drawing took. `told`: what else the
+    kernel tells of each step, by name.
     """
 
     values: PyTree[Array | np.ndarray]
@@ -34,6 +35,7 @@ class Draws(eqx.Module):
     ended: str | None = eqx.field(static=True, default=None)
     seconds: dict[str, float] = eqx.field(static=True, default_factory=dict)
     kernel: str = eqx.field(static=True, default="")
+    told: dict[str, PyTree[Array | np.ndarray]] = eqx.field(default_factory=dict)
 
     def expect(self, f: Callable[[Any], PyTree] | None = None) -> Estimate:
         r"""$E[f(x)]$ under the target, with the standard error of dependent draws, $\sigma / \sqrt{\mathrm{ESS}}$.
@@ -137,4 +139,5 @@ class Draws(eqx.Module):
             "acceptance_rate": np.asarray(self.acceptance),
             "diverging": np.asarray(self.divergent),
             "n_steps": np.asarray(self.evaluations),
+            **named(self.told, ""),
         }
