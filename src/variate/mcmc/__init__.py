@@ -1,6 +1,7 @@
 """Markov chains that leave a density invariant, a kernel a file."""
 
 from variate.mcmc.barker import Barker as Barker
+from variate.mcmc.blackjax import BlackJAX as BlackJAX
 from variate.mcmc.delayed_rejection import DelayedRejection as DelayedRejection
 from variate.mcmc.elliptical_slice import EllipticalSlice as EllipticalSlice
 from variate.mcmc.gibbs import Gibbs as Gibbs
