@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from variate.mcmc import HMC, NUTS, hmc, leapfrog, nuts
+from variate.mcmc import HMC, NUTS
+from variate.mcmc.hamiltonian import hmc, leapfrog, nuts
 
 from .law import SCALE, TRIANGLE, Law, always, backwards, log_density
 

@@ -17,8 +17,8 @@ from variate.mcmc import (
     delayed_rejection,
     independence,
     random_walk,
-    slicing,
 )
+from variate.mcmc.slices import slicing
 
 from .law import SCALE, Law, always, backwards, log_density
 

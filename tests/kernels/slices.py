@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from variate.mcmc import EllipticalSlice, HitAndRun, Slice, slicing
+from variate.mcmc import EllipticalSlice, HitAndRun, Slice
+from variate.mcmc.slices import slicing
 
 from .law import SCALE, TRIANGLE, Law, log_density
 

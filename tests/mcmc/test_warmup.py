@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import variate as vt
-from variate.mcmc import HMC, NUTS, scale
-from variate.mcmc.step_size import DualAveraging
-from variate.mcmc.warmup import Warmup
+from variate.mcmc import HMC, NUTS
+from variate.mcmc.adaptation import DualAveraging, Warmup, scale
 from variate.protocols import Adaptation
 
 ROOT = np.array([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0], [30.0, 5.0, 20.0]])

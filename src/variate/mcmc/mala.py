@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 from variate.checks import check_fraction
 
 from .base import Info, LogDensity, Scale, check_scale, given, metropolis, pulled, stretched, unbound
-from .leapfrog import State, at
+from .hamiltonian.leapfrog import State, at
 
 
 class MALA(eqx.Module):

@@ -18,8 +18,8 @@ from variate.running import chains
 from variate.running.draws import Draws
 from variate.running.until import rule_of
 
-from .nuts import NUTS
-from .warmup import Warmup
+from .adaptation import Warmup
+from .hamiltonian import NUTS
 
 _PLENTY = 100_000  # draws of a chain, where a rule decides
 

@@ -7,9 +7,9 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from variate.checks import check_fraction, check_positive_int
+from variate.mcmc.base import Info, LogDensity, Scale, check_scale, given, metropolis, unbound
 
 from . import leapfrog
-from .base import Info, LogDensity, Scale, check_scale, given, metropolis, unbound
 from .leapfrog import LOST, State
 
 

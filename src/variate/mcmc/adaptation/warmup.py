@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from variate.mcmc import parallel_tempering
 from variate.protocols import Steps
 
-from . import parallel_tempering, scale
+from . import scale
 from .step_size import DualAveraging
 
 _HASTY = 6  # doublings of a path that is followed before anything is known of the scale

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from .base import Info, LogDensity
-from .random_walk import State
+from variate.mcmc.base import Info, LogDensity
+from variate.mcmc.random_walk import State
 
 _MOST = 50  # points that are tried in a bracket, which is then a hundred millionth of what it was
 

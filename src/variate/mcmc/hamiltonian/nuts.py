@@ -9,9 +9,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from variate.checks import check_fraction
+from variate.mcmc.base import Info, LogDensity, Scale, check_scale, given, unbound
 
 from . import leapfrog
-from .base import Info, LogDensity, Scale, check_scale, given, unbound
 from .leapfrog import LOST, State
 
 _MOST = 12  # doublings: 4,095 steps of a path

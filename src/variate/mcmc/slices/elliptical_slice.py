@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Key
 
+from variate.mcmc.base import Info, LogDensity, Scale, check_finite, check_scale, stretched, unbound
+
 from . import slicing
-from .base import Info, LogDensity, Scale, check_finite, check_scale, stretched, unbound
 
 
 class State(NamedTuple):

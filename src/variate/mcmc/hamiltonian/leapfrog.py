@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Float
 
-from .base import LogDensity, pulled, stretched
+from variate.mcmc.base import LogDensity, pulled, stretched
 
 LOST = 1_000.0  # of energy, beyond which a path is called divergent, as in Stan
 

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from variate.checks import check_positive_int
+from variate.mcmc.base import Info, LogDensity, check_finite, check_scale, unbound
+from variate.mcmc.random_walk import State
 
 from . import slicing
-from .base import Info, LogDensity, check_finite, check_scale, unbound
-from .random_walk import State
 
 
 class GibbsianPolarSlice(eqx.Module):

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from variate.checks import check_positive_int
+from variate.mcmc.base import Info, LogDensity, Scale, check_scale, given, stretched, unbound
+from variate.mcmc.random_walk import State
 
 from . import slicing
-from .base import Info, LogDensity, Scale, check_scale, given, stretched, unbound
-from .random_walk import State
 
 
 class HitAndRun(eqx.Module):

@@ -1,0 +1,4 @@
+"""What a kernel leaves open, found while chains warm up."""
+
+from .step_size import DualAveraging as DualAveraging
+from .warmup import Warmup as Warmup
