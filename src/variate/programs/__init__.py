@@ -5,6 +5,8 @@ from variate.programs.conditioning import condition as condition
 from variate.programs.densities import density as density
 from variate.programs.factors import factor as factor
 from variate.programs.factors import observe as observe
+from variate.programs.prediction import Prediction as Prediction
+from variate.programs.prediction import predict as predict
 from variate.programs.primitive import draw as draw
 from variate.programs.simulation import At as At
 from variate.programs.simulation import Drawn as Drawn

@@ -140,7 +140,7 @@ def joint_of(program: Program, numbers: Sequence[Any], given: Mapping[int, list[
     """The joint density where `given` stands, by the index of the draw, for the draws of a program."""
     _, records = run(program, [jax.random.key(0), *numbers], Weighing(given, reading))
     names = {index: name for name, index in names_of(program).items()}
-    labels = _labels(program, names)
+    labels = labels_of(program, names)
     pieces = {labels[i]: jnp.sum(piece.log_density) for i, piece in records.items()}
     invalid = {labels[i]: jnp.sum(piece.invalid, dtype=jnp.int32) for i, piece in records.items()}
     total = sum(pieces.values(), jnp.zeros((), float))
@@ -198,7 +198,8 @@ def _invalid(distribution: Any) -> Int[Array, ""]:
     return 1 - functools.reduce(jnp.logical_and, holds, jnp.asarray(True)).astype(jnp.int32)
 
 
-def _labels(program: Program, names: Mapping[int, str]) -> dict[int, str]:
+def labels_of(program: Program, names: Mapping[int, str]) -> dict[int, str]:
+    """What each draw and factor is called, by its index, given the names of the draws."""
     labels = dict(names)
     for factor in program.factors:
         label, count = factor.label, 1
@@ -230,7 +231,7 @@ def given_by_name(program: Program, values: Mapping[str, Any]) -> dict[int, list
     missing = sorted(names.keys() - values.keys())
     if missing:
         raise ValueError(f"values: {', '.join(map(repr, missing))} missing; the draws are {sorted(names)}")
-    return {index: _leaves(name, sites[index], values[name]) for name, index in names.items()}
+    return {index: leaves_of(name, sites[index], values[name]) for name, index in names.items()}
 
 
 def _refuse_nan(values: Mapping[str, Any]) -> None:
@@ -244,7 +245,8 @@ def _refuse_nan(values: Mapping[str, Any]) -> None:
                 raise ValueError(f"values: {name!r} must be numbers, got {leaf}")
 
 
-def _leaves(name: str, site: Site, value: Any) -> list[Array]:
+def leaves_of(name: str, site: Site, value: Any) -> list[Array]:
+    """The leaves of the value that was given for a draw."""
     leaves, tree = jax.tree.flatten(value)
     if tree != site.event.tree:
         raise TypeError(f"values: the draw {name!r} is {site.event.tree}, got {tree}")

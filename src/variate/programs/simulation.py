@@ -12,7 +12,7 @@ from variate import checks
 from variate.programs import distributions
 from variate.programs.interpretation import Records, run
 from variate.programs.primitive import Event, Lane, over_lanes, sample_leaves, traced_once
-from variate.programs.program import Operation, Program, Site, one_lane
+from variate.programs.program import Factor, Operation, Program, Site, one_lane
 from variate.programs.recognition import Index
 from variate.programs.staging import stage_whole
 from variate.programs.structure import Structure
@@ -114,7 +114,7 @@ def simulate(f: Callable[..., Any]) -> Callable[..., Simulation]:
     @functools.wraps(f, updated=())
     def simulated(key: Any, *args: Any) -> Simulation:
         checks.check_key(key)
-        program, shape = _stage(f, key, args)
+        program, shape = stage(f, key, args)
         outputs, records = run(program, [key, *jax.tree.leaves(args)], _Keeping())
         trees = {site.index: site.event.tree for site in program.sites}
         draws = {
@@ -137,7 +137,7 @@ def replay(f: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable[...,
     @functools.wraps(f, updated=())
     def replayed(key: Any, *args: Any) -> Any:
         checks.check_key(key)
-        program, shape = _stage(f, key, args)
+        program, shape = stage(f, key, args)
         names, sites = names_of(program), {site.index: site for site in program.sites}
         for name in overrides:
             if name not in names:
@@ -149,7 +149,8 @@ def replay(f: Callable[..., Any], overrides: Mapping[str, Any]) -> Callable[...,
     return replayed
 
 
-def _stage(f: Callable[..., Any], key: Any, args: tuple[Any, ...]) -> tuple[Program, Any]:
+def stage(f: Callable[..., Any], key: Any, args: tuple[Any, ...]) -> tuple[Program, Any]:
+    """The program of the key and the leaves of the arguments, and the shapes of its result."""
     leaves, treedef = jax.tree.flatten(args)
     return stage_whole(lambda key, *leaves: f(key, *jax.tree.unflatten(treedef, leaves)), key, *leaves)
 
@@ -165,14 +166,15 @@ def names_of(program: Program) -> dict[str, int]:
     return names
 
 
-def _steps(site: Site) -> tuple[int, ...]:
+def steps_of(site: Site | Factor) -> tuple[int, ...]:
+    """How often each scan around it runs."""
     return tuple(loop.length for loop in site.loops if loop.kind == "scan" and loop.length is not None)
 
 
 def shape_of(site: Site, event: tuple[int, ...] | None = None) -> tuple[int, ...]:
     """Of what a draw makes, or would make of events of another shape: scan steps, lanes, event."""
     lanes = tuple(lane.size for lane in reversed(site.lanes))
-    return (*_steps(site), *lanes, *(site.event.leaves[0][0] if event is None else event))
+    return (*steps_of(site), *lanes, *(site.event.leaves[0][0] if event is None else event))
 
 
 def _replacement(name: str, site: Site, value: Any) -> At:

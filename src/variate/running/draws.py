@@ -1,5 +1,6 @@
 """Draws of Markov chains, what they tell, and whether they can be believed."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +8,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from variate.checks import check_fraction
+from variate.checks import check_fraction, check_key
 from variate.estimates import Estimate
 from variate.trees import as_float
 
@@ -47,6 +48,18 @@ class Draws(eqx.Module):
         found = self.of(f)
         mean = jax.tree.map(lambda x: x.mean((0, 1)), found)
         return self._estimate(found, mean, jax.tree.map(standard_error, found))
+
+    def predict(self, key: Key[Array, ""], f: Callable[[Any, Any], PyTree]) -> "Draws":
+        r"""Of $f(k, x)$ in place of every draw x, each with a key of its own: random consequences of the draws.
+
+        `lambda key, x: vt.programs.predict(model, x)(key, data).observed` makes draws of the posterior predictive law.
+        Error bars and doubts are those of dependent draws, as before.
+
+        Raises `TypeError` for a key that is not typed.
+        """
+        check_key(key)
+        keys = jax.random.split(key, self.acceptance.shape)
+        return dataclasses.replace(self, values=jax.jit(jax.vmap(jax.vmap(f)))(keys, self.values), warmup=None)
 
     def quantile(self, q: float, f: Callable[[Any], PyTree] | None = None) -> Estimate:
         r"""The q-quantile of f(x) under the target, with the standard error of dependent draws.
