@@ -12,6 +12,7 @@ from variate.mcmc.locally_balanced import LocallyBalanced as LocallyBalanced
 from variate.mcmc.mala import MALA as MALA
 from variate.mcmc.parallel_tempering import ParallelTempering as ParallelTempering
 from variate.mcmc.random_walk import RandomWalk as RandomWalk
+from variate.mcmc.sampling import fold as fold
 from variate.mcmc.sampling import sample as sample
 from variate.mcmc.slices import EllipticalSlice as EllipticalSlice
 from variate.mcmc.slices import GibbsianPolarSlice as GibbsianPolarSlice

@@ -16,7 +16,9 @@ from variate.programs import LogDensity
 from variate.protocols import Kernel, Target
 from variate.running import chains
 from variate.running.draws import Draws
-from variate.running.until import rule_of
+from variate.running.folded import Folded
+from variate.running.keeping import Every, Means
+from variate.running.until import Until, rule_of
 
 from .adaptation import Warmup
 from .hamiltonian import NUTS
@@ -34,6 +36,7 @@ def sample(
     num_samples: int | None = None,
     num_warmup: int = 500,
     num_chains: int = 4,
+    thin: int = 1,
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> Draws:
@@ -53,6 +56,7 @@ def sample(
         num_samples: draws kept of each chain, 1,000 unless given; with `until` the most there may be, 100,000.
         num_warmup: steps before them, in which the kernel is adapted; rounded up to blocks of 25.
         num_chains: two or more, so that they can be compared.
+        thin: steps for each draw that is kept, after the warm-up: less memory for draws that say little more.
         checkpoint: a file (`.npz`) in which the run is kept, and from which it goes on if it is there, bit for bit as
             if it had never stopped. `until` and `num_samples` may be others then.
         progress: whether to show it, on the standard error stream.
@@ -64,18 +68,98 @@ def sample(
     Wrong where modes are so far apart that no chain goes from one to the other: chains then agree on what they have all
     missed.
     """
+    most = num_samples if num_samples is not None else 1_000 if until is None else _PLENTY
+    rule = None if until is None else rule_of(until)
+    checks.check_positive_int("thin", thin)
+    return _run(
+        key,
+        target,
+        start,
+        kernel,
+        Every(thin),
+        until=rule,
+        most=most,
+        num_warmup=num_warmup,
+        num_chains=num_chains,
+        checkpoint=checkpoint,
+        shown=progress,
+    )
+
+
+def fold(
+    key: Key[Array, ""],
+    target: Any,
+    f: Any = None,
+    start: Any = None,
+    *,
+    kernel: Any = None,
+    num_samples: int = 1_000,
+    num_warmup: int = 500,
+    num_chains: int = 100,
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
+) -> Folded:
+    """Means of f over many Markov chains, none of whose draws is kept: in the memory of one block of steps.
+
+    Where `sample` has a few chains and error bars from how each depends on its past, this has many, and takes them from
+    the means of the chains, which do not depend on each other.
+
+    Args:
+        key, target, start, kernel, num_warmup, checkpoint, progress: as for `sample`. A kernel is tuned by 256 of the
+            chains.
+        f: a function of a draw, the identity if left out.
+        num_samples: steps of each chain, rounded up to blocks of 25.
+        num_chains: 30 or more.
+
+    Raises:
+        TypeError: as for `sample`.
+        ValueError: as for `sample`.
+
+    Wrong for quantiles, and where a chain is too short to forget its start, as `doubts()` says: steps help then, not
+    chains.
+    """
+    checks.check_at_least("num_chains", num_chains, 30)
+    if f is not None and not callable(f):
+        raise TypeError(f"f must be a function of a draw, got {checks.describe(f)}")
+    return _run(
+        key,
+        target,
+        start,
+        kernel,
+        Means(f),
+        until=None,
+        most=num_samples,
+        num_warmup=num_warmup,
+        num_chains=num_chains,
+        checkpoint=checkpoint,
+        shown=progress,
+    )
+
+
+def _run(
+    key: Any,
+    target: Any,
+    start: Any,
+    kernel: Any,
+    keeping: Every | Means,
+    *,
+    until: Until | None,
+    most: int,
+    num_warmup: int,
+    num_chains: int,
+    checkpoint: str | Path | None,
+    shown: bool,
+) -> Any:
     began = time.monotonic()
     checks.check_key(key)
     if isinstance(key, Tracer):
         raise TypeError("key: vt.sample looks at its draws as they come, and cannot run under jit or vmap")
-    most = num_samples if num_samples is not None else 1_000 if until is None else _PLENTY
     checks.check_positive_int("num_samples", most)
     checks.check_positive_int("num_warmup", num_warmup)
     checks.check_at_least("num_chains", num_chains, 2)
     kernel = NUTS() if kernel is None else kernel
     if inspect.isclass(kernel) or not isinstance(kernel, Kernel) or not hasattr(kernel, "log_density"):
         raise TypeError(f"kernel must be a kernel, vt.mcmc.NUTS() say, got {checks.describe(kernel)}")
-    rule = None if until is None else rule_of(until)
     if not isinstance(target, Target):
         if not callable(target):
             raise TypeError(f"target must be a target or a log density, got {checks.describe(target)}")
@@ -96,11 +180,12 @@ def sample(
             warmup,
             key_run,
             positions,
-            until=rule,
+            keeping,
+            until=until,
             most=most,
             began=began,
             checkpoint=checkpoint,
-            shown=progress,
+            shown=shown,
         )
     except chains.NoDensity:
         target.start(jax.random.clone(key_start))  # says why, if it has no start either

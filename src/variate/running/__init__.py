@@ -4,6 +4,7 @@ from .base import Lost as Lost
 from .base import Workers as Workers
 from .devices import Devices as Devices
 from .draws import Draws as Draws
+from .folded import Folded as Folded
 from .processes import Processes as Processes
 from .ray import Ray as Ray
 from .runner import Runner as Runner

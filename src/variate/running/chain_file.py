@@ -1,6 +1,6 @@
 """The checkpoint of chains: where they are, what was learned of the kernel, and all of their steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from variate.protocols import Steps
 
 from .file import File, numbered, unnumbered
 
+_PARTS = ("tuned", "state", "sums")
 Block = tuple[Any, Steps]  # the values of a block of steps, and the steps
 
 
@@ -22,6 +23,7 @@ class Reached(NamedTuple):
     state: Any
     warm: tuple[Block, ...] = ()
     kept: tuple[Block, ...] = ()
+    sums: Any = ()  # of all that was kept, where blocks do not hold it
 
     @property
     def blocks(self) -> int:
@@ -34,20 +36,16 @@ class ChainFile:
     def __init__(self, path: str | Path, identity: dict[str, str]):
         self.file = File(path, identity)
 
-    def load(self, begun: Reached, block: Callable[[], Block]) -> Reached:
-        """Where the run was, given where it begins and the shapes of a block."""
+    def load(self, begun: Reached, blocks: Callable[[], Sequence[Block]]) -> Reached:
+        """Where the run was, given where it begins and the shapes of a block of the warm-up and of a later one."""
         found = self.file.read()
         if found is None:
             return begun
-        shapes = block()
-
-        def blocks(name: str) -> tuple[Block, ...]:
-            leaves = unnumbered(name, found)
-            return tuple(jax.tree.unflatten(jax.tree.structure(shapes), [x[n] for x in leaves]) for n in found[name])
-
-        return Reached(
-            _like(begun.tuned, found, "tuned"), _like(begun.state, found, "state"), blocks("warm"), blocks("kept")
-        )
+        parts = {name: _like(getattr(begun, name), found, name) for name in _PARTS}
+        for name, shapes in zip(("warm", "kept"), blocks(), strict=True):
+            leaves, tree = unnumbered(name, found), jax.tree.structure(shapes)
+            parts[name] = tuple(jax.tree.unflatten(tree, [x[n] for x in leaves]) for n in found[name])
+        return Reached(**parts)
 
     def save_in_passing(self, reached: Reached) -> None:
         self.file.write_in_passing(lambda: _arrays(reached))
@@ -58,14 +56,12 @@ class ChainFile:
 
 def _arrays(reached: Reached) -> dict[str, np.ndarray]:
     arrays = {}
-    for name in ("tuned", "state"):
+    for name in _PARTS:
         arrays |= numbered(name, jax.tree.leaves(eqx.filter(getattr(reached, name), eqx.is_array)))
-    shapes = jax.tree.leaves((reached.warm + reached.kept)[0])
     for name in ("warm", "kept"):
         blocks = [jax.tree.leaves(block) for block in getattr(reached, name)]
         arrays[name] = np.arange(len(blocks))
-        stacked = [np.array([block[i] for block in blocks]) for i in range(len(shapes))]
-        arrays |= numbered(name, (x.reshape(-1, *np.shape(y)) for x, y in zip(stacked, shapes, strict=True)))
+        arrays |= numbered(name, (np.array(leaves) for leaves in zip(*blocks, strict=True)))
     return arrays
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import re
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from variate.protocols import Adaptation, Steps, Target
 
 from . import progress
 from .chain_file import Block, ChainFile, Reached
-from .draws import Draws
+from .keeping import Every, Means, thinned
 from .until import SoFar, Until
 
 BLOCK = 25  # steps: what an interrupt may cost, and the shortest window of a warm-up
@@ -36,13 +35,14 @@ def run(
     adaptation: Adaptation,
     key: Key[Array, ""],
     positions: PyTree[Array],
+    keeping: Every | Means,
     *,
     until: Until | None,
     most: int,
     began: float,
     checkpoint: str | Path | None = None,
     shown: bool = False,
-) -> Draws:
+) -> Any:
     """Draws of a target by chains that begin at `positions`: until a rule is met, or the `most` of each chain."""
     like = jax.tree.map(lambda x: x[0], positions)
     key_init, key_run = jax.random.split(key)
@@ -51,38 +51,28 @@ def run(
     density = state.log_density if hasattr(state, "log_density") else jnp.zeros(())
     if not np.all(np.isfinite(density)):
         raise NoDensity(f"start must have a finite log density in every chain, got {density}")
-
-    def block(reached: Reached) -> Reached:
-        tuned, state, *found = _block(
-            target, like, reached.tuned, jax.random.fold_in(key_run, reached.blocks), reached.state
-        )
-        values, steps = jax.device_get(found)
-        if reached.blocks >= adaptation.blocks:
-            return Reached(tuned, state, reached.warm, (*reached.kept, (values, steps)))
-        warm = (*reached.warm, (values, steps))
-        return Reached(adaptation.proceed(tuned, reached.blocks, [steps for _, steps in warm]), state, warm)
-
-    reached, file = Reached(tuned, state), None
+    blocks = _Blocks(target, like, adaptation, key_run, keeping, -(-most // BLOCK))
+    reached, file = blocks.begun(tuned, state), None
     if checkpoint is not None:
-        file = ChainFile(checkpoint, _identity(target, like, reached, key, positions, adaptation.blocks))
-        reached = file.load(reached, lambda: eqx.filter_eval_shape(_block, target, like, tuned, key, state)[2:])
+        file = ChainFile(checkpoint, _identity(target, like, reached, key, positions, adaptation.blocks, keeping, most))
+        reached = file.load(reached, lambda: blocks.shapes(reached))
     first, seconds, ended, asked = reached.blocks, {"start": time.monotonic() - began}, None, 0
-    with (progress.chains_shown if shown else progress.chains_silent)(adaptation.blocks, -(-most // BLOCK)) as tell:
+    with (progress.chains_shown if shown else progress.chains_silent)(adaptation.blocks, blocks.total) as tell:
         try:
             while not (reached.kept and len(reached.kept) * BLOCK >= most):
                 if until is not None and reached.kept and len(reached.kept) >= _MORE * asked:
                     asked = len(reached.kept)
-                    if until.met(SoFar(_draws(reached.kept, most), time.monotonic() - began)):
+                    if until.met(SoFar(keeping.read(reached, most), time.monotonic() - began)):
                         break
                 # One name for all, or an interrupt could find the draws and where the chains are apart.
-                reached = block(reached)
+                reached = blocks.after(reached)
                 if reached.blocks == first + 1:
                     seconds["first block"] = time.monotonic() - began - seconds["start"]
                 tell(reached)
                 if file is not None:
                     file.save_in_passing(reached)
             else:
-                if until is not None and not until.met(SoFar(_draws(reached.kept, most), time.monotonic() - began)):
+                if until is not None and not until.met(SoFar(keeping.read(reached, most), time.monotonic() - began)):
                     ended = f"ended after {most} draws of each chain, before it was enough"
         except KeyboardInterrupt:
             if not reached.kept:
@@ -93,15 +83,59 @@ def run(
                 file.save(reached)
     seconds["all"] = time.monotonic() - began
     return dataclasses.replace(
-        _draws(reached.kept, most),
-        warmup=_draws(reached.warm, len(reached.warm) * BLOCK) if reached.warm else None,
+        keeping.end(reached, most),
         ended=ended,
         seconds=seconds,
         kernel=type(reached.tuned.template).__name__,
     )
 
 
-def _identity(target: Any, like: Any, begun: Reached, key: Any, positions: Any, blocks: int) -> dict[str, str]:
+@dataclasses.dataclass(frozen=True)
+class _Blocks:
+    """Blocks of steps, one after another: those of the warm-up, and those of which something is kept."""
+
+    target: Target
+    like: PyTree[Array]  # a position
+    adaptation: Adaptation
+    key: Key[Array, ""]
+    keeping: Every | Means
+    total: int  # without the warm-up
+
+    def begun(self, tuned: Any, state: Any) -> Reached:
+        reached = Reached(tuned, state)
+        sums = self.keeping.begin(lambda: eqx.filter_eval_shape(self._made, reached, self.keeping.thin)[2])
+        return reached._replace(sums=sums)
+
+    def after(self, reached: Reached) -> Reached:
+        if reached.blocks >= self.adaptation.blocks:
+            tuned, state, sums, found = self._kept(reached)
+            return reached._replace(tuned=tuned, state=state, sums=sums, kept=(*reached.kept, jax.device_get(found)))
+        tuned, state, found = self._warm(reached)
+        warm = (*reached.warm, jax.device_get(found))
+        tuned = self.adaptation.proceed(tuned, reached.blocks, [steps for _, steps in warm])
+        return reached._replace(tuned=tuned, state=state, warm=warm)
+
+    def shapes(self, reached: Reached) -> list[Block]:
+        """Of a block of the warm-up and of one that is kept."""
+        return [eqx.filter_eval_shape(part, reached)[-1] for part in (self._warm, self._kept)]
+
+    def _warm(self, reached: Reached) -> tuple[Any, Any, Block]:
+        tuned, state, *found = self._made(reached, 1)
+        return tuned, state, self.keeping.warm(*found)
+
+    def _kept(self, reached: Reached) -> tuple[Any, Any, Any, Block]:
+        tuned, state, *found = self._made(reached, self.keeping.thin)
+        sums, block = self.keeping.add(reached.sums, 2 * len(reached.kept) >= self.total, *found)
+        return tuned, state, sums, block
+
+    def _made(self, reached: Reached, thin: int) -> tuple[Any, Any, Any, Steps]:
+        key = jax.random.fold_in(self.key, reached.blocks)
+        return _block(self.target, self.like, reached.tuned, key, reached.state, thin)
+
+
+def _identity(
+    target: Any, like: Any, begun: Reached, key: Any, positions: Any, blocks: int, keeping: Every | Means, most: int
+) -> dict[str, str]:
     """What makes a run another than others; the rule that ends it may be another."""
     tuned = jax.tree.leaves(eqx.filter(begun.tuned, eqx.is_array))
     kernel = re.sub(r"0x[0-9a-f]+|<function.*?>", "", repr(begun.tuned.template))
@@ -111,6 +145,7 @@ def _identity(target: Any, like: Any, begun: Reached, key: Any, positions: Any, 
         "warm-up": str(blocks),
         "start": digest(*jax.tree.leaves(positions)),
         "key": digest(key),
+        "draws kept": keeping.identity(begun.sums, most),
         "version of JAX": jax.__version__,
     }
 
@@ -122,7 +157,9 @@ def _begun(target: Any, like: Any, tuned: Any, keys: Key[Array, " chains"], posi
 
 
 @eqx.filter_jit
-def _block(target: Any, like: Any, tuned: Any, key: Key[Array, ""], state: Any) -> tuple[Any, Any, Any, Steps]:
+def _block(
+    target: Any, like: Any, tuned: Any, key: Key[Array, ""], state: Any, thin: int
+) -> tuple[Any, Any, Any, Steps]:
     log_density, unravel = _flat(target, like), ravel_pytree(like)[1]
 
     numbers, rest = eqx.partition(tuned, eqx.is_array)
@@ -135,7 +172,8 @@ def _block(target: Any, like: Any, tuned: Any, key: Key[Array, ""], state: Any) 
         numbers = eqx.filter(tuned.learned(info.acceptance), eqx.is_array)
         return (numbers, state), Steps(state.position, getattr(state, "gradient", None), info)
 
-    (numbers, state), steps = lax.scan(once, (numbers, state), jax.random.split(key, BLOCK))
+    (numbers, state), steps = lax.scan(once, (numbers, state), jax.random.split(key, BLOCK * thin))
+    steps = thinned(steps, thin)
     values = jax.vmap(jax.vmap(lambda x: target.constrain(unravel(x))))(steps.position)
     return eqx.combine(numbers, rest), state, values, steps
 
@@ -143,26 +181,3 @@ def _block(target: Any, like: Any, tuned: Any, key: Key[Array, ""], state: Any) 
 def _flat(target: Any, like: Any) -> Any:
     unravel = ravel_pytree(like)[1]
     return lambda x: target.log_density(unravel(x))
-
-
-def _draws(blocks: Sequence[Block], most: int) -> Draws:
-    """Of blocks with axes of steps and of chains, the chains first, and no more than asked for."""
-
-    def joined(*parts: Any) -> np.ndarray:
-        return np.concatenate(parts).swapaxes(0, 1)[:, :most]
-
-    info = [steps.info for _, steps in blocks]
-    evaluations = [np.broadcast_to(i.evaluations, i.acceptance.shape) for i in info]
-    return Draws(
-        jax.tree.map(joined, *[values for values, _ in blocks]),
-        joined(*[i.acceptance for i in info]),
-        joined(*[i.divergent for i in info]),
-        joined(*evaluations),
-        told=jax.tree.map(joined, *[_told(i) for i in info]),
-    )
-
-
-def _told(info: Any) -> dict[str, Any]:
-    """What a kernel tells of its steps beyond what every kernel does."""
-    known = ("acceptance", "accepted", "divergent", "evaluations")
-    return {name: value for name, value in info._asdict().items() if name not in known}

@@ -13,7 +13,7 @@ from .measures import apart, effective, named, rank_rhat, standard_error
 # Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2), sections 4 and 6.
 _RHAT, _ESS = 1.01, 100
 _TAILS = 0.05, 0.95
-_LOST = 1e-3  # of the steps
+LOST = 1e-3  # of the steps
 _BARE = "the draws"  # what doubts call an array without a name
 # Of the draws of a chain in one place. With 100 effective draws it is twenty times as long as a chain stays on average,
 # and where each move is as likely as the last a chain stays that long with probability exp(-20).
@@ -126,7 +126,7 @@ def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, div
         for chain in np.flatnonzero(held > _HELD * draws):
             doubts.append(Doubt(f"chain {chain} stands still for {held[chain]} of its {draws} draws", _STUCK))
     lost = int(np.sum(divergent))
-    if lost > _LOST * divergent.size:
+    if lost > LOST * divergent.size:
         words = f"{lost} of {divergent.size} steps diverged: the target is too steep for them somewhere"
         doubts.append(Doubt(words, _STEEP))
     return doubts

@@ -1,0 +1,139 @@
+"""Means over many chains whose draws were not kept, what they tell, and whether they can be believed."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+from scipy import special
+
+from variate.estimates import Estimate
+
+from .measures import named
+from .summary import LOST
+
+# Where chains forget at a constant rate, n effective draws later exp(-2 n) is left of where they were.
+_RHAT = 1.05  # of ten
+_ALARM = 1e-3
+
+
+class Moments(NamedTuple):
+    """Of f along each chain, in the first and the second half of the run."""
+
+    count: Int[Array | np.ndarray, "halves"]
+    mean: PyTree[Float[Array | np.ndarray, "halves chains ..."]]
+    squares: PyTree[Float[Array | np.ndarray, "halves chains ..."]]  # of what is off the mean, summed
+
+    def with_block(self, half: Int[Array, ""], block: PyTree[Float[Array, "steps chains ..."]]) -> "Moments":
+        """With steps more of one half.
+
+        Source: Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance, The American Statistician
+        37(3), 242-247, equation 2.1.
+        """
+        count, new = self.count[half], len(jax.tree.leaves(block)[0])
+
+        def joined(x: Array, mean: Array, squares: Array) -> tuple[Array, Array]:
+            own = jnp.mean(x, 0)
+            mean, squares = jnp.asarray(mean), jnp.asarray(squares)
+            off = own - mean[half]
+            share = (new / (count + new)).astype(x.dtype)
+            more = jnp.sum((x - own[None]) ** 2, 0) + off**2 * share * count.astype(x.dtype)
+            return mean.at[half].add(off * share), squares.at[half].add(more)
+
+        pairs = jax.tree.map(joined, block, self.mean, self.squares)
+        mean, squares = jax.tree.transpose(jax.tree.structure(block), jax.tree.structure((0, 0)), pairs)
+        return Moments(jnp.asarray(self.count).at[half].add(new), mean, squares)
+
+
+class Folded(eqx.Module):
+    r"""Means over chains that were not kept: `vt.mcmc.fold` makes them.
+
+    `moments`: the mean and the variance of f along each chain, in both halves of the run. `info`: what kernels told of
+    their steps, a mean over all chains for each block, `divergent` the number of such steps. `ended`, `seconds` and
+    `kernel` as of `Draws`.
+    """
+
+    moments: Moments
+    info: Sequence[Any]
+    ended: str | None = eqx.field(static=True, default=None)
+    seconds: dict[str, float] = eqx.field(static=True, default_factory=dict)
+    kernel: str = eqx.field(static=True, default="")
+
+    def expect(self) -> Estimate:
+        r"""$E[f(x)]$ under the target, with the standard error of the means of independent chains.
+
+        Student's t with a degree less than there are chains. `converged` is false if anything is found in `doubts()`,
+        or if the run ended before it was to.
+        """
+        weights = self.moments.count / np.sum(self.moments.count)
+        means = jax.tree.map(lambda x: np.tensordot(weights.astype(x.dtype), x, 1), self.moments.mean)
+        bad = [~np.isfinite(x).reshape(self._chains, -1).all(1) for x in jax.tree.leaves(means)]
+        return Estimate(
+            jax.tree.map(lambda x: jnp.asarray(x.mean(0)), means),
+            jax.tree.map(lambda x: jnp.asarray(_error(x)), means),
+            self._chains * int(np.sum(self.moments.count)),
+            self.ended is None and not self.doubts(),
+            int(np.any(bad, axis=0).sum()),
+            degrees=self._chains - 1,
+            method=f"{self._chains} Markov chains",
+            ended=self.ended,
+        )
+
+    def rhat(self) -> PyTree[np.ndarray]:
+        r"""R-hat of every number, $\sqrt{(n - 1) / n + B / W}$ of the halves of all chains; NaN where one stands still.
+
+        n is the steps of a half, B the variance of their means and W the mean of their variances, so that a half has
+        about $W / B$ effective draws.
+
+        Source: Gelman, Carlin, Stern, Dunson, Vehtari and Rubin (2013), Bayesian data analysis, 3rd edition, equations
+        11.3 and 11.4.
+        """
+        return jax.tree.map(self._rhat, self.moments.mean, self.moments.squares)
+
+    def doubts(self) -> list[str]:
+        """Why not to believe the means: an empty list if nothing is found.
+
+        Sought for are fewer than ten effective draws in half of a chain, an R-hat of 1.05, chains that stand still in
+        half of the run, more than one divergent step in a thousand, and means that drift: those of the halves differ by
+        more than chance makes one run in a thousand. The last is what is left of the starts, where there are so many
+        chains that it shows.
+        """
+        found, names = [], named(self.moments.mean, "the means")
+        numbers = sum(x[0, 0].size for x in names.values())
+        limit = -special.stdtrit(self._chains - 1, _ALARM / 2 / numbers)
+        for (name, mean), rhat in zip(names.items(), named(self.rhat(), "").values(), strict=True):
+            if np.any(np.isnan(rhat)):
+                found.append(f"a chain stands still in {name}, or is no number")
+                continue
+            apart = np.abs(np.mean(mean[1] - mean[0], 0)) / _error(mean[1] - mean[0])
+            if np.max(rhat) >= _RHAT:
+                few = 1 / (np.max(rhat) ** 2 - 1)
+                found.append(
+                    f"chains disagree on {name}: R-hat is {np.max(rhat):.3f}, as of {few:.2g} draws in half of a chain"
+                )
+            elif np.max(apart) > limit:
+                found.append(f"{name} drifts: its halves are {np.max(apart):.1f} standard errors apart")
+        steps, lost = self._chains * int(np.sum(self.moments.count)), sum(int(i.divergent) for i in self.info)
+        if lost > LOST * steps:
+            found.append(f"{lost} of {steps} steps were divergent")
+        return found
+
+    @property
+    def _chains(self) -> int:
+        return jax.tree.leaves(self.moments.mean)[0].shape[1]
+
+    def _rhat(self, mean: np.ndarray, squares: np.ndarray) -> np.ndarray:
+        count = self.moments.count
+        with np.errstate(invalid="ignore", divide="ignore"):
+            within = squares / (count - 1).reshape(-1, *[1] * (squares.ndim - 1))
+            between = mean.reshape(-1, *mean.shape[2:]).var(0, ddof=1)
+            found = np.sqrt((count.min() - 1) / count.min() + between / within.mean((0, 1)))
+        return np.where(np.all(squares > 0, axis=(0, 1)), found, np.nan)
+
+
+def _error(means: np.ndarray) -> np.ndarray:
+    """The standard error of the mean of those of independent chains."""
+    return np.asarray(means.std(0, ddof=1) / len(means) ** 0.5, means.dtype)

@@ -1,0 +1,124 @@
+"""What is kept of the draws of chains: each, or their means alone."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from variate.protocols import Steps
+from variate.trees import as_float
+
+from .chain_file import Block, Reached
+from .draws import Draws
+from .folded import Folded, Moments
+
+_TELLING = 256  # chains from which a kernel is tuned where no draws are kept
+
+
+@dataclass(frozen=True)
+class Every:
+    """Every draw, of which chains make `thin` for each that is kept."""
+
+    thin: int = 1
+
+    def begin(self, values: Callable[[], PyTree]) -> Any:
+        """What is to be kept beside the blocks, before there are any; `values` tells the shapes of those of a block."""
+        return ()
+
+    def warm(self, values: PyTree, steps: Steps) -> Block:
+        """Of a block of the warm-up."""
+        return values, steps
+
+    def add(self, sums: Any, second: bool, values: PyTree, steps: Steps) -> tuple[Any, Block]:
+        """With a block more, in the second half of all or before, and what is kept of the block itself."""
+        return sums, (values, steps)
+
+    def read(self, reached: Reached, most: int) -> Draws:
+        return _draws_of(reached.kept, most)
+
+    def end(self, reached: Reached, most: int) -> Draws:
+        """What is read when there are no more to come, with the warm-up."""
+        return dataclasses.replace(self.read(reached, most), warmup=_draws_of(reached.warm) if reached.warm else None)
+
+    def identity(self, sums: Any, most: int) -> str:
+        """What tells this run from those that keep something else; it may go on for longer."""
+        return f"{self.thin}"
+
+
+@dataclass(frozen=True)
+class Means:
+    """The means and variances of f along each chain, in both halves of the run."""
+
+    f: Callable[[Any], PyTree] | None
+    thin: int = 1
+
+    def begin(self, values: Callable[[], PyTree]) -> Moments:
+        like = jax.eval_shape(self.of, values())
+        zeros = jax.tree.map(lambda x: jnp.zeros((2, *x.shape[1:]), x.dtype), like)
+        return Moments(jnp.zeros(2, int), zeros, zeros)
+
+    def warm(self, values: PyTree, steps: Steps) -> Block:
+        return (), jax.tree.map(lambda x: x[:, :_TELLING] if jnp.ndim(x) > 1 else x, steps)
+
+    def add(self, sums: Moments, second: bool, values: PyTree, steps: Steps) -> tuple[Moments, Block]:
+        return _added(self, sums, jnp.asarray(second, int), values, steps)
+
+    def read(self, reached: Reached, most: int) -> Any:
+        return Folded(jax.tree.map(np.asarray, reached.sums), [steps.info for _, steps in reached.kept])
+
+    def end(self, reached: Reached, most: int) -> Folded:
+        return self.read(reached, most)
+
+    def identity(self, sums: Moments, most: int) -> str:
+        return f"means {self.thin} {most} {jax.tree.map(jnp.shape, sums)}"  # where the second half begins
+
+    def of(self, values: PyTree) -> PyTree[Float[Array, "steps chains ..."]]:
+        return jax.tree.map(as_float, values if self.f is None else jax.vmap(jax.vmap(self.f))(values))
+
+
+@eqx.filter_jit
+def _added(means: Means, sums: Moments, half: Int[Array, ""], values: PyTree, steps: Steps) -> tuple[Moments, Block]:
+    info = jax.tree.map(lambda x: jnp.mean(jnp.asarray(x, float), (0, 1)), steps.info)
+    info = info._replace(divergent=jnp.sum(steps.info.divergent))
+    return sums.with_block(half, means.of(values)), ((), Steps(jnp.zeros(0), None, info))
+
+
+def _draws_of(blocks: Sequence[Block], most: int | None = None) -> Draws:
+    """Of blocks with axes of steps and of chains, the chains first, and no more than asked for."""
+
+    def joined(*parts: Any) -> np.ndarray:
+        return np.concatenate(parts).swapaxes(0, 1)[:, :most]
+
+    info = [steps.info for _, steps in blocks]
+    evaluations = [np.broadcast_to(i.evaluations, i.acceptance.shape) for i in info]
+    return Draws(
+        jax.tree.map(joined, *[values for values, _ in blocks]),
+        joined(*[i.acceptance for i in info]),
+        joined(*[i.divergent for i in info]),
+        joined(*evaluations),
+        told=jax.tree.map(joined, *[_told(i) for i in info]),
+    )
+
+
+def thinned(steps: Steps, thin: int) -> Steps:
+    """The last of every so many steps, with what is told of all of them."""
+    if thin == 1:
+        return steps
+    groups = jax.tree.map(lambda x: x.reshape(-1, thin, *x.shape[1:]), steps.info)
+    info = jax.tree.map(lambda x: jnp.mean(x.astype(float), 1), groups)
+    some = {name: jnp.any(getattr(groups, name), 1) for name in ("accepted", "divergent")}
+    info = info._replace(evaluations=jnp.sum(groups.evaluations, 1), **some)
+    position, gradient = jax.tree.map(lambda x: x[thin - 1 :: thin], (steps.position, steps.gradient))
+    return Steps(position, gradient, info)
+
+
+def _told(info: Any) -> dict[str, Any]:
+    """What a kernel tells of its steps beyond what every kernel does."""
+    known = ("acceptance", "accepted", "divergent", "evaluations")
+    return {name: value for name, value in info._asdict().items() if name not in known}

@@ -1,0 +1,165 @@
+"""Means over chains that are not kept: those of the same chains kept, with error bars that cover, and doubts."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from scipy import stats
+
+import variate as vt
+from variate.mcmc import HMC, RandomWalk, fold
+from variate.programs import distribution_target
+from variate.protocols import Steps
+from variate.running import Folded, progress
+from variate.running.folded import Moments
+from variate.running.keeping import thinned
+
+
+def normal(x: jax.Array) -> jax.Array:
+    return -0.5 * x @ x
+
+
+def moments(x: jax.Array) -> dict[str, jax.Array]:
+    return {"first": x, "second": x**2}
+
+
+def test_they_are_the_means_of_the_same_chains(key: jax.Array) -> None:
+    options: dict = {"kernel": HMC(num_steps=4), "num_samples": 150, "num_warmup": 100, "num_chains": 30}
+    folded = fold(key, normal, moments, jnp.ones(2), **options)
+    draws = vt.sample(jax.random.clone(key), normal, jnp.ones(2), **options)
+    x = draws.values
+    for found, values in ((folded.moments.mean["first"], x), (folded.moments.mean["second"], x**2)):
+        np.testing.assert_allclose(found, [values[:, :75].mean(1), values[:, 75:].mean(1)], rtol=0, atol=1e-12)
+    squares = [((half - half.mean(1, keepdims=True)) ** 2).sum(1) for half in (x[:, :75], x[:, 75:])]
+    np.testing.assert_allclose(folded.moments.squares["first"], squares, rtol=1e-10)
+    assert folded.kernel == "HMC"
+    assert folded.expect().num_samples == 30 * 150
+    assert np.isclose(np.mean([i.acceptance for i in folded.info]), draws.acceptance.mean())
+    # Of a block nothing is left that grows with its steps, its chains or the dimension.
+    assert max(np.size(leaf) for leaf in jax.tree.leaves(folded.info)) == 1
+
+
+REPLICATES, CHAINS = 400, 30
+LEAST, MOST = stats.binom.ppf([1e-6, 1 - 1e-6], REPLICATES, 0.95)
+
+
+def covered(key: jax.Array, share: float = 1.0) -> int:
+    """How many replicates have the mean 1 in their 95% interval, with errors so many times as large."""
+    target = distribution_target(dist.Normal(1.0, 2.0))
+    many = fold(key, target, kernel=RandomWalk(4.0), num_samples=200, num_warmup=100, num_chains=REPLICATES * CHAINS)
+    hits = 0
+    for i in range(REPLICATES):
+        own = jax.tree.map(lambda x, i=i: x[:, i * CHAINS : (i + 1) * CHAINS], many.moments[1:])
+        found = Folded(Moments(many.moments.count, *own), many.info).expect()
+        low, high = (float(end["x"]) for end in found.interval(0.95))
+        hits += abs((low + high) / 2 - 1) < share * (high - low) / 2
+    return hits
+
+
+def test_intervals_cover(key: jax.Array) -> None:
+    """In all but two of a million runs; those of errors that are a fifth too small do not."""
+    assert LEAST <= covered(key) <= MOST
+    assert covered(jax.random.clone(key), 0.8) < LEAST
+
+
+def test_nothing_is_found_against_chains_that_are_right(key: jax.Array) -> None:
+    found = fold(key, normal, moments, jnp.ones(3), num_chains=200, num_samples=200)
+    assert found.doubts() == []
+    estimate = found.expect()
+    assert estimate.converged
+    assert estimate.degrees == 199
+    assert np.all(np.abs(estimate.value["second"] - 1) < 5.1 * estimate.stderr["second"])  # Student's, at 1e-6
+
+
+def mixture(x: jax.Array) -> jax.Array:
+    return jnp.logaddexp(-0.5 * jnp.sum((x - 20) ** 2), -0.5 * jnp.sum((x + 20) ** 2))
+
+
+def test_chains_that_stay_in_modes_are_told(key: jax.Array) -> None:
+    found = fold(key, mixture, None, jnp.zeros(1), kernel=HMC(0.5, 4, 1.0), num_samples=100, num_warmup=25)
+    assert found.doubts()[0].startswith("chains disagree on the means: R-hat is ")
+    assert not found.expect().converged
+
+
+def test_what_is_left_of_the_starts_is_told(key: jax.Array) -> None:
+    """R-hat is near one, but of 2,000 chains that began ten standard deviations off the mean shows it."""
+    walk, far = RandomWalk(0.5), jnp.full(1, 10.0)
+    found = fold(key, normal, None, far, kernel=walk, num_samples=2_000, num_warmup=1, num_chains=2_000)
+    assert found.rhat().max() < 1.05
+    assert "drifts: its halves are " in found.doubts()[0]
+
+
+def test_a_chain_that_stands_still_or_diverges_is_told(key: jax.Array) -> None:
+    k1, k2 = jax.random.split(key)
+    still = fold(k1, normal, None, jnp.ones(1), kernel=RandomWalk(1e9), num_samples=50, num_warmup=25, num_chains=30)
+    assert "stands still" in still.doubts()[0]
+    wild = fold(k2, normal, None, jnp.ones(1), kernel=HMC(1e9, 1, 1.0), num_samples=50, num_warmup=25, num_chains=30)
+    assert wild.doubts()[-1] == "1500 of 1500 steps were divergent"
+
+
+@contextmanager
+def interrupting(warm: int, kept: int) -> Iterator[Any]:
+    def tell(reached: Any) -> None:
+        if len(reached.kept) == 3:
+            raise KeyboardInterrupt
+
+    yield tell
+
+
+def test_after_an_interrupt_it_goes_on_to_the_same_means(
+    key: jax.Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(path: Path | None, **options: Any) -> Folded:
+        options = {"num_samples": 200, "num_warmup": 100, "num_chains": 30, "checkpoint": path, **options}
+        return fold(jax.random.clone(key), normal, moments, jnp.ones(2), **options)
+
+    whole, path = run(None), tmp_path / "means.npz"
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "chains_silent", interrupting)
+        stopped = run(path)
+    assert stopped.ended == "interrupted"
+    assert stopped.expect().num_samples == 30 * 75
+    assert not stopped.expect().converged
+    resumed = run(path)
+    for one, other in zip(jax.tree.leaves(whole.moments), jax.tree.leaves(resumed.moments), strict=True):
+        assert np.array_equal(one, other)
+    with pytest.raises(ValueError, match="of another run, with other draws kept"):
+        run(path, num_samples=300)
+
+
+def test_of_steps_between_those_kept_the_info_remains(key: jax.Array) -> None:
+    k1, k2 = jax.random.split(key)
+    draws = vt.sample(k1, normal, jnp.ones(2), kernel=HMC(0.3, 4, 1.0), num_samples=100, num_warmup=25, thin=5)
+    assert draws.values.shape == (4, 100, 2)
+    assert np.all(draws.evaluations == 5 * draws.warmup.evaluations[0, 0])
+    info = draws.warmup
+    assert info.acceptance.shape == (4, 25)
+    x = jax.random.normal(k2, (6, 4, 2))
+    told = vt.mcmc.base.Info(x[..., 0], x[..., 0] > 0, x[..., 1] > 1, jnp.ones((6, 4), int))
+    found = thinned(Steps(x, None, told), 3)
+    assert jnp.array_equal(found.position, x[jnp.array([2, 5])])
+    assert found.gradient is None
+    assert jnp.allclose(found.info.acceptance, x[..., 0].reshape(2, 3, 4).mean(1))
+    assert jnp.array_equal(found.info.divergent, told.divergent.reshape(2, 3, 4).any(1))
+    assert jnp.all(found.info.evaluations == 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"num_chains": 4}, ValueError, "num_chains must be at least 30, got 4"),
+        ({"num_samples": 0}, ValueError, "num_samples must be a positive integer"),
+        ({"f": 3.0}, TypeError, "f must be a function"),
+    ],
+)
+def test_bad_input_is_named(options: dict, error: type, words: str, key: jax.Array) -> None:
+    with pytest.raises(error, match=words):
+        fold(key, normal, **{"f": None, "start": jnp.ones(1), **options})
+    with pytest.raises(ValueError, match="thin must be a positive integer"):
+        vt.sample(key, normal, jnp.ones(1), thin=0)
