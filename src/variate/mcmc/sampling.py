@@ -105,11 +105,16 @@ def fold(
     the means of the chains, which do not depend on each other.
 
     Args:
-        key, target, start, kernel, num_warmup, checkpoint, progress: as for `sample`. A kernel is tuned by 256 of the
-            chains.
+        key: a typed key.
+        target: as for `sample`.
         f: a function of a draw, the identity if left out.
+        start: as for `sample`.
+        kernel: as for `sample`; it is tuned by 256 of the chains.
         num_samples: steps of each chain, rounded up to blocks of 25.
+        num_warmup: as for `sample`.
         num_chains: 30 or more.
+        checkpoint: as for `sample`.
+        progress: as for `sample`.
 
     Raises:
         TypeError: as for `sample`.
