@@ -13,10 +13,12 @@ from numpyro.distributions import constraints
 
 from variate import checks, trees
 from variate.programs import distributions
-from variate.programs.densities import Call, Joint, as_values, given_by_name, joint_of
+from variate.programs.densities import Call, Joint, Reading, as_values, given_by_name, joint_of
 from variate.programs.program import Operation, Program, Site, every_operation, one_lane
 from variate.programs.simulation import names_of, shape_of
-from variate.programs.supports import bijection, support_of
+from variate.programs.summable import summed_draws
+from variate.programs.summation import summed_joint
+from variate.programs.supports import bijection, support_before
 
 _TRIES = 100
 _ATOMS = frozenset("Delta HurdleGamma HurdleLogNormal".split())  # points of positive probability among real numbers
@@ -34,20 +36,32 @@ def condition(model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Condi
         args: its arguments, data among them.
         kwargs: those given by name.
 
+    Discrete draws of finitely many values are summed out, $\sum_k p(x(u), k, y)$: over all values together for draws
+    outside of scans, and step after step, by the forward algorithm, for those inside.
+
     Raises:
-        TypeError: a draw has no real coordinates: it is discrete, has an atom, is inside a branch or a `while_loop`, is
-            no single array, or its support is not known; or it depends on random numbers that no draw makes.
+        TypeError: a draw has no real coordinates: it has an atom, is inside a branch or a `while_loop`, is no single
+            array, or its support is not known; it is discrete and cannot be summed out, for it has infinitely or too
+            many values, or the scan around it carries or stacks more than its last value; or it depends on random
+            numbers that no draw makes.
         ValueError: two draws have one name.
 
-    Wrong for discrete draws, which have to be summed out by hand. For the density in the model's own values, discrete
-    ones too, use `vt.density`.
+    Wrong for the density of discrete values themselves: use `vt.density`.
     """
     checks.check_callable("model", model)
     call = Call.of(model, args, kwargs)
     program = call.program()
     names = {index: name for name, index in names_of(program).items()}
-    latents = tuple(_latent(operation, names) for operation in _draws(program))
-    return Conditioned(call.numbers, call.static, latents)
+    summed = summed_draws(program)
+    for index, found in summed.items():
+        if found.problem is not None:
+            raise TypeError(f"the draw {names[index]!r} is discrete and cannot be summed out: it is {found.problem}")
+    latents = (op for op in _draws(program) if op.site and op.site.index not in summed)
+    target = Conditioned(call.numbers, call.static, tuple(_latent(operation, names) for operation in latents))
+    if summed:
+        nowhere = {latent.name: jax.ShapeDtypeStruct(latent.shape, latent.dtype) for latent in target.latents}
+        jax.eval_shape(target.log_density, nowhere)  # where it cannot be done, that is said at once
+    return target
 
 
 class Latent(NamedTuple):
@@ -79,7 +93,9 @@ class Conditioned(eqx.Module):
         """By name; `constraints.dependent` where the edges depend on other draws or on arrays among the arguments."""
         program = Call(self.numbers, self.static).program()
         names = {index: name for name, index in names_of(program).items()}
-        return {names[op.site.index]: _support(op) for op in _draws(program) if op.site}
+        latents = {latent.index for latent in self.latents}
+        found = {op.site.index: support_before(op) for op in _draws(program) if op.site and op.site.index in latents}
+        return {names[index]: support for index, support in found.items() if support is not None}
 
     def log_density(self, position: Mapping[str, Any]) -> Float[Array, ""]:
         """Of a position, the change of volume included; NaN where a parameter of a distribution is out of range."""
@@ -125,13 +141,21 @@ def _joint(target: Conditioned, position: dict[str, Any]) -> Joint:
     program = Call(target.numbers, target.static).program()
     _check_names(target, position)
     given = {latent.index: [_part(latent, position[latent.name])] for latent in target.latents}
-    return joint_of(program, target.numbers, given, _as_coordinates)
+    return _joint_in(program, target, given, _as_coordinates)
 
 
 @jax.jit
 def _joint_of_values(target: Conditioned, values: dict[str, Any]) -> Joint:
     program = Call(target.numbers, target.static).program()
-    return joint_of(program, target.numbers, given_by_name(program, values), _to_coordinates)
+    summed = {op.site.index for op in _draws(program) if op.site} - {latent.index for latent in target.latents}
+    return _joint_in(program, target, given_by_name(program, values, summed), _to_coordinates)
+
+
+def _joint_in(program: Program, target: Conditioned, given: dict[int, list[Array]], reading: Reading) -> Joint:
+    summed = {index: found.values for index, found in summed_draws(program).items() if found.values is not None}
+    if not summed:
+        return joint_of(program, target.numbers, given, reading)
+    return summed_joint(program, target.numbers, given, reading, summed)
 
 
 @jax.jit
@@ -224,27 +248,13 @@ def _problem(draw: Operation) -> str | None:
         distribution = site.structure.build(arrays)
         shapes = jax.tree.unflatten(site.event.tree, [jax.ShapeDtypeStruct(*leaf) for leaf in site.event.leaves])
         if distributions.is_discrete(distribution, shapes):
-            found.append("is discrete: sum it out, or draw it in another way")
+            found.append("is discrete")
         elif type(distributions.innermost(distribution)).__name__ in _ATOMS:
             found.append("has an atom, a point of positive probability")
         elif bijection(distribution) is None:
             found.append("has a support that is not known: an attribute `support`, a constraint of NumPyro's, tells it")
         else:
             found.append(None)
-
-    jax.eval_shape(look, *one_lane(draw)[1:])
-    return found[0]
-
-
-def _support(draw: Operation) -> constraints.Constraint:
-    site, found = draw.site, []
-    assert site is not None
-
-    def look(*arrays: Any) -> None:
-        support = support_of(site.structure.build(arrays))
-        assert support is not None
-        moving = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(support))
-        found.append(constraints.dependent(is_discrete=False, event_dim=support.event_dim) if moving else support)
 
     jax.eval_shape(look, *one_lane(draw)[1:])
     return found[0]

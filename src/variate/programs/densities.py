@@ -1,7 +1,7 @@
 """The joint log density of a program's draws and of what weighs its runs."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -139,14 +139,21 @@ def as_values(site: Site, distribution: Any, given: list[Array]) -> tuple[list[A
 def joint_of(program: Program, numbers: Sequence[Any], given: Mapping[int, list[Array]], reading: Reading) -> Joint:
     """The joint density where `given` stands, by the index of the draw, for the draws of a program."""
     _, records = run(program, [jax.random.key(0), *numbers], Weighing(given, reading))
+    total = sum((jnp.sum(piece.log_density) for piece in records.values()), jnp.zeros((), float))
+    return joint_from(program, records, total)
+
+
+def joint_from(
+    program: Program, records: Mapping[int, Piece], log_density: Float[Array, ""], omitted: Collection[int] = ()
+) -> Joint:
+    """A joint density and its pieces; of the draws that are `omitted`, by their index, there is no value."""
     names = {index: name for name, index in names_of(program).items()}
     labels = labels_of(program, names)
     pieces = {labels[i]: jnp.sum(piece.log_density) for i, piece in records.items()}
     invalid = {labels[i]: jnp.sum(piece.invalid, dtype=jnp.int32) for i, piece in records.items()}
-    total = sum(pieces.values(), jnp.zeros((), float))
     wrong = sum(invalid.values(), jnp.zeros((), jnp.int32)) > 0
-    values = {names[i]: piece.values for i, piece in records.items() if i in names}
-    return Joint(jnp.where(wrong, jnp.nan, total), pieces, invalid, values)
+    values = {names[i]: piece.values for i, piece in records.items() if i in names and i not in omitted}
+    return Joint(jnp.where(wrong, jnp.nan, log_density), pieces, invalid, values)
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,7 @@ class Weighing:
         return over_lanes(one, factor.lanes)(*operands)
 
     def stepped(self, body: Program) -> tuple[Any, Callable[[Any], "Weighing"]]:
-        own = {site.index: self.given[site.index] for site in body.sites}
+        own = {site.index: self.given[site.index] for site in body.sites if site.index in self.given}
         return own, lambda step: Weighing({**self.given, **step}, self.reading)
 
     def loop(self, run: Any, operation: Operation, inputs: list[Array]) -> tuple[list[Array], Records]:
@@ -217,14 +224,15 @@ def _evaluate(static: trees.Static, numbers: list[Any], values: dict[str, Any]) 
     return joint_of(program, numbers, given_by_name(program, values), as_values)
 
 
-def given_by_name(program: Program, values: Mapping[str, Any]) -> dict[int, list[Array]]:
-    """The leaves of the value of each draw, by its index.
+def given_by_name(program: Program, values: Mapping[str, Any], omitted: Collection[int] = ()) -> dict[int, list[Array]]:
+    """The leaves of the value of each draw, by its index, but for those that are `omitted`.
 
     Raises:
         ValueError: a draw is missing, a name is not of a draw, or a value is of the wrong shape.
         TypeError: a value is of another structure or type than the draw.
     """
-    names, sites = names_of(program), {site.index: site for site in program.sites}
+    sites = {site.index: site for site in program.sites}
+    names = {name: index for name, index in names_of(program).items() if index not in omitted}
     for name in values:
         if name not in names:
             raise ValueError(f"values: no draw is called {name!r}; the draws are {sorted(names)}")

@@ -90,7 +90,7 @@ def evaluate(
             if weigh is not None:
                 records[operation.factor.index] = weigh(operation.factor, operands)
         elif operation.sites or (operation.factors and weigh is not None):
-            outputs, inner = _CONTROL[operation.name](operation, operands, handler, index)
+            outputs, inner = CONTROL[operation.name](operation, operands, handler, index)
             records.update(inner)
         else:
             outputs = bind(operation, operands)
@@ -178,4 +178,5 @@ def _checkpoint(
     return jax.checkpoint(lambda inputs: run(body, inputs, handler, index), **options)(operands)
 
 
-_CONTROL = {"scan": _scan, "cond": _cond, "while": _while, "remat2": _checkpoint, "checkpoint": _checkpoint}
+# How what has bodies is run, by its name.
+CONTROL = {"scan": _scan, "cond": _cond, "while": _while, "remat2": _checkpoint, "checkpoint": _checkpoint}

@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax.core import Tracer
 from jaxtyping import Array, Bool, PyTree
 from numpyro.distributions import constraints, transforms
 
 from variate.programs.corrections import corrected
 from variate.programs.distributions import numpyro_promotion
+from variate.programs.program import Operation, one_lane
 
 
 class Checked(NamedTuple):
@@ -79,3 +81,19 @@ def bijection(d: Any) -> transforms.Transform | None:
         return transforms.biject_to(support)
     except NotImplementedError:
         return None
+
+
+def support_before(draw: Operation) -> constraints.Constraint | None:
+    """The support of a draw as it is known before the run; `constraints.dependent` where its edges are not."""
+    site, found = draw.site, []
+    assert site is not None
+
+    def look(*arrays: Any) -> None:
+        support = support_of(site.structure.build(arrays))
+        moving = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(support))
+        if moving and support is not None:
+            support = constraints.dependent(is_discrete=False, event_dim=support.event_dim)
+        found.append(support)
+
+    jax.eval_shape(look, *one_lane(draw)[1:])
+    return found[0]
