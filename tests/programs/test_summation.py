@@ -242,6 +242,12 @@ def of_a_moving_support(key: jax.Array, y: jax.Array) -> None:
     vt.draw(k2, dist.Uniform(0.0, 1.0 + z.astype(float)), name="x")
 
 
+def of_a_support_that_moves_in_a_scan(key: jax.Array, y: jax.Array) -> None:
+    k1, k2 = jax.random.split(key)
+    z = vt.draw(k1, dist.Bernoulli(0.5), name="z").astype(float)
+    jax.lax.scan(lambda _, k: (None, vt.draw(k, dist.Uniform(0.0, 1.0 + z), name="x")), None, jax.random.split(k2, 3))
+
+
 def many(key: jax.Array, y: jax.Array) -> None:
     z = vt.draw(key, dist.Bernoulli(0.5).expand([13]), name="z")
     vt.observe(dist.Normal(z.sum().astype(float), 1.0), y)
@@ -263,6 +269,10 @@ def unlimited(key: jax.Array, y: jax.Array) -> None:
         (counted, "'z' cannot be summed out: the scan around it carries more of it than the last step"),
         (stacked, "'z' cannot be summed out: the scan around it stacks what depends on it"),
         (in_a_branch, "'z' is discrete and cannot be summed out: it is inside a branch"),
+        (
+            of_a_support_that_moves_in_a_scan,
+            "'x' .* depends on a discrete draw that is to be summed out, and so may its",
+        ),
         (of_a_moving_support, "'x' .* depends on a discrete draw that is to be summed out, and so may its support"),
         (
             many,

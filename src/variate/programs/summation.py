@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 from numpyro.distributions import constraints
 
 from variate.programs.densities import Joint, Piece, Reading, Weighing, as_values, joint_from
-from variate.programs.interpretation import CONTROL, bind
-from variate.programs.program import Constant, Operation, Program, Site, scan_parts
+from variate.programs.interpretation import CONTROL, bind, read
+from variate.programs.program import Operation, Program, Site, every_operation, scan_parts
 from variate.programs.summable import MOST, carried
 from variate.programs.supports import support_before
 
@@ -61,38 +61,45 @@ class Worlds:
     def run(
         self, program: Program, inputs: Sequence[Any], split: Sequence[bool], log_weights: Float[Array, " worlds"]
     ) -> Run:
-        environment: dict[int, Any] = {**dict(program.constants), **dict(zip(program.inputs, inputs, strict=True))}
+        environment: list[Any] = [None] * program.size
+        for place, value in (*program.constants, *zip(program.inputs, inputs, strict=True)):
+            environment[place] = value
         apart = {place for place, parts in zip(program.inputs, split, strict=True) if parts}
         pieces: dict[int, Piece] = {}
+        last = _last_read(program)
         for number, operation in enumerate(program.operations):
-            operands = [
-                operand.value if isinstance(operand, Constant) else environment[operand] for operand in operation.inputs
-            ]
+            operands = [read(environment, operand) for operand in operation.inputs]
             parted = [operand in apart for operand in operation.inputs]
-            found = self._once(operation, operands, parted, log_weights, _read_later(program, number))
+            wanted = [last.get(place, -1) > number for place in operation.outputs]
+            found = self._once(operation, operands, parted, log_weights, wanted)
             times = len(found.log_weights) // len(log_weights)
             if times > 1:
                 _check_count(operation, len(found.log_weights))
-                environment |= {place: jnp.repeat(environment[place], times, axis=0) for place in apart}
+                for place in apart:
+                    environment[place] = jnp.repeat(environment[place], times, axis=0)
             log_weights, pieces = found.log_weights, {**pieces, **found.pieces}
-            environment |= dict(zip(operation.outputs, found.outputs, strict=True))
-            apart |= {place for place, parts in zip(operation.outputs, found.split, strict=True) if parts}
-        outputs = [output.value if isinstance(output, Constant) else environment[output] for output in program.outputs]
+            for place, value, parts in zip(operation.outputs, found.outputs, found.split, strict=True):
+                environment[place] = value
+                if parts:
+                    apart.add(place)
+        outputs = [read(environment, output) for output in program.outputs]
         return Run(outputs, [output in apart for output in program.outputs], log_weights, pieces)
 
     def _once(
-        self, operation: Operation, operands: list[Any], parted: list[bool], log_weights: Array, later: set[Any]
+        self, operation: Operation, operands: list[Any], parted: list[bool], log_weights: Array, wanted: list[bool]
     ) -> Run:
         if operation.sites or operation.factors:
             operands = [jnp.asarray(operand) for operand in operands]
         if operation.site is not None and operation.site.index in self.summed:
             return self._part(operation.site, operands, parted, log_weights)
         if any(site.index in self.summed for site in operation.sites):
-            return self._forward(operation, operands, parted, log_weights, later)
+            return self._forward(operation, operands, parted, log_weights, wanted)
         outputs, pieces = _in_worlds(lambda *operands: self._plain(operation, operands), parted)(*operands)
         split = [any(parted)] * len(outputs)
+        if any(parted):
+            for draw in (operation, *(inner for body in operation.bodies for inner in every_operation(body))):
+                _check_support(draw)
         if operation.site is not None and any(parted):
-            _check_support(operation)
             outputs, split = [x[0] for x in outputs], [False]  # it is given, the same in all worlds
         log_weights, pieces = _weighed(log_weights, pieces, any(parted))
         return Run(list(outputs), split, log_weights, pieces)
@@ -124,7 +131,7 @@ class Worlds:
         return Run([outputs], [True], together, {site.index: Piece(jnp.max(each), jnp.max(piece.invalid))})
 
     def _forward(
-        self, scan: Operation, operands: list[Any], parted: list[bool], log_weights: Array, later: set[Any]
+        self, scan: Operation, operands: list[Any], parted: list[bool], log_weights: Array, wanted: list[bool]
     ) -> Run:
         flags = carried(scan, self.summed)
         found = _in_worlds(lambda *operands: self._scan(scan, operands, flags), parted)(*operands)
@@ -133,7 +140,7 @@ class Worlds:
         flags = [*flags, *[False] * (len(outputs) - len(flags))]
         messages = jnp.broadcast_to(messages, (worlds, messages.shape[-1]))
         pieces = _reduced(pieces, already)
-        if not any(flag and place in later for flag, place in zip(flags, scan.outputs, strict=True)):
+        if not any(flag and asked for flag, asked in zip(flags, wanted, strict=True)):
             # Nobody asks in which world it ended.
             first = (slice(None), 0) if already else 0
             outputs = [x[first] if flag else x for x, flag in zip(outputs, flags, strict=True)]
@@ -209,8 +216,10 @@ def _reduced(pieces: dict[int, Piece], parted: bool) -> dict[int, Piece]:
     }
 
 
-def _read_later(program: Program, number: int) -> set[Any]:
-    return {*program.outputs, *(operand for op in program.operations[number + 1 :] for operand in op.inputs)}
+def _last_read(program: Program) -> dict[Any, int]:
+    """By which operation each place is read last, by number; the outputs are read after all."""
+    places = {place: number for number, op in enumerate(program.operations) for place in op.inputs}
+    return places | dict.fromkeys(program.outputs, len(program.operations))
 
 
 def _log_sum(x: Array, axis: int) -> Array:
@@ -232,8 +241,7 @@ def _check_count(operation: Operation, count: int) -> None:
 
 def _check_support(draw: Operation) -> None:
     site = draw.site
-    assert site is not None
-    if type(support_before(draw)) is type(constraints.dependent):
+    if site is not None and type(support_before(draw)) is type(constraints.dependent):
         raise TypeError(
             f"the draw {site.label!r} ({site.source}) depends on a discrete draw that is to be summed out, and so may "
             "its support, for it is not known before the run"
