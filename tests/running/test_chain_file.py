@@ -1,6 +1,7 @@
 """Chains that were stopped, killed or interrupted go on from their file as if nothing had been."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -106,6 +107,24 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "short.npz").write_bytes(whole.read_bytes()[:1_000])
     with pytest.raises(ValueError, match=r"short\.npz' is not one"):
         run(tmp_path / "short.npz")
+
+
+def test_a_full_disk_loses_no_draws_and_no_file_that_was_there(tmp_path: Path) -> None:
+    """Files of this process may not grow beyond a size: so the kernel answers as it does where there is no room."""
+    path, whole = tmp_path / "chains.npz", run(None)
+    run(path, num_samples=25)
+    size, (_, most) = path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, most))
+    try:
+        with pytest.warns(RuntimeWarning, match=r"chains\.npz' could not be written .*the run goes on"):
+            draws = run(path, num_samples=200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        signal.signal(signal.SIGXFSZ, before)
+    assert same(draws, whole)
+    assert list(tmp_path.iterdir()) == [path]
+    assert same(run(path), whole)  # it goes on from what was there
 
 
 def test_progress_is_told_on_the_error_stream(capsys: pytest.CaptureFixture) -> None:

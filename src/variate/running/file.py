@@ -1,8 +1,10 @@
 """A file of arrays that is written whole or not at all, and says of what run it is."""
 
+import contextlib
 import json
 import os
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -27,14 +29,17 @@ class File:
     """NumPy's `.npz`, with an identity: what makes this run another than others, each with the words for it.
 
     Raises:
-        ValueError: a directory that does not exist, a file that is no checkpoint, or one of another run.
+        ValueError: a directory that does not exist or cannot be written to, a file that is no checkpoint, or one of
+            another run.
     """
 
     def __init__(self, path: str | Path, identity: Mapping[str, str]):
         self.path, self.identity = Path(path), identity
         if not self.path.absolute().parent.is_dir():
             raise ValueError(f"checkpoint: there is no directory {str(self.path.parent)!r}")
-        self.start, self.saving = time.monotonic(), 0.0
+        if not os.access(self.path.absolute().parent, os.W_OK):
+            raise ValueError(f"checkpoint: the directory {str(self.path.parent)!r} cannot be written to")
+        self.start, self.saving, self.failed = time.monotonic(), 0.0, False
 
     def read(self) -> dict[str, np.ndarray] | None:
         """What is in it, if it is there."""
@@ -55,11 +60,19 @@ class File:
         return found
 
     def write(self, arrays: Mapping[str, Any]) -> None:
-        """Whole or not at all, whatever happens meanwhile."""
+        """Whole or not at all, whatever happens meanwhile; where it cannot be, what was there stays."""
         beside = self.path.with_name(self.path.name + ".part")
-        with beside.open("wb") as file:
-            np.savez(file, allow_pickle=False, task=np.asarray(json.dumps(self.identity)), **arrays)
-        os.replace(beside, self.path)
+        try:
+            with beside.open("wb") as file:
+                np.savez(file, allow_pickle=False, task=np.asarray(json.dumps(self.identity)), **arrays)
+            os.replace(beside, self.path)
+        except OSError as error:  # a full disk is no reason to lose what is in memory
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+            if not self.failed:
+                self.failed = True
+                words = f"checkpoint: {str(self.path)!r} could not be written ({error}), what was there stays"
+                warnings.warn(f"{words}; the run goes on, and tries again", RuntimeWarning, stacklevel=2)
 
     def write_in_passing(self, arrays: Callable[[], Mapping[str, Any]]) -> None:
         """As often as it takes no more than a tenth of the time."""
