@@ -57,13 +57,13 @@ class Row(NamedTuple):
 
     @property
     def converged(self) -> bool:
-        return self.rhat < RHAT and self.ess >= ESS
+        return bool(self.rhat < RHAT and self.ess >= ESS)
 
     @property
     def ok(self) -> bool:
         """Not off while it says that it is not; a number that is NaN is off."""
         limit = -special.ndtri(ALARM / (4 * self.numbers))
-        return not self.converged or max(self.mean, self.sd) < limit
+        return not self.converged or bool(max(self.mean, self.sd) < limit)
 
     def cells(self) -> list[str]:
         each = "" if self.each is None else f"{self.each:.3g}"

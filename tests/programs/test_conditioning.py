@@ -102,6 +102,19 @@ def test_other_data_compile_nothing_anew(key: jax.Array) -> None:
     assert hash(jax.tree.structure(first)) == hash(jax.tree.structure(second))
 
 
+def test_a_target_is_given_other_data() -> None:
+    model, y = MODELS["scan"].ours, MODELS["scan"].data["y"]
+    target = vt.condition(model, y)
+    for other in (y + 1.0, y[:-1]):
+        found, expected = target.given(other), vt.condition(model, other)
+        assert found.latents == expected.latents
+        position = {part.name: jnp.full(part.shape, 0.3, part.dtype) for part in expected.latents}
+        assert found.log_density(position) == expected.log_density(position)
+    assert target.given(y + 1.0).log_density(position := target.start(jax.random.key(0))) != target.log_density(
+        position
+    )
+
+
 def test_a_start_has_positive_density_or_says_what_has_not(key: jax.Array) -> None:
     def narrow(key: jax.Array, top: jax.Array) -> None:
         x = vt.draw(key, dist.Normal(0.0, 1.0), name="x")

@@ -1,5 +1,7 @@
-"""How far apart two samples are, and whether that may be chance."""
+"""How far apart two samples are, whether that may be chance, and whether posteriors are right."""
 
+from .calibration import Calibration as Calibration
+from .calibration import calibration as calibration
 from .max_sliced import FarthestLine as FarthestLine
 from .max_sliced import max_sliced_wasserstein as max_sliced_wasserstein
 from .plots import plot_tuning as plot_tuning

@@ -97,6 +97,15 @@ class Conditioned(eqx.Module):
         found = {op.site.index: support_before(op) for op in _draws(program) if op.site and op.site.index in latents}
         return {names[index]: support for index, support in found.items() if support is not None}
 
+    def given(self, *args: Any, **kwargs: Any) -> "Conditioned":
+        """The target of the same model given other arguments: next to nothing where they are of the same shapes."""
+        model = trees.join(self.numbers, self.static)[0]
+        call = Call.of(model, args, kwargs)
+        shapes = [[(jnp.shape(x), jnp.result_type(x)) for x in numbers] for numbers in (call.numbers, self.numbers)]
+        if call.static != self.static or shapes[0] != shapes[1]:
+            return condition(model, *args, **kwargs)
+        return Conditioned(call.numbers, self.static, self.latents)
+
     def log_density(self, position: Mapping[str, Any]) -> Float[Array, ""]:
         """Of a position, the change of volume included; NaN where a parameter of a distribution is out of range."""
         return _joint(self, dict(position)).log_density
