@@ -24,8 +24,10 @@ from scipy.special import logsumexp
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT.parent / "shared" / "posteriordb"
 if FOLDER.is_dir() and (ROOT / "benchmarks").is_dir():
+    # Not for longer than that: benchmarks have names that folders of tests have too.
     sys.path.append(str(ROOT / "benchmarks"))
     posteriors = importlib.import_module("posteriors")
+    sys.path.remove(str(ROOT / "benchmarks"))
     TABLE = posteriors.TABLE
 else:
     TABLE = {}
