@@ -11,6 +11,7 @@ Needs `pip install '.[bench]'` and the data beside the project (`posteriors/base
 
 import argparse
 import math
+import os
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,9 @@ from rich.console import Console
 from samplers import SAMPLERS, Plan, Run, Sampler
 from scipy import special
 
+# On one core seconds are seconds: on two, threads that wait for each other were counted with those that work.
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 jax.config.update("jax_enable_x64", True)
 KEY = jax.random.key(0)
 SMALL = 8  # coordinates that emcee is tried on
@@ -37,7 +41,7 @@ WORDS = f"""`worst mean` and `worst sd` are the largest distances from the known
 dependent draws, together with those of the reference where it is itself of draws. `ESS` is the least bulk effective
 sample size of a number, and R-hat the largest, for all samplers by the same functions of ArviZ. `each` is the number of
 gradients of the kept draws over that size (of densities for emcee, whose walkers are taken for chains). Seconds are the
-processor's, warm-up included. Each row is the median by ESS/s of up to five runs, one
+processor's, of one core, warm-up included. Each row is the median by ESS/s of up to five runs, one
 where that takes ten seconds. NO: a sampler that by R-hat (below {RHAT}) and ESS (at least {ESS}) has converged is off
 by more than chance makes one row in {1 / ALARM:,.0f}."""
 
