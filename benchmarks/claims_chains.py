@@ -27,7 +27,7 @@ def exact(key: jax.Array, count: int) -> jax.Array:
 def effective_draws(kernel: Any, key: jax.Array) -> tuple[float, float]:
     """For 10,000 evaluations: of the log radius, and of the half of the tail that the paper estimates, 1/4 of the mass.
 
-    None where a chain never enters or never leaves it.
+    0 where a chain never enters or never leaves it.
     """
     k1, k2, k3, k4 = jax.random.split(key, 4)
     kernel, start = dataclasses.replace(kernel, log_density=cauchy), exact(k1, CHAINS)

@@ -45,6 +45,11 @@ def join(numbers: list[Any], static: Static) -> PyTree:
     return jax.tree.unflatten(static.structure, leaves)
 
 
+def place(index: tuple[int, ...]) -> str:
+    """How messages and tables call an element of an array, after its name."""
+    return f"[{', '.join(map(str, index))}]" if index else ""
+
+
 def as_float(x: Any) -> Array:
     """The array as floats of 32 bits or more: a mean of many needs more than the 8 or 11 of the half precisions."""
     x = jnp.asarray(x)

@@ -12,6 +12,7 @@ from scipy import stats
 from variate import checks
 from variate.programs import condition
 from variate.programs.prediction import predict
+from variate.trees import place
 
 _BINS = 16
 
@@ -39,8 +40,7 @@ class Calibration(eqx.Module):
         rows = []
         for name, ranks in self.ranks.items():
             for index in np.ndindex(ranks.shape[1:]):
-                place = f"[{', '.join(map(str, index))}]" if index else ""
-                rows.append(Finding(name + place, *self._judged(ranks[:, *index])))
+                rows.append(Finding(name + place(index), *self._judged(ranks[:, *index])))
         return sorted(rows, key=lambda row: row.p_value)
 
     @property
@@ -54,9 +54,9 @@ class Calibration(eqx.Module):
         edges = np.linspace(0, self.num_draws + 1, _BINS + 1).round()
         counts, _ = np.histogram(ranks, edges - 0.5)
         p = float(stats.chisquare(counts, len(ranks) * np.diff(edges) / edges[-1]).pvalue)
-        place = (ranks + 0.5) / (self.num_draws + 1)
-        shift = (place.mean() - 0.5) / np.sqrt(1 / 12 / len(ranks))
-        wide = (np.mean((place - 0.5) ** 2) - 1 / 12) / np.sqrt(1 / 180 / len(ranks))
+        at = (ranks + 0.5) / (self.num_draws + 1)
+        shift = (at.mean() - 0.5) / np.sqrt(1 / 12 / len(ranks))
+        wide = (np.mean((at - 0.5) ** 2) - 1 / 12) / np.sqrt(1 / 180 / len(ranks))
         if abs(shift) > abs(wide):
             return p, "posteriors are too low" if shift > 0 else "posteriors are too high"
         return p, "posteriors are too narrow" if wide > 0 else "posteriors are too wide"

@@ -1,5 +1,6 @@
 """What kernels share: the position that they work on, and the decision of Metropolis and Hastings."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -8,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key
+
+from variate.programs import distributions
+from variate.protocols import Kernel
 
 State = TypeVar("State", bound=tuple)
 LogDensity = Callable[[Float[Array, " d"]], Float[Array, ""]]
@@ -34,6 +38,27 @@ def given(name: str, value: Any) -> Any:
     if value is None:
         raise TypeError(f"{name}: the kernel has none; vt.sample finds it, or give it one")
     return value
+
+
+def is_kernel(value: Any) -> bool:
+    """Whether it is a kernel, not its class, that can be given a density."""
+    return not inspect.isclass(value) and isinstance(value, Kernel) and hasattr(value, "log_density")
+
+
+def vector_drawn(name: str, distribution: Any, key: Key[Array, ""], position: Float[Array, " d"]) -> Float[Array, " d"]:
+    """A draw of a distribution on vectors; raises ValueError for one of another shape than the position."""
+    draw = jnp.asarray(distributions.sample(distribution, key))
+    if jnp.shape(draw) != position.shape:
+        raise ValueError(
+            f"{name} must draw vectors like the position, of shape {position.shape}, got {jnp.shape(draw)}"
+        )
+    return draw.astype(position.dtype)
+
+
+def vector_log_prob(distribution: Any, position: Float[Array, " d"]) -> Float[Array, ""]:
+    """Of all members of a batch together."""
+    # A distribution that has been through a transformation forgets that it masks what is off its support.
+    return jnp.sum(distributions.drawn_log_prob(distribution, position, checked=True)).astype(position.dtype)
 
 
 def check_scale(name: str, value: Any) -> None:

@@ -1,7 +1,6 @@
 """Gibbs sampling in blocks: kernels that take turns, each on coordinates of its own."""
 
 import dataclasses
-import inspect
 import operator
 from typing import Any, NamedTuple
 
@@ -11,9 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from variate.checks import describe
-from variate.protocols import Kernel
 
-from .base import Info, LogDensity, unbound
+from .base import Info, LogDensity, is_kernel, unbound
 
 
 class State(NamedTuple):
@@ -59,7 +57,7 @@ class Gibbs(eqx.Module):
 
     def __check_init__(self) -> None:
         for kernel in self.kernels:
-            if inspect.isclass(kernel) or not isinstance(kernel, Kernel) or not hasattr(kernel, "log_density"):
+            if not is_kernel(kernel):
                 raise TypeError(f"kernels must be kernels, vt.mcmc.RandomWalk(0.5) say, got {describe(kernel)}")
         if len(self.kernels) != len(self.blocks) or not self.kernels:
             raise ValueError(f"blocks must be one for each kernel, got {len(self.blocks)} for {len(self.kernels)}")

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from variate.checks import check_distribution
-from variate.programs import distributions
 
-from .base import Info, LogDensity, metropolis, unbound
+from .base import Info, LogDensity, metropolis, unbound, vector_drawn, vector_log_prob
 
 
 class State(NamedTuple):
@@ -44,19 +43,11 @@ class Independence(eqx.Module):
         check_distribution(self.distribution)
 
     def init(self, key: Key[Array, ""], position: Float[Array, " d"]) -> State:
-        # A distribution that has been through a transformation forgets that it masks what is off its support.
-        log_proposal = jnp.sum(distributions.drawn_log_prob(self.distribution, position, checked=True))
-        return State(position, self.log_density(position), log_proposal.astype(position.dtype))
+        return State(position, self.log_density(position), vector_log_prob(self.distribution, position))
 
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
         key_draw, key_accept, key_init = jax.random.split(key, 3)
-        draw = jnp.asarray(distributions.sample(self.distribution, key_draw))
-        if jnp.shape(draw) != state.position.shape:
-            raise ValueError(
-                f"distribution must draw vectors like the position, of shape {state.position.shape}, "
-                f"got {jnp.shape(draw)}"
-            )
-        proposal = self.init(key_init, draw.astype(state.position.dtype))
+        proposal = self.init(key_init, vector_drawn("distribution", self.distribution, key_draw, state.position))
         log_ratio = proposal.log_density - state.log_density + state.log_proposal - proposal.log_proposal
         stuck: Bool[Array, ""] = state.log_proposal == -jnp.inf
         state, acceptance, accepted = metropolis(key_accept, log_ratio, proposal, state)

@@ -1,7 +1,7 @@
 """Parallel tempering: chains of flatter and flatter densities, which swap their places."""
 
 import dataclasses
-import inspect
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,10 +14,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from scipy.interpolate import PchipInterpolator
 
 from variate.checks import check_at_least, check_distribution, describe
-from variate.programs import distributions
 from variate.protocols import Kernel
 
-from .base import Info, LogDensity, given, unbound
+from .base import Info, LogDensity, given, is_kernel, unbound, vector_drawn, vector_log_prob
 
 
 class State(NamedTuple):
@@ -97,14 +96,11 @@ class ParallelTempering(eqx.Module):
         """A step at each level, then the swaps of every second pair."""
         betas = jnp.asarray(self.betas, x.dtype)
         key_draw, key_swap, key_moves = jax.random.split(key, 3)
-        draw = jnp.asarray(distributions.sample(self.reference, key_draw))
-        if jnp.shape(draw) != x[0].shape:
-            raise ValueError(
-                f"reference must draw vectors like the position, of shape {x[0].shape}, got {jnp.shape(draw)}"
-            )
+        draw = vector_drawn("reference", self.reference, key_draw, x[0])
         moved, infos = jax.vmap(self._move)(jax.random.split(key_moves, len(betas) - 1), betas[1:], x[1:])
-        x = jnp.concatenate([draw[None].astype(x.dtype), moved])
-        log_densities, log_references = jax.vmap(self.log_density)(x), jax.vmap(self._log_reference)(x)
+        x = jnp.concatenate([draw[None], moved])
+        log_densities = jax.vmap(self.log_density)(x)
+        log_references = jax.vmap(partial(vector_log_prob, self.reference))(x)
         log_ratios = swap_log_ratios(betas, log_densities - log_references)
         swap = jnp.where(jnp.isnan(log_ratios), 0, jnp.exp(jnp.minimum(log_ratios, 0)))
         decided = jax.random.uniform(key_swap, swap.shape, swap.dtype) < swap
@@ -119,7 +115,7 @@ class ParallelTempering(eqx.Module):
         self, key: Key[Array, ""], beta: Float[Array, ""], position: Float[Array, " d"]
     ) -> tuple[Float[Array, " d"], Info]:
         def log_density(x: Float[Array, " d"]) -> Float[Array, ""]:
-            flat = jnp.where(beta < 1, (1 - beta) * self._log_reference(x), 0)
+            flat = jnp.where(beta < 1, (1 - beta) * vector_log_prob(self.reference, x), 0)
             return flat + beta * self.log_density(x)
 
         key_init, key_step = jax.random.split(key)
@@ -127,9 +123,6 @@ class ParallelTempering(eqx.Module):
         kernel = dataclasses.replace(kernel, log_density=log_density)
         state, info = kernel.step(key_step, kernel.init(key_init, position))
         return state.position, info
-
-    def _log_reference(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        return jnp.sum(distributions.drawn_log_prob(self.reference, x, checked=True)).astype(x.dtype)
 
 
 def swap_log_ratios(
@@ -162,7 +155,7 @@ def evenly(levels: int) -> np.ndarray:
 
 
 def _check_kernel(kernel: Any) -> Any:
-    if inspect.isclass(kernel) or not isinstance(kernel, Kernel) or not hasattr(kernel, "log_density"):
+    if not is_kernel(kernel):
         raise TypeError(f"kernel must be a kernel, vt.mcmc.HMC(0.1, 10, 1.0) say, got {describe(kernel)}")
     for name in ("step_size", "scale"):
         if getattr(kernel, name, 1.0) is None:

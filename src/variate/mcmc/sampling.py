@@ -1,6 +1,5 @@
 """`vt.sample`: draws from a density that can only be evaluated, as many as the answer needs."""
 
-import inspect
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from jaxtyping import Array, Key
 
 from variate import checks
 from variate.programs import LogDensity
-from variate.protocols import Kernel, Target
+from variate.protocols import Target
 from variate.running import chains
 from variate.running.draws import Draws
 from variate.running.folded import Folded
@@ -21,6 +20,7 @@ from variate.running.keeping import Every, Means
 from variate.running.until import Until, rule_of
 
 from .adaptation import Warmup
+from .base import is_kernel
 from .hamiltonian import NUTS
 
 _PLENTY = 100_000  # draws of a chain, where a rule decides
@@ -163,7 +163,7 @@ def _run(
     checks.check_positive_int("num_warmup", num_warmup)
     checks.check_at_least("num_chains", num_chains, 2)
     kernel = NUTS() if kernel is None else kernel
-    if inspect.isclass(kernel) or not isinstance(kernel, Kernel) or not hasattr(kernel, "log_density"):
+    if not is_kernel(kernel):
         raise TypeError(f"kernel must be a kernel, vt.mcmc.NUTS() say, got {checks.describe(kernel)}")
     if not isinstance(target, Target):
         if not callable(target):

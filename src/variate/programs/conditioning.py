@@ -156,8 +156,7 @@ def _joint(target: Conditioned, position: dict[str, Any]) -> Joint:
 @jax.jit
 def _joint_of_values(target: Conditioned, values: dict[str, Any]) -> Joint:
     program = Call(target.numbers, target.static).program()
-    summed = {op.site.index for op in _draws(program) if op.site} - {latent.index for latent in target.latents}
-    return _joint_in(program, target, given_by_name(program, values, summed), _to_coordinates)
+    return _joint_in(program, target, given_by_name(program, values, summed_draws(program)), _to_coordinates)
 
 
 def _joint_in(program: Program, target: Conditioned, given: dict[int, list[Array]], reading: Reading) -> Joint:
@@ -255,10 +254,7 @@ def _problem(draw: Operation) -> str | None:
 
     def look(*arrays: Any) -> None:
         distribution = site.structure.build(arrays)
-        shapes = jax.tree.unflatten(site.event.tree, [jax.ShapeDtypeStruct(*leaf) for leaf in site.event.leaves])
-        if distributions.is_discrete(distribution, shapes):
-            found.append("is discrete")
-        elif type(distributions.innermost(distribution)).__name__ in _ATOMS:
+        if type(distributions.innermost(distribution)).__name__ in _ATOMS:
             found.append("has an atom, a point of positive probability")
         elif bijection(distribution) is None:
             found.append("has a support that is not known: an attribute `support`, a constraint of NumPyro's, tells it")

@@ -224,8 +224,10 @@ def _evaluate(static: trees.Static, numbers: list[Any], values: dict[str, Any]) 
     return joint_of(program, numbers, given_by_name(program, values), as_values)
 
 
-def given_by_name(program: Program, values: Mapping[str, Any], omitted: Collection[int] = ()) -> dict[int, list[Array]]:
-    """The leaves of the value of each draw, by its index, but for those that are `omitted`.
+def given_by_name(
+    program: Program, values: Mapping[str, Any], omitted: Collection[int] = (), some: bool = False
+) -> dict[int, list[Array]]:
+    """The leaves of the value of each draw, by its index, but for those that are `omitted`; maybe of `some` alone.
 
     Raises:
         ValueError: a draw is missing, a name is not of a draw, or a value is of the wrong shape.
@@ -237,9 +239,9 @@ def given_by_name(program: Program, values: Mapping[str, Any], omitted: Collecti
         if name not in names:
             raise ValueError(f"values: no draw is called {name!r}; the draws are {sorted(names)}")
     missing = sorted(names.keys() - values.keys())
-    if missing:
+    if missing and not some:
         raise ValueError(f"values: {', '.join(map(repr, missing))} missing; the draws are {sorted(names)}")
-    return {index: leaves_of(name, sites[index], values[name]) for name, index in names.items()}
+    return {names[name]: _leaves(name, sites[names[name]], value) for name, value in values.items()}
 
 
 def _refuse_nan(values: Mapping[str, Any]) -> None:
@@ -253,8 +255,7 @@ def _refuse_nan(values: Mapping[str, Any]) -> None:
                 raise ValueError(f"values: {name!r} must be numbers, got {leaf}")
 
 
-def leaves_of(name: str, site: Site, value: Any) -> list[Array]:
-    """The leaves of the value that was given for a draw."""
+def _leaves(name: str, site: Site, value: Any) -> list[Array]:
     leaves, tree = jax.tree.flatten(value)
     if tree != site.event.tree:
         raise TypeError(f"values: the draw {name!r} is {site.event.tree}, got {tree}")

@@ -11,7 +11,7 @@ from jaxtyping import Array, Key
 
 from variate import checks
 from variate.programs import distributions
-from variate.programs.densities import labels_of, leaves_of
+from variate.programs.densities import given_by_name, labels_of
 from variate.programs.interpretation import Handler, Records, run
 from variate.programs.primitive import over_lanes, sample_leaves
 from variate.programs.program import Factor, Operation, Program, Site
@@ -57,7 +57,8 @@ def predict(model: Callable[..., Any], values: Any = None) -> Callable[..., Pred
         key_run, key_observed = jax.random.split(key)
         program, shape = stage(model, key_run, args)
         names, sites = names_of(program), {site.index: site for site in program.sites}
-        given = _given(values or {}, names, sites)
+        given = given_by_name(program, values or {}, some=True)
+        _refuse_unkept(values or {}, names, sites)
         _refuse_weighed(program, set(names.values()) - given.keys())
         observations = [factor for factor in program.factors if factor.structure is not None]
         keys = {each.index: _keys(each, jax.random.fold_in(key_observed, each.index)) for each in observations}
@@ -77,18 +78,12 @@ def predict(model: Callable[..., Any], values: Any = None) -> Callable[..., Pred
     return predicted
 
 
-def _given(values: Mapping[str, Any], names: Mapping[str, int], sites: Mapping[int, Site]) -> dict[int, list[Array]]:
-    given = {}
-    for name, value in values.items():
-        if name not in names:
-            raise ValueError(f"values: no draw is called {name!r}; the draws are {sorted(names)}")
-        site = sites[names[name]]
-        if any(loop.kind == "while" for loop in site.loops):
+def _refuse_unkept(values: Mapping[str, Any], names: Mapping[str, int], sites: Mapping[int, Site]) -> None:
+    for name in values:
+        if any(loop.kind == "while" for loop in sites[names[name]].loops):
             raise TypeError(
                 f"values: {name!r} is inside a while_loop, whose number of draws is not known before the run"
             )
-        given[site.index] = leaves_of(name, site, value)
-    return given
 
 
 def _refuse_weighed(program: Program, free: set[int]) -> None:

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from variate.trees import place
+
 from .measures import apart, effective, named, rank_rhat, standard_error
 
 # Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2), sections 4 and 6.
@@ -98,8 +100,7 @@ def _rows(name: str, of: _Measured) -> Iterator[Row]:
     quantiles = np.quantile(x, [0.05, 0.5, 0.95], axis=(0, 1))
     columns = np.array([x.mean((0, 1)), x.std((0, 1)), standard_error(x), *quantiles, *measured])
     for index in np.ndindex(x.shape[2:]):
-        place = f"[{', '.join(map(str, index))}]" if index else ""
-        yield Row(name + place, *map(float, columns[:, *index]))
+        yield Row(name + place(index), *map(float, columns[:, *index]))
 
 
 def doubts_of(found: PyTree[np.ndarray], values: PyTree, divergent: np.ndarray) -> list[Doubt]:
