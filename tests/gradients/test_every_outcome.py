@@ -1,5 +1,7 @@
 """Derivatives of finite programs, summed over every outcome of their samples, are the exact derivatives."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,12 @@ import variate as vt
 from variate.gradients import Enumerate, LeaveOneOut, NoBaseline, Score
 
 EXACT = 1e-10
+QUICK = ("one coin", "linked coins", "scan", "vmap in scan")  # the others stand in the tables, which are slow
+
+
+def rows(cases: list[tuple[str, str]]) -> list[Any]:
+    table = (pytest.mark.slow, pytest.mark.table)
+    return [pytest.param(*case, marks=() if case[0] in QUICK else table) for case in cases]
 
 
 # One draw cannot have two rules, and what a baseline is does not depend on the program.
@@ -34,14 +42,14 @@ SECOND = [
 ]
 
 
-@pytest.mark.parametrize(("name", "assignment"), CASES)
+@pytest.mark.parametrize(("name", "assignment"), rows(CASES))
 def test_values_and_gradients_are_exact_and_no_error_bar_is_short(name: str, assignment: str) -> None:
     error, short = discrepancy(name, assignment)
     assert error < EXACT
     assert short < EXACT
 
 
-@pytest.mark.parametrize(("name", "assignment"), SECOND)
+@pytest.mark.parametrize(("name", "assignment"), rows(SECOND))
 def test_second_derivatives_are_exact(name: str, assignment: str) -> None:
     assert second_discrepancy(name, assignment) < EXACT
 
