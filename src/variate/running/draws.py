@@ -14,7 +14,7 @@ from variate.checks import check_fraction, check_key
 from variate.estimates import Estimate
 from variate.trees import as_float
 
-from .measures import effective, named, quantile_error, rank_rhat, standard_error
+from .measures import degrees, effective, named, quantile_error, rank_rhat, standard_error
 from .summary import Summary, doubts_of, summary_of
 
 
@@ -41,13 +41,15 @@ class Draws(eqx.Module):
     def expect(self, f: Callable[[Any], PyTree] | None = None) -> Estimate:
         r"""$E[f(x)]$ under the target, with the standard error of dependent draws, $\sigma / \sqrt{\mathrm{ESS}}$.
 
-        f is the identity if left out. `converged` is false if anything is found in `doubts(f)`, or if the run ended
-        before it was to. A number that never changes in one of the chains has no error bar: a chain that is stuck looks
-        the same as a constant.
+        f is the identity if left out. The error is estimated too: intervals are Student's, with as many `degrees` of
+        freedom as its jackknife over halves of chains says, which are of all numbers together. `converged` is false if
+        anything is found in `doubts(f)`, or if the run ended before it was to. A number that never changes in one of
+        the chains has no error bar: a chain that is stuck looks the same as a constant.
         """
         found = self.of(f)
         mean = jax.tree.map(lambda x: x.mean((0, 1)), found)
-        return self._estimate(found, mean, jax.tree.map(standard_error, found))
+        estimate = self._estimate(found, mean, jax.tree.map(standard_error, found))
+        return dataclasses.replace(estimate, degrees=degrees(jax.tree.leaves(found)))
 
     def predict(self, key: Key[Array, ""], f: Callable[[Any, Any], PyTree]) -> "Draws":
         r"""Of $f(k, x)$ in place of every draw x, each with a key of its own: random consequences of the draws.

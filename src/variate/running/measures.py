@@ -1,6 +1,6 @@
 """What is measured of the draws of a number by several chains: effective draws, agreement, standard errors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,6 +8,9 @@ import numpy as np
 from jaxtyping import PyTree
 from scipy import stats
 
+from .effective import degrees_of_freedom, effective_draws
+
+_FEWEST = 8  # draws of a chain, in each half of which correlations are sought
 _APART = 0.5
 _BEYOND = 5  # effective draws on either side of a quantile: with fewer there may be none, in one sample of 150 or more
 
@@ -22,7 +25,14 @@ def named(values: PyTree, bare: str) -> dict[str, np.ndarray]:
 
 def standard_error(x: np.ndarray) -> np.ndarray | np.floating:
     """Of the mean, over axes of chains and of draws."""
-    return x.std((0, 1)) / np.sqrt(effective(x, "mean").astype(x.dtype))
+    return x.std((0, 1)) / np.sqrt(_diagnosed(effective_draws, x).astype(x.dtype))
+
+
+def degrees(numbers: Sequence[np.ndarray]) -> float | None:
+    """Of freedom of the standard errors of means, the harmonic mean of all numbers' own; None where that is unknown."""
+    shares = np.concatenate([np.empty(0), *[np.ravel(1 / _diagnosed(degrees_of_freedom, x)) for x in numbers]])
+    mean = float(np.mean(shares)) if shares.size else np.nan
+    return round(max(1 / mean, 1.0), 1) if mean > 0 else None
 
 
 def quantile_error(x: np.ndarray, q: float) -> np.ndarray:
@@ -38,8 +48,6 @@ def quantile_error(x: np.ndarray, q: float) -> np.ndarray:
 
 def effective(x: np.ndarray, method: str, prob: Any = None) -> np.ndarray:
     """The effective sample size by a method of ArviZ's; NaN where a chain stands still."""
-    # Chains that go there and back may have more than one for each draw; how many more no estimate can tell, so they
-    # are held below N log10 N, as in Stan.
     from arviz_stats.base.array import BaseArray
 
     return _diagnosed(lambda x: BaseArray().ess(x, chain_axis=0, draw_axis=1, method=method, prob=prob), x)
@@ -68,7 +76,7 @@ def _diagnosed(diagnostic: Callable[[np.ndarray], Any], x: Any) -> np.ndarray:
     """NaN where a chain never moves: neither a number of draws nor agreement can be told from it."""
     x = np.asarray(x, dtype=float)
     stuck = np.any(np.ptp(x, axis=1) == 0, axis=0) | ~np.all(np.isfinite(x), axis=(0, 1))
-    if x.shape[1] < 4:
+    if x.shape[1] < _FEWEST:
         return np.full(x.shape[2:], np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(stuck, np.nan, diagnostic(x))
