@@ -51,7 +51,13 @@ class Barker(eqx.Module):
         move = jnp.where(onward, noise, -noise)
         proposal = self.init(key_init, state.position + step_size * stretched(scale, move))
         back = step_size * pulled(scale, proposal.gradient)
-        sides = jax.nn.softplus(-move * slope) - jax.nn.softplus(move * back)
+        sides = _softplus_difference(-move * slope, move * back)
         log_ratio = proposal.log_density - state.log_density + jnp.sum(sides)
         state, acceptance, accepted = metropolis(key_accept, log_ratio, proposal, state)
         return state, Info(acceptance, accepted, jnp.isnan(log_ratio))
+
+
+def _softplus_difference(a: Float[Array, " d"], b: Float[Array, " d"]) -> Float[Array, " d"]:
+    """log((1 + e^a) / (1 + e^b)) by one logarithm, for it is what a step costs most beside its gradient."""
+    ratio = (1 + jnp.exp(-jnp.abs(a))) / (1 + jnp.exp(-jnp.abs(b)))
+    return jnp.maximum(a, 0) - jnp.maximum(b, 0) + jnp.log(ratio)
