@@ -1,0 +1,3 @@
+"""Kernels that add noise to the target and take it away again, with nothing learnt."""
+
+from .reverse_diffusion import ReverseDiffusion as ReverseDiffusion
