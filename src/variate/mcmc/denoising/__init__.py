@@ -1,3 +1,4 @@
 """Kernels that add noise to the target and take it away again, with nothing learnt."""
 
+from .langevin_gibbs import DenoisingLangevinGibbs as DenoisingLangevinGibbs
 from .reverse_diffusion import ReverseDiffusion as ReverseDiffusion

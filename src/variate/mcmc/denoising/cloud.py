@@ -34,9 +34,13 @@ def around(
     return Cloud(points, with_some_mass(jax.vmap(log_density)(points)))
 
 
+def without_nan(log_densities: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.where(jnp.isnan(log_densities), -jnp.inf, log_densities)
+
+
 def with_some_mass(log_weights: Float[Array, " n"]) -> Float[Array, " n"]:
     """The same, but all alike where none has mass."""
-    known = jnp.where(jnp.isnan(log_weights), -jnp.inf, log_weights)
+    known = without_nan(log_weights)
     return jnp.where(jnp.any(known > -jnp.inf), known, 0)
 
 

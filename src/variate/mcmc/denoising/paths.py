@@ -48,8 +48,8 @@ class PathProposals(eqx.Module):
     A path a with its end x is drawn of q(a, x), in which estimates may have any say, by random numbers that do not
     depend on the path; beside it stands a law r(a | x) of paths that lead to x, from which one can draw. With the same
     random numbers in both, their densities cancel in the weight $w = \pi(x)\, r(a \mid x) / q(a, x)$. A step draws a
-    new path of r to where the chain is and one of q to x', and accepts x' with probability $\min(1, w' / w)$. This leaves
-    $\pi(x)\, r(a \mid x)$ invariant, so $\pi$, reversibly, however bad the estimates are.
+    new path of r to where the chain is and one of q to x', and accepts x' with probability $\min(1, w' / w)$. This
+    leaves $\pi(x)\, r(a \mid x)$ invariant, so $\pi$, reversibly, however bad the estimates are.
 
     Kept from step to step, a path that happens to have a large weight would hold the chain where it is for long.
 
