@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from variate.mcmc import DenoisingLangevinGibbs, ReverseDiffusion, mala
 from variate.mcmc.denoising import paths
 
-from .law import Law, always, backwards, log_density
+from .law import Law, always, log_density
 
 TIMES = jnp.array([0.3, 1.2])
 REVERSE = ReverseDiffusion(TIMES, 4, 1, log_density=log_density)
@@ -47,7 +47,7 @@ LAWS = {
     "reverse diffusion": Law(
         REVERSE,
         paths,
-        {"the ratio upside down": backwards},
+        {},
         {"no weight of the path": Careless(TIMES, 4, 1, log_density=log_density)},
     ),
     "denoising Langevin-Gibbs": Law(
