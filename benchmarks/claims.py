@@ -18,6 +18,7 @@ import optax
 import reports
 from claim import Claim, verdict
 from claims_chains import polar_slices
+from claims_denoising import denoising_langevin_gibbs, log_concave_chain, reverse_diffusion
 from claims_expectations import moments_at_once, variance_aware_certificates
 
 import variate as vt
@@ -233,6 +234,9 @@ CLAIMS = (
     implicit_differentiation,
     allocation,
     polar_slices,
+    reverse_diffusion,
+    log_concave_chain,
+    denoising_langevin_gibbs,
 )
 
 PAGE = """# Reproduced claims

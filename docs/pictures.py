@@ -216,6 +216,25 @@ def modes() -> None:
     one.figure.savefig(IMAGES / "modes.png")
 
 
+def denoising() -> None:
+    """Draws of one target by taking noise away: exactly, and by the mean of what measurements leave open."""
+    means, weights = jnp.array([[-10.0, -10.0], [10.0, 10.0], [10.0, -10.0]]), jnp.array([0.5, 0.3, 0.2])
+
+    def smoothed(y, sigma):
+        return jax.nn.logsumexp(jnp.log(weights) - 0.5 * jnp.sum((y - means) ** 2, -1) / (1 + sigma**2))
+
+    exact = vt.mcmc.DenoisingLangevinGibbs(jnp.array([1.0, 20.0]), num_samples=300)
+    biased = vt.mcmc.LogConcaveChain(15.0, 50, smoothed=smoothed, allow_bias=True)
+    one = axes("first coordinate", "second")
+    for kernel, color, name in ((exact, BLUE, "DenoisingLangevinGibbs"), (biased, ORANGE, "LogConcaveChain, biased")):
+        draws = vt.sample(jax.random.key(2), lambda x: smoothed(x, 0), jnp.zeros(2), kernel=kernel, num_samples=250)
+        one.plot(*np.asarray(draws.values).reshape(-1, 2).T, ".", ms=3, alpha=0.6, color=color)
+        one.plot([], [], "o", color=color, label=name)
+    one.set(xlim=(-18, 18), ylim=(-14, 14))
+    one.legend(frameon=False, loc="upper left")
+    one.figure.savefig(IMAGES / "denoising.png")
+
+
 def distances() -> None:
     """Of one sample and others of which one coordinate of thirty is wider and wider."""
     x, y = np.random.default_rng(0).normal(size=(2, 400, 30)).astype(np.float32)
@@ -241,5 +260,17 @@ def distances() -> None:
 
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
-    for picture in (programs, estimates, designs, gradients, tuning, subsets, running, mcmc, modes, distances):
+    for picture in (
+        programs,
+        estimates,
+        designs,
+        gradients,
+        tuning,
+        subsets,
+        running,
+        mcmc,
+        modes,
+        denoising,
+        distances,
+    ):
         picture()

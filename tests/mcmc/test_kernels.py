@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
-from kernels import hamiltonian, langevin, proposals, slices, tempering
+from kernels import denoising, hamiltonian, langevin, proposals, slices, tempering
 from kernels.law import LIMIT, SCALE, Law, always, backwards, log_density, worst
 
 from variate.mcmc import HMC, NUTS, RandomWalk, random_walk
@@ -39,6 +39,7 @@ LAWS = {
     **slices.LAWS,
     **proposals.LAWS,
     **tempering.LAWS,
+    **denoising.LAWS,
 }
 
 
@@ -115,6 +116,7 @@ def test_a_kernel_without_a_density_says_so(key: jax.Array) -> None:
         *slices.REFUSED,
         *proposals.REFUSED,
         *tempering.REFUSED,
+        *denoising.REFUSED,
         (lambda: HMC(-0.1, 3), "step_size must be positive"),
         (lambda: HMC(0.1, 0), "num_steps must be a positive integer"),
         (lambda: HMC(0.1, 3, jitter=1.0), "jitter must be at least 0 and below 1"),

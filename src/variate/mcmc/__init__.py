@@ -3,6 +3,9 @@
 from variate.mcmc.barker import Barker as Barker
 from variate.mcmc.blackjax import BlackJAX as BlackJAX
 from variate.mcmc.delayed_rejection import DelayedRejection as DelayedRejection
+from variate.mcmc.denoising import DenoisingLangevinGibbs as DenoisingLangevinGibbs
+from variate.mcmc.denoising import LogConcaveChain as LogConcaveChain
+from variate.mcmc.denoising import ReverseDiffusion as ReverseDiffusion
 from variate.mcmc.gibbs import Gibbs as Gibbs
 from variate.mcmc.hamiltonian import HMC as HMC
 from variate.mcmc.hamiltonian import NUTS as NUTS
