@@ -32,8 +32,8 @@ have. `error` is the root mean square of what the means are off by, in standard 
 coordinate where it is largest. Errors fall like one over the root of the draws, so the draws that were needed are those
 at which it would have been {TOLERANCE}, and `overshoot` is how many times as many there were. ok: the intervals of all
 coordinates and of the worst cover {100 * LEAST:g}% and the overshoot is no more than {MOST}, within what {KEYS} keys
-can tell (a normal, a binomial and a chi-squared interval, each at 95%, of the worst coordinate with the level divided by
-the number of coordinates)."""
+can tell (a normal, a binomial and a chi-squared interval, each at 95%, of the worst coordinate with the level divided
+by the number of coordinates)."""
 
 
 class Target(NamedTuple):
