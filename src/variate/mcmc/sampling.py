@@ -14,9 +14,11 @@ from variate import checks
 from variate.programs import LogDensity
 from variate.protocols import Target
 from variate.running import chains
+from variate.running.devices import Devices
 from variate.running.draws import Draws
 from variate.running.folded import Folded
 from variate.running.keeping import Every, Means
+from variate.running.runner import Runner
 from variate.running.until import Until, rule_of
 
 from .adaptation import Warmup
@@ -39,6 +41,7 @@ def sample(
     thin: int = 1,
     checkpoint: str | Path | None = None,
     progress: bool = False,
+    runner: Any = None,
 ) -> Draws:
     """Draws from a density that can only be evaluated, by Markov chains that leave it invariant.
 
@@ -60,9 +63,13 @@ def sample(
         checkpoint: a file (`.npz`) in which the run is kept, and from which it goes on if it is there, bit for bit as
             if it had never stopped. `until` and `num_samples` may be others then.
         progress: whether to show it, on the standard error stream.
+        runner: `vt.running.Runner(Devices())` shares the chains out to the accelerators of this process. The draws are
+            the same on any number of them that are of one kind, as far as its compiler rounds alike for all and for a
+            part of the chains; without a runner, where other things are fused, last digits may differ.
 
     Raises:
-        TypeError: a key that is not typed, no target, no kernel or no rule; a call under `jit` or `vmap`.
+        TypeError: a key that is not typed, no target, no kernel, no rule or no such runner; a call under `jit` or
+            `vmap`.
         ValueError: counts that are not positive, a start without a finite density, or a checkpoint of another run.
 
     Wrong where modes are so far apart that no chain goes from one to the other: chains then agree on what they have all
@@ -83,6 +90,7 @@ def sample(
         num_chains=num_chains,
         checkpoint=checkpoint,
         shown=progress,
+        runner=runner,
     )
 
 
@@ -98,6 +106,7 @@ def fold(
     num_chains: int = 100,
     checkpoint: str | Path | None = None,
     progress: bool = False,
+    runner: Any = None,
 ) -> Folded:
     """Means of f over many Markov chains, none of whose draws is kept: in the memory of one block of steps.
 
@@ -115,6 +124,7 @@ def fold(
         num_chains: 30 or more.
         checkpoint: as for `sample`.
         progress: as for `sample`.
+        runner: as for `sample`.
 
     Raises:
         TypeError: as for `sample`.
@@ -138,6 +148,7 @@ def fold(
         num_chains=num_chains,
         checkpoint=checkpoint,
         shown=progress,
+        runner=runner,
     )
 
 
@@ -154,8 +165,10 @@ def _run(
     num_chains: int,
     checkpoint: str | Path | None,
     shown: bool,
+    runner: Any,
 ) -> Any:
     began = time.monotonic()
+    devices = _devices(runner)
     checks.check_key(key)
     if isinstance(key, Tracer):
         raise TypeError("key: vt.sample looks at its draws as they come, and cannot run under jit or vmap")
@@ -191,7 +204,18 @@ def _run(
             began=began,
             checkpoint=checkpoint,
             shown=shown,
+            devices=devices,
         )
     except chains.NoDensity:
         target.start(jax.random.clone(key_start))  # says why, if it has no start either
         raise
+
+
+def _devices(runner: Any) -> Devices | None:
+    if runner is None:
+        return None
+    if not isinstance(runner, Runner) or not isinstance(runner.workers, Devices):
+        raise TypeError(f"runner must be vt.running.Runner(Devices(...)) for chains, got {checks.describe(runner)}")
+    if (runner.checkpoint, runner.seconds, runner.progress) != (None, None, False):
+        raise ValueError("runner: vt.sample has a checkpoint and progress of its own, and until=vt.running.Seconds(60)")
+    return runner.workers
