@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 from variate import checks
 from variate.programs import LogDensity
 from variate.protocols import Target
-from variate.running import chains
+from variate.running import chains, compiling
 from variate.running.devices import Devices
 from variate.running.draws import Draws
 from variate.running.folded import Folded
@@ -71,6 +71,7 @@ def sample(
         TypeError: a key that is not typed, no target, no kernel, no rule or no such runner; a call under `jit` or
             `vmap`.
         ValueError: counts that are not positive, a start without a finite density, or a checkpoint of another run.
+        MemoryError: `num_samples` draws for which there is no memory.
 
     Wrong where modes are so far apart that no chain goes from one to the other: chains then agree on what they have all
     missed.
@@ -83,7 +84,7 @@ def sample(
         target,
         start,
         kernel,
-        Every(thin),
+        Every(thin, num_samples is not None or until is None),
         until=rule,
         most=most,
         num_warmup=num_warmup,
@@ -152,6 +153,7 @@ def fold(
     )
 
 
+@compiling.told
 def _run(
     key: Any,
     target: Any,

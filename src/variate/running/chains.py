@@ -17,13 +17,14 @@ from jaxtyping import Array, Key, PyTree
 from variate.estimates.tasks import digest, digest_of
 from variate.protocols import Adaptation, Steps, Target
 
-from . import progress
+from . import memory, progress
 from .chain_file import Block, ChainFile, Reached
 from .devices import Devices, Shared
 from .keeping import Every, Means, thinned
 from .until import SoFar, Until
 
 BLOCK = 25  # steps: what an interrupt may cost, and the shortest window of a warm-up
+_NO_ROOM = "ended for lack of memory"
 _MORE = 1.1  # so many times as many draws before a rule is asked again
 
 
@@ -47,6 +48,7 @@ def run(
 ) -> Any:
     """Draws of a target by chains that begin at `positions`: until a rule is met, or the `most` of each chain."""
     chains, like = len(jax.tree.leaves(positions)[0]), jax.tree.map(lambda x: x[0], positions)
+    keeping.check(jax.eval_shape(target.constrain, like), chains, most)
     shared = Shared(None if devices is None else devices.line(chains))
     key_init, key_run = jax.random.split(key)
     tuned = adaptation.begin()
@@ -68,6 +70,9 @@ def run(
                     asked = len(reached.kept)
                     if until.met(SoFar(keeping.read(reached, most), time.monotonic() - began)):
                         break
+                if not keeping.room(reached):
+                    ended = f"{_NO_ROOM} after {len(reached.kept) * BLOCK} draws of each chain"
+                    break
                 # One name for all, or an interrupt could find the draws and where the chains are apart.
                 reached = blocks.after(reached)
                 if reached.blocks == first + 1:
@@ -82,6 +87,10 @@ def run(
             if not reached.kept:
                 raise
             ended = "interrupted"
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if not (reached.kept and memory.is_lack(error)):
+                raise
+            ended = f"{_NO_ROOM} after {len(reached.kept) * BLOCK} draws of each chain"
         finally:
             if file is not None and reached.blocks > first:
                 file.save(reached)

@@ -24,8 +24,8 @@ class Draws(eqx.Module):
     `values`: what the target calls a draw, with leading axes of chains and of draws. `acceptance`: the probability with
     which each step was accepted. `divergent`: the steps whose path or density was lost. `evaluations`: how often each
     step asked for the density. `ended`: why before there were as many draws as asked for. `warmup`: the same of the
-    steps before, which no estimate uses. `seconds`: what compiling, warming up and drawing took. `told`: what else the
-    kernel tells of each step, by name.
+    steps before, which no estimate uses. `seconds`: until chains could `start`, of the `first block` of steps, of
+    `compiling`, most of which is in these two, and of `all`. `told`: what else the kernel tells of each step, by name.
     """
 
     values: PyTree[Array | np.ndarray]
