@@ -19,6 +19,7 @@ from variate.running.draws import Draws
 from variate.running.folded import Folded
 from variate.running.keeping import Every, Means
 from variate.running.runner import Runner
+from variate.running.store import Stored, Streamed
 from variate.running.until import Until, rule_of
 
 from .adaptation import Warmup
@@ -145,6 +146,65 @@ def fold(
         Means(f),
         until=None,
         most=num_samples,
+        num_warmup=num_warmup,
+        num_chains=num_chains,
+        checkpoint=checkpoint,
+        shown=progress,
+        runner=runner,
+    )
+
+
+def stream(
+    key: Key[Array, ""],
+    target: Any,
+    path: str | Path,
+    start: Any = None,
+    *,
+    kernel: Any = None,
+    num_samples: int = 1_000,
+    num_warmup: int = 500,
+    num_chains: int = 4,
+    thin: int = 1,
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
+    runner: Any = None,
+) -> Stored:
+    """The draws of `sample`, written to a Zarr store block by block: in the memory of one block, however many they are.
+
+    Whoever reads the store, while the run goes on or after it was killed, finds whole blocks. Where it cannot be
+    written to, a warning says so, the run ends and says why, and what is returned has the draws that it did not take.
+
+    Args:
+        key: a typed key.
+        target: as for `sample`.
+        path: of a store that is not there yet, or that of the run of the checkpoint.
+        start: as for `sample`.
+        kernel: as for `sample`.
+        num_samples: draws of each chain, rounded up to blocks of 25.
+        num_warmup: as for `sample`; the warm-up is not kept.
+        num_chains: as for `sample`.
+        thin: as for `sample`.
+        checkpoint: as for `sample`, of where chains are, without the draws that are in the store.
+        progress: as for `sample`.
+        runner: as for `sample`.
+
+    Raises:
+        TypeError: as for `sample`.
+        ValueError: as for `sample`; a store of another run.
+        ModuleNotFoundError: where Zarr is not installed (`pip install 'variate[zarr]'`).
+
+    Wrong for draws that fit into memory, which `sample` looks at as they come, and for means, which `fold` keeps.
+    """
+    checks.check_positive_int("thin", thin)
+    checks.check_positive_int("num_samples", num_samples)
+    return _run(
+        key,
+        target,
+        start,
+        kernel,
+        Streamed(thin, path=Path(path)),
+        until=None,
+        most=-(-num_samples // chains.BLOCK) * chains.BLOCK,
         num_warmup=num_warmup,
         num_chains=num_chains,
         checkpoint=checkpoint,

@@ -21,6 +21,7 @@ from . import memory, progress
 from .chain_file import Block, ChainFile, Reached
 from .devices import Devices, Shared
 from .keeping import Every, Means, thinned
+from .store import Unwritten
 from .until import SoFar, Until
 
 BLOCK = 25  # steps: what an interrupt may cost, and the shortest window of a warm-up
@@ -62,6 +63,7 @@ def run(
     if checkpoint is not None:
         file = ChainFile(checkpoint, _identity(target, like, reached, key, positions, adaptation.blocks, keeping, most))
         reached = file.load(reached, lambda: blocks.shapes(reached))
+    keeping.go_on(reached)
     first, seconds, ended, asked = reached.blocks, {"start": time.monotonic() - began}, None, 0
     with (progress.chains_shown if shown else progress.chains_silent)(adaptation.blocks, blocks.total) as tell:
         try:
@@ -87,6 +89,8 @@ def run(
             if not reached.kept:
                 raise
             ended = "interrupted"
+        except Unwritten as error:
+            ended = str(error)
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if not (reached.kept and memory.is_lack(error)):
                 raise
@@ -123,7 +127,8 @@ class _Blocks:
     def after(self, reached: Reached) -> Reached:
         if reached.blocks >= self.adaptation.blocks:
             tuned, state, sums, found = self._kept(reached)
-            return reached._replace(tuned=tuned, state=state, sums=sums, kept=(*reached.kept, jax.device_get(found)))
+            held = self.keeping.held(len(reached.kept), jax.device_get(found))
+            return reached._replace(tuned=tuned, state=state, sums=sums, kept=(*reached.kept, held))
         tuned, state, found = self._warm(reached)
         warm = (*reached.warm, jax.device_get(found))
         tuned = self.adaptation.proceed(tuned, reached.blocks, [steps for _, steps in warm])
@@ -131,7 +136,8 @@ class _Blocks:
 
     def shapes(self, reached: Reached) -> list[Block]:
         """Of a block of the warm-up and of one that is kept."""
-        return [eqx.filter_eval_shape(part, reached)[-1] for part in (self._warm, self._kept)]
+        warm, kept = (eqx.filter_eval_shape(part, reached)[-1] for part in (self._warm, self._kept))
+        return [warm, self.keeping.like(kept)]
 
     def _warm(self, reached: Reached) -> tuple[Any, Any, Block]:
         tuned, state, *found = self._made(reached, 1)

@@ -138,16 +138,17 @@ class Draws(eqx.Module):
         """ArviZ's `DataTree`: `posterior`, `sample_stats`, and both of the warm-up, with the attributes of the run."""
         import arviz_base  # here, for it takes seconds to import
 
-        groups = {"posterior": named(self.values, "x"), "sample_stats": self._stats()}
+        groups = {"posterior": named(self.values, "x"), "sample_stats": self.stats()}
         if self.warmup is not None:
-            groups |= {"warmup_posterior": named(self.warmup.values, "x"), "warmup_sample_stats": self.warmup._stats()}
+            groups |= {"warmup_posterior": named(self.warmup.values, "x"), "warmup_sample_stats": self.warmup.stats()}
         tree = arviz_base.from_dict(groups, save_warmup=True)
         attributes = {"inference_library": "variate", "kernel": self.kernel, "ended": self.ended or ""}
         for group in tree.children.values():
             group.attrs.update(attributes | {f"seconds_{name}": spent for name, spent in self.seconds.items()})
         return tree
 
-    def _stats(self) -> dict[str, np.ndarray]:
+    def stats(self) -> dict[str, np.ndarray]:
+        """What is told of the steps, by ArviZ's names."""
         return {
             "acceptance_rate": np.asarray(self.acceptance),
             "diverging": np.asarray(self.divergent),

@@ -46,6 +46,17 @@ class Every:
                 "none by vt.mcmc.fold"
             )
 
+    def go_on(self, reached: Reached) -> None:
+        """From where a run is."""
+
+    def held(self, index: int, block: Block) -> Block:
+        """What stays in memory of a block that was made."""
+        return block
+
+    def like(self, block: Block) -> Block:
+        """Its shapes."""
+        return block
+
     def room(self, reached: Reached) -> bool:
         """Whether there is any for a block more, and for joining all of them."""
         if not reached.kept:
@@ -62,11 +73,11 @@ class Every:
         return sums, (values, steps._replace(position=jnp.zeros(0), gradient=None))
 
     def read(self, reached: Reached, most: int) -> Draws:
-        return _draws_of(reached.kept, most)
+        return draws_of(reached.kept, most)
 
     def end(self, reached: Reached, most: int) -> Draws:
         """What is read when there are no more to come, with the warm-up."""
-        return dataclasses.replace(self.read(reached, most), warmup=_draws_of(reached.warm) if reached.warm else None)
+        return dataclasses.replace(self.read(reached, most), warmup=draws_of(reached.warm) if reached.warm else None)
 
     def identity(self, sums: Any, most: int) -> str:
         """What tells this run from those that keep something else; it may go on for longer."""
@@ -87,6 +98,15 @@ class Means:
 
     def check(self, draw: PyTree, chains: int, most: int) -> None:
         """What is kept does not grow."""
+
+    def go_on(self, reached: Reached) -> None:
+        """Nothing is anywhere else."""
+
+    def held(self, index: int, block: Block) -> Block:
+        return block
+
+    def like(self, block: Block) -> Block:
+        return block
 
     def room(self, reached: Reached) -> bool:
         return True
@@ -117,7 +137,7 @@ def _added(means: Means, sums: Moments, half: Int[Array, ""], values: PyTree, st
     return sums.with_block(half, means.of(values)), ((), Steps(jnp.zeros(0), None, info))
 
 
-def _draws_of(blocks: Sequence[Block], most: int | None = None) -> Draws:
+def draws_of(blocks: Sequence[Block], most: int | None = None) -> Draws:
     """Of blocks with axes of steps and of chains, the chains first, and no more than asked for."""
 
     def joined(*parts: Any) -> np.ndarray:
