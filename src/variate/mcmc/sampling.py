@@ -65,8 +65,8 @@ def sample(
             if it had never stopped. `until` and `num_samples` may be others then.
         progress: whether to show it, on the standard error stream.
         runner: `vt.running.Runner(Devices())` shares the chains out to the accelerators of this process. The draws are
-            the same on any number of them that are of one kind, as far as its compiler rounds alike for all and for a
-            part of the chains; without a runner, where other things are fused, last digits may differ.
+            the same on any number of them that are of one kind, bit for bit where the compiler rounds alike for all and
+            for a part of the chains, which JAX 0.12 does not always do; without a runner last digits may differ.
 
     Raises:
         TypeError: a key that is not typed, no target, no kernel, no rule or no such runner; a call under `jit` or

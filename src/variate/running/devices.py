@@ -7,10 +7,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from variate.checks import describe
 from variate.estimates.blocks import State
@@ -101,9 +102,16 @@ class Shared:
         """Of the keys of all chains those of the chains that are here."""
         return keys if self.line is None else lax.dynamic_slice_in_dim(keys, lax.axis_index(_CHAINS) * count, count)
 
-    def together(self, x: Array) -> Array:
-        """Of all chains what is known here of those that are here."""
-        return x if self.line is None else lax.all_gather(x, _CHAINS, tiled=True)
+    def together(self, x: Float[Array, " chains"]) -> Float[Array, " some"]:
+        """Numbers with the mean that those of all chains have."""
+        if self.line is None:
+            return x
+        every = lax.all_gather(x, _CHAINS, tiled=True)
+        count, total = len(every), every
+        while len(total) > 1:  # in an order of its own, for a sum that is compiled with other things has any
+            total = jnp.pad(total, (0, len(total) % 2))
+            total = total[::2] + total[1::2]
+        return total / count
 
 
 class _Crew:
