@@ -17,6 +17,7 @@ from variate.mcmc.parallel_tempering import ParallelTempering as ParallelTemperi
 from variate.mcmc.random_walk import RandomWalk as RandomWalk
 from variate.mcmc.sampling import fold as fold
 from variate.mcmc.sampling import sample as sample
+from variate.mcmc.sampling import stream as stream
 from variate.mcmc.slices import EllipticalSlice as EllipticalSlice
 from variate.mcmc.slices import GibbsianPolarSlice as GibbsianPolarSlice
 from variate.mcmc.slices import HitAndRun as HitAndRun

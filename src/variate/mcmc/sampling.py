@@ -13,10 +13,13 @@ from jaxtyping import Array, Key
 from variate import checks
 from variate.programs import LogDensity
 from variate.protocols import Target
-from variate.running import chains
+from variate.running import chains, compiling
+from variate.running.devices import Devices
 from variate.running.draws import Draws
 from variate.running.folded import Folded
 from variate.running.keeping import Every, Means
+from variate.running.runner import Runner
+from variate.running.store import Stored, Streamed
 from variate.running.until import Until, rule_of
 
 from .adaptation import Warmup
@@ -39,6 +42,7 @@ def sample(
     thin: int = 1,
     checkpoint: str | Path | None = None,
     progress: bool = False,
+    runner: Any = None,
 ) -> Draws:
     """Draws from a density that can only be evaluated, by Markov chains that leave it invariant.
 
@@ -60,10 +64,15 @@ def sample(
         checkpoint: a file (`.npz`) in which the run is kept, and from which it goes on if it is there, bit for bit as
             if it had never stopped. `until` and `num_samples` may be others then.
         progress: whether to show it, on the standard error stream.
+        runner: `vt.running.Runner(Devices())` shares the chains out to the accelerators of this process. The draws are
+            the same on any number of them that are of one kind, bit for bit where the compiler rounds alike for all and
+            for a part of the chains, which JAX 0.12 does not always do; without a runner last digits may differ.
 
     Raises:
-        TypeError: a key that is not typed, no target, no kernel or no rule; a call under `jit` or `vmap`.
+        TypeError: a key that is not typed, no target, no kernel, no rule or no such runner; a call under `jit` or
+            `vmap`.
         ValueError: counts that are not positive, a start without a finite density, or a checkpoint of another run.
+        MemoryError: `num_samples` draws for which there is no memory.
 
     Wrong where modes are so far apart that no chain goes from one to the other: chains then agree on what they have all
     missed.
@@ -76,13 +85,14 @@ def sample(
         target,
         start,
         kernel,
-        Every(thin),
+        Every(thin, num_samples is not None or until is None),
         until=rule,
         most=most,
         num_warmup=num_warmup,
         num_chains=num_chains,
         checkpoint=checkpoint,
         shown=progress,
+        runner=runner,
     )
 
 
@@ -98,6 +108,7 @@ def fold(
     num_chains: int = 100,
     checkpoint: str | Path | None = None,
     progress: bool = False,
+    runner: Any = None,
 ) -> Folded:
     """Means of f over many Markov chains, none of whose draws is kept: in the memory of one block of steps.
 
@@ -115,6 +126,7 @@ def fold(
         num_chains: 30 or more.
         checkpoint: as for `sample`.
         progress: as for `sample`.
+        runner: as for `sample`.
 
     Raises:
         TypeError: as for `sample`.
@@ -138,9 +150,70 @@ def fold(
         num_chains=num_chains,
         checkpoint=checkpoint,
         shown=progress,
+        runner=runner,
     )
 
 
+def stream(
+    key: Key[Array, ""],
+    target: Any,
+    path: str | Path,
+    start: Any = None,
+    *,
+    kernel: Any = None,
+    num_samples: int = 1_000,
+    num_warmup: int = 500,
+    num_chains: int = 4,
+    thin: int = 1,
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
+    runner: Any = None,
+) -> Stored:
+    """The draws of `sample`, written to a Zarr store block by block: in the memory of one block, however many they are.
+
+    Whoever reads the store, while the run goes on or after it was killed, finds whole blocks. Where it cannot be
+    written to, a warning says so, the run ends and says why, and what is returned has the draws that it did not take.
+
+    Args:
+        key: a typed key.
+        target: as for `sample`.
+        path: of a store that is not there yet, or that of the run of the checkpoint.
+        start: as for `sample`.
+        kernel: as for `sample`.
+        num_samples: draws of each chain, rounded up to blocks of 25.
+        num_warmup: as for `sample`; the warm-up is not kept.
+        num_chains: as for `sample`.
+        thin: as for `sample`.
+        checkpoint: as for `sample`, of where chains are, without the draws that are in the store.
+        progress: as for `sample`.
+        runner: as for `sample`.
+
+    Raises:
+        TypeError: as for `sample`.
+        ValueError: as for `sample`; a store of another run.
+        ModuleNotFoundError: where Zarr is not installed (`pip install 'variate[zarr]'`).
+
+    Wrong for draws that fit into memory, which `sample` looks at as they come, and for means, which `fold` keeps.
+    """
+    checks.check_positive_int("thin", thin)
+    checks.check_positive_int("num_samples", num_samples)
+    return _run(
+        key,
+        target,
+        start,
+        kernel,
+        Streamed(thin, path=Path(path)),
+        until=None,
+        most=-(-num_samples // chains.BLOCK) * chains.BLOCK,
+        num_warmup=num_warmup,
+        num_chains=num_chains,
+        checkpoint=checkpoint,
+        shown=progress,
+        runner=runner,
+    )
+
+
+@compiling.told
 def _run(
     key: Any,
     target: Any,
@@ -154,8 +227,10 @@ def _run(
     num_chains: int,
     checkpoint: str | Path | None,
     shown: bool,
+    runner: Any,
 ) -> Any:
     began = time.monotonic()
+    devices = _devices(runner)
     checks.check_key(key)
     if isinstance(key, Tracer):
         raise TypeError("key: vt.sample looks at its draws as they come, and cannot run under jit or vmap")
@@ -191,7 +266,18 @@ def _run(
             began=began,
             checkpoint=checkpoint,
             shown=shown,
+            devices=devices,
         )
     except chains.NoDensity:
         target.start(jax.random.clone(key_start))  # says why, if it has no start either
         raise
+
+
+def _devices(runner: Any) -> Devices | None:
+    if runner is None:
+        return None
+    if not isinstance(runner, Runner) or not isinstance(runner.workers, Devices):
+        raise TypeError(f"runner must be vt.running.Runner(Devices(...)) for chains, got {checks.describe(runner)}")
+    if (runner.checkpoint, runner.seconds, runner.progress) != (None, None, False):
+        raise ValueError("runner: vt.sample has a checkpoint and progress of its own, and until=vt.running.Seconds(60)")
+    return runner.workers

@@ -8,6 +8,7 @@ from .folded import Folded as Folded
 from .processes import Processes as Processes
 from .ray import Ray as Ray
 from .runner import Runner as Runner
+from .store import Stored as Stored
 from .summary import Summary as Summary
 from .until import ESS as ESS
 from .until import RHat as RHat

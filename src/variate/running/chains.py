@@ -17,12 +17,15 @@ from jaxtyping import Array, Key, PyTree
 from variate.estimates.tasks import digest, digest_of
 from variate.protocols import Adaptation, Steps, Target
 
-from . import progress
+from . import memory, progress
 from .chain_file import Block, ChainFile, Reached
+from .devices import Devices, Shared
 from .keeping import Every, Means, thinned
+from .store import Unwritten
 from .until import SoFar, Until
 
 BLOCK = 25  # steps: what an interrupt may cost, and the shortest window of a warm-up
+_NO_ROOM = "ended for lack of memory"
 _MORE = 1.1  # so many times as many draws before a rule is asked again
 
 
@@ -42,20 +45,25 @@ def run(
     began: float,
     checkpoint: str | Path | None = None,
     shown: bool = False,
+    devices: Devices | None = None,
 ) -> Any:
     """Draws of a target by chains that begin at `positions`: until a rule is met, or the `most` of each chain."""
-    like = jax.tree.map(lambda x: x[0], positions)
+    chains, like = len(jax.tree.leaves(positions)[0]), jax.tree.map(lambda x: x[0], positions)
+    keeping.check(jax.eval_shape(target.constrain, like), chains, most)
+    shared = Shared(None if devices is None else devices.line(chains))
     key_init, key_run = jax.random.split(key)
     tuned = adaptation.begin()
-    state = _begun(target, like, tuned, jax.random.split(key_init, len(jax.tree.leaves(positions)[0])), positions)
+    state = _begun(target, like, tuned, jax.random.split(key_init, chains), positions)
     density = state.log_density if hasattr(state, "log_density") else jnp.zeros(())
     if not np.all(np.isfinite(density)):
         raise NoDensity(f"start must have a finite log density in every chain, got {density}")
-    blocks = _Blocks(target, like, adaptation, key_run, keeping, -(-most // BLOCK))
+    target, like = shared.to_all((target, like))
+    blocks = _Blocks(target, like, adaptation, key_run, keeping, -(-most // BLOCK), shared)
     reached, file = blocks.begun(tuned, state), None
     if checkpoint is not None:
         file = ChainFile(checkpoint, _identity(target, like, reached, key, positions, adaptation.blocks, keeping, most))
         reached = file.load(reached, lambda: blocks.shapes(reached))
+    keeping.go_on(reached)
     first, seconds, ended, asked = reached.blocks, {"start": time.monotonic() - began}, None, 0
     with (progress.chains_shown if shown else progress.chains_silent)(adaptation.blocks, blocks.total) as tell:
         try:
@@ -64,6 +72,9 @@ def run(
                     asked = len(reached.kept)
                     if until.met(SoFar(keeping.read(reached, most), time.monotonic() - began)):
                         break
+                if not keeping.room(reached):
+                    ended = f"{_NO_ROOM} after {len(reached.kept) * BLOCK} draws of each chain"
+                    break
                 # One name for all, or an interrupt could find the draws and where the chains are apart.
                 reached = blocks.after(reached)
                 if reached.blocks == first + 1:
@@ -78,6 +89,12 @@ def run(
             if not reached.kept:
                 raise
             ended = "interrupted"
+        except Unwritten as error:
+            ended = str(error)
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if not (reached.kept and memory.is_lack(error)):
+                raise
+            ended = f"{_NO_ROOM} after {len(reached.kept) * BLOCK} draws of each chain"
         finally:
             if file is not None and reached.blocks > first:
                 file.save(reached)
@@ -100,6 +117,7 @@ class _Blocks:
     key: Key[Array, ""]
     keeping: Every | Means
     total: int  # without the warm-up
+    shared: Shared
 
     def begun(self, tuned: Any, state: Any) -> Reached:
         reached = Reached(tuned, state)
@@ -109,7 +127,8 @@ class _Blocks:
     def after(self, reached: Reached) -> Reached:
         if reached.blocks >= self.adaptation.blocks:
             tuned, state, sums, found = self._kept(reached)
-            return reached._replace(tuned=tuned, state=state, sums=sums, kept=(*reached.kept, jax.device_get(found)))
+            held = self.keeping.held(len(reached.kept), jax.device_get(found))
+            return reached._replace(tuned=tuned, state=state, sums=sums, kept=(*reached.kept, held))
         tuned, state, found = self._warm(reached)
         warm = (*reached.warm, jax.device_get(found))
         tuned = self.adaptation.proceed(tuned, reached.blocks, [steps for _, steps in warm])
@@ -117,7 +136,8 @@ class _Blocks:
 
     def shapes(self, reached: Reached) -> list[Block]:
         """Of a block of the warm-up and of one that is kept."""
-        return [eqx.filter_eval_shape(part, reached)[-1] for part in (self._warm, self._kept)]
+        warm, kept = (eqx.filter_eval_shape(part, reached)[-1] for part in (self._warm, self._kept))
+        return [warm, self.keeping.like(kept)]
 
     def _warm(self, reached: Reached) -> tuple[Any, Any, Block]:
         tuned, state, *found = self._made(reached, 1)
@@ -130,7 +150,10 @@ class _Blocks:
 
     def _made(self, reached: Reached, thin: int) -> tuple[Any, Any, Any, Steps]:
         key = jax.random.fold_in(self.key, reached.blocks)
-        return _block(self.target, self.like, reached.tuned, key, reached.state, thin)
+        tuned, key = self.shared.to_all((reached.tuned, key))
+        state = self.shared.to_each(reached.state)
+        tuned, state, *found = _block(self.target, self.like, tuned, key, state, thin, self.shared)
+        return tuned, state, *self.shared.home(found)
 
 
 def _identity(
@@ -158,24 +181,31 @@ def _begun(target: Any, like: Any, tuned: Any, keys: Key[Array, " chains"], posi
 
 @eqx.filter_jit
 def _block(
-    target: Any, like: Any, tuned: Any, key: Key[Array, ""], state: Any, thin: int
+    target: Any, like: Any, tuned: Any, key: Key[Array, ""], state: Any, thin: int, shared: Shared
 ) -> tuple[Any, Any, Any, Steps]:
-    log_density, unravel = _flat(target, like), ravel_pytree(like)[1]
+    chains, fixed = len(state.position), eqx.partition((target, like, tuned), eqx.is_array)
 
-    numbers, rest = eqx.partition(tuned, eqx.is_array)
+    def steps_of_some(numbers: Any, key: Key[Array, ""], state: Any) -> tuple[Any, Any, Block]:
+        target, like, tuned = eqx.combine(numbers, fixed[1])
+        log_density, unravel = _flat(target, like), ravel_pytree(like)[1]
+        numbers, rest = eqx.partition(tuned, eqx.is_array)
 
-    def once(at: tuple[Any, Any], key: Key[Array, ""]) -> tuple[tuple[Any, Any], Steps]:
-        numbers, state = at
-        tuned = eqx.combine(numbers, rest)
-        kernel = tuned.kernel(log_density)
-        state, info = jax.vmap(kernel.step)(jax.random.split(key, len(state.position)), state)
-        numbers = eqx.filter(tuned.learned(info.acceptance), eqx.is_array)
-        return (numbers, state), Steps(state.position, getattr(state, "gradient", None), info)
+        def once(at: tuple[Any, Any], key: Key[Array, ""]) -> tuple[tuple[Any, Any], Steps]:
+            numbers, state = at
+            tuned = eqx.combine(numbers, rest)
+            kernel = tuned.kernel(log_density)
+            keys = shared.own(jax.random.split(key, chains), len(state.position))
+            state, info = jax.vmap(kernel.step)(keys, state)
+            numbers = eqx.filter(tuned.learned(shared.together(info.acceptance)), eqx.is_array)
+            return (numbers, state), Steps(state.position, getattr(state, "gradient", None), info)
 
-    (numbers, state), steps = lax.scan(once, (numbers, state), jax.random.split(key, BLOCK * thin))
-    steps = thinned(steps, thin)
-    values = jax.vmap(jax.vmap(lambda x: target.constrain(unravel(x))))(steps.position)
-    return eqx.combine(numbers, rest), state, values, steps
+        (numbers, state), steps = lax.scan(once, (numbers, state), jax.random.split(key, BLOCK * thin))
+        steps = thinned(steps, thin)
+        values = jax.vmap(jax.vmap(lambda x: target.constrain(unravel(x))))(steps.position)
+        return numbers, state, (values, steps)
+
+    numbers, state, found = shared.map(steps_of_some, fixed[0], key, state)
+    return eqx.combine(numbers, eqx.filter(tuned, eqx.is_array, inverse=True)), state, *found
 
 
 def _flat(target: Any, like: Any) -> Any:

@@ -5,7 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Key, PyTree
 
 from variate.checks import describe
 from variate.estimates.blocks import State
@@ -18,6 +24,9 @@ class Devices:
 
     Each compiles the same piece for itself and works on its own; only what pieces come to is sent to the first, to be
     merged in order. So the answer is that of one of them alone, bit for bit, where they are of the same kind.
+
+    Markov chains are shared out, to as many of them as divide their number into equal parts of two or more; in every
+    step of the warm-up all learn the same from all chains.
 
     Args:
         devices: which (`jax.local_devices()[:2]`, say).
@@ -43,6 +52,66 @@ class Devices:
     @contextlib.contextmanager
     def open(self, pieces: Pieces) -> Iterator["_Crew"]:
         yield _Crew(pieces, list(jax.local_devices() if self.devices is None else self.devices))
+
+    def line(self, count: int) -> Mesh:
+        """As many of them as divide a number of chains into equal parts of two or more."""
+        devices = list(jax.local_devices() if self.devices is None else self.devices)
+        # What is compiled for a chain alone, vectors for matrices, rounds otherwise than what is for several.
+        most = max(n for n in range(1, len(devices) + 1) if count % n == 0 and count // n >= min(count, 2))
+        return Mesh(np.array(devices[:most]), (_CHAINS,))
+
+
+_CHAINS = "chains"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """How a step of all chains is shared out: on a line of devices, or, without one, not at all."""
+
+    line: Mesh | None = None
+
+    def to_all(self, tree: PyTree) -> PyTree:
+        """With its arrays on every device."""
+        return self._put(tree, PartitionSpec())
+
+    def to_each(self, tree: PyTree) -> PyTree:
+        """With the part of its arrays that is about its own chains on each device."""
+        return self._put(tree, PartitionSpec(_CHAINS))
+
+    def _put(self, tree: PyTree, where: PartitionSpec) -> PyTree:
+        if self.line is None:
+            return tree
+        numbers, rest = eqx.partition(tree, eqx.is_array)
+        return eqx.combine(jax.device_put(numbers, NamedSharding(self.line, where)), rest)
+
+    def home(self, tree: PyTree[Array]) -> PyTree[Array]:
+        """On the first device, where what is done with it is what one alone would do."""
+        return tree if self.line is None else jax.device_put(tree, self.line.devices.flat[0])
+
+    def map(self, f: Callable, numbers: PyTree[Array], key: Key[Array, ""], state: PyTree[Array]) -> Any:
+        """f of numbers that all devices have and of chains of their own, to numbers, chains and steps of chains."""
+        if self.line is None:
+            return f(numbers, key, state)
+        all_of, own = PartitionSpec(), PartitionSpec(_CHAINS)
+        out = (all_of, own, PartitionSpec(None, _CHAINS))
+        return jax.shard_map(f, mesh=self.line, in_specs=(all_of, all_of, own), out_specs=out, check_vma=False)(
+            numbers, key, state
+        )
+
+    def own(self, keys: Key[Array, " all"], count: int) -> Key[Array, " chains"]:
+        """Of the keys of all chains those of the chains that are here."""
+        return keys if self.line is None else lax.dynamic_slice_in_dim(keys, lax.axis_index(_CHAINS) * count, count)
+
+    def together(self, x: Float[Array, " chains"]) -> Float[Array, " some"]:
+        """Numbers with the mean that those of all chains have."""
+        if self.line is None:
+            return x
+        every = lax.all_gather(x, _CHAINS, tiled=True)
+        count, total = len(every), every
+        while len(total) > 1:  # in an order of its own, for a sum that is compiled with other things has any
+            total = jnp.pad(total, (0, len(total) % 2))
+            total = total[::2] + total[1::2]
+        return total / count
 
 
 class _Crew:

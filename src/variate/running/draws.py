@@ -24,8 +24,8 @@ class Draws(eqx.Module):
     `values`: what the target calls a draw, with leading axes of chains and of draws. `acceptance`: the probability with
     which each step was accepted. `divergent`: the steps whose path or density was lost. `evaluations`: how often each
     step asked for the density. `ended`: why before there were as many draws as asked for. `warmup`: the same of the
-    steps before, which no estimate uses. `seconds`: what compiling, warming up and drawing took. `told`: what else the
-    kernel tells of each step, by name.
+    steps before, which no estimate uses. `seconds`: until chains could `start`, of the `first block` of steps, of
+    `compiling`, most of which is in these two, and of `all`. `told`: what else the kernel tells of each step, by name.
     """
 
     values: PyTree[Array | np.ndarray]
@@ -140,16 +140,17 @@ class Draws(eqx.Module):
         """ArviZ's `DataTree`: `posterior`, `sample_stats`, and both of the warm-up, with the attributes of the run."""
         import arviz_base  # here, for it takes seconds to import
 
-        groups = {"posterior": named(self.values, "x"), "sample_stats": self._stats()}
+        groups = {"posterior": named(self.values, "x"), "sample_stats": self.stats()}
         if self.warmup is not None:
-            groups |= {"warmup_posterior": named(self.warmup.values, "x"), "warmup_sample_stats": self.warmup._stats()}
+            groups |= {"warmup_posterior": named(self.warmup.values, "x"), "warmup_sample_stats": self.warmup.stats()}
         tree = arviz_base.from_dict(groups, save_warmup=True)
         attributes = {"inference_library": "variate", "kernel": self.kernel, "ended": self.ended or ""}
         for group in tree.children.values():
             group.attrs.update(attributes | {f"seconds_{name}": spent for name, spent in self.seconds.items()})
         return tree
 
-    def _stats(self) -> dict[str, np.ndarray]:
+    def stats(self) -> dict[str, np.ndarray]:
+        """What is told of the steps, by ArviZ's names."""
         return {
             "acceptance_rate": np.asarray(self.acceptance),
             "diverging": np.asarray(self.divergent),

@@ -14,10 +14,13 @@ from jaxtyping import Array, Float, Int, PyTree
 from variate.protocols import Steps
 from variate.trees import as_float
 
+from . import memory
 from .chain_file import Block, Reached
 from .draws import Draws
 from .folded import Folded, Moments
 
+_TWICE = 2  # in memory: block by block, and all together
+_TOLD = 20  # bytes of what is told of a step, about
 _TELLING = 256  # chains from which a kernel is tuned where no draws are kept
 
 
@@ -26,10 +29,40 @@ class Every:
     """Every draw, of which chains make `thin` for each that is kept."""
 
     thin: int = 1
+    asked: bool = False  # for all of them, no rule may end it before
 
     def begin(self, values: Callable[[], PyTree]) -> Any:
         """What is to be kept beside the blocks, before there are any; `values` tells the shapes of those of a block."""
         return ()
+
+    def check(self, draw: PyTree, chains: int, most: int) -> None:
+        """Raise MemoryError where there is no room for what is asked for, given the shapes of a draw."""
+        each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(draw)) + _TOLD
+        needed, free = _TWICE * each * chains * most, memory.available()
+        if self.asked and needed > free:
+            raise MemoryError(
+                f"num_samples={most} draws of num_chains={chains} chains take {memory.size(needed)} of memory, and "
+                f"{memory.size(free)} are left: ask for fewer by num_samples or num_chains, keep fewer by thin, or "
+                "none by vt.mcmc.fold"
+            )
+
+    def go_on(self, reached: Reached) -> None:
+        """From where a run is."""
+
+    def held(self, index: int, block: Block) -> Block:
+        """What stays in memory of a block that was made."""
+        return block
+
+    def like(self, block: Block) -> Block:
+        """Its shapes."""
+        return block
+
+    def room(self, reached: Reached) -> bool:
+        """Whether there is any for a block more, and for joining all of them."""
+        if not reached.kept:
+            return True
+        block = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(reached.kept[-1]))
+        return block * (len(reached.kept) + _TWICE) <= memory.available()
 
     def warm(self, values: PyTree, steps: Steps) -> Block:
         """Of a block of the warm-up."""
@@ -37,18 +70,18 @@ class Every:
 
     def add(self, sums: Any, second: bool, values: PyTree, steps: Steps) -> tuple[Any, Block]:
         """With a block more, in the second half of all or before, and what is kept of the block itself."""
-        return sums, (values, steps)
+        return sums, (values, steps._replace(position=jnp.zeros(0), gradient=None))
 
     def read(self, reached: Reached, most: int) -> Draws:
-        return _draws_of(reached.kept, most)
+        return draws_of(reached.kept, most)
 
     def end(self, reached: Reached, most: int) -> Draws:
         """What is read when there are no more to come, with the warm-up."""
-        return dataclasses.replace(self.read(reached, most), warmup=_draws_of(reached.warm) if reached.warm else None)
+        return dataclasses.replace(self.read(reached, most), warmup=draws_of(reached.warm) if reached.warm else None)
 
     def identity(self, sums: Any, most: int) -> str:
         """What tells this run from those that keep something else; it may go on for longer."""
-        return f"{self.thin}"
+        return f"values {self.thin}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +95,21 @@ class Means:
         like = jax.eval_shape(self.of, values())
         zeros = jax.tree.map(lambda x: jnp.zeros((2, *x.shape[1:]), x.dtype), like)
         return Moments(jnp.zeros(2, int), zeros, zeros)
+
+    def check(self, draw: PyTree, chains: int, most: int) -> None:
+        """What is kept does not grow."""
+
+    def go_on(self, reached: Reached) -> None:
+        """Nothing is anywhere else."""
+
+    def held(self, index: int, block: Block) -> Block:
+        return block
+
+    def like(self, block: Block) -> Block:
+        return block
+
+    def room(self, reached: Reached) -> bool:
+        return True
 
     def warm(self, values: PyTree, steps: Steps) -> Block:
         return (), jax.tree.map(lambda x: x[:, :_TELLING] if jnp.ndim(x) > 1 else x, steps)
@@ -89,7 +137,7 @@ def _added(means: Means, sums: Moments, half: Int[Array, ""], values: PyTree, st
     return sums.with_block(half, means.of(values)), ((), Steps(jnp.zeros(0), None, info))
 
 
-def _draws_of(blocks: Sequence[Block], most: int | None = None) -> Draws:
+def draws_of(blocks: Sequence[Block], most: int | None = None) -> Draws:
     """Of blocks with axes of steps and of chains, the chains first, and no more than asked for."""
 
     def joined(*parts: Any) -> np.ndarray:
