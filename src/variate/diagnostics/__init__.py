@@ -4,6 +4,9 @@ from .calibration import Calibration as Calibration
 from .calibration import calibration as calibration
 from .max_sliced import FarthestLine as FarthestLine
 from .max_sliced import max_sliced_wasserstein as max_sliced_wasserstein
+from .plots import plot_forest as plot_forest
+from .plots import plot_pairs as plot_pairs
+from .plots import plot_ranks as plot_ranks
 from .plots import plot_tuning as plot_tuning
 from .sliced_wasserstein import sliced_wasserstein as sliced_wasserstein
 from .spaces import Circle as Circle
