@@ -13,6 +13,8 @@ from .spaces import Circle as Circle
 from .spaces import Graph as Graph
 from .spaces import Lines as Lines
 from .spaces import Sphere as Sphere
+from .stein import SteinTest as SteinTest
+from .stein import kernel_stein as kernel_stein
 from .two_sample import MaxSliced as MaxSliced
 from .two_sample import Sliced as Sliced
 from .two_sample import TwoSampleTest as TwoSampleTest
