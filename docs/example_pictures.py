@@ -350,7 +350,24 @@ def evidence(page: Page) -> plt.Figure:
     return figure
 
 
+def failed_run(page: Page) -> plt.Figure:
+    """Both parametrizations where the funnel is: the logarithm of the scale, and a coefficient without data."""
+    figure, both = panels(1, 1, height=4)
+    draws, repaired = page["draws"], page["repaired"]
+    scaled = repaired.values["scale"][..., None] * repaired.values["z"]
+    shown = (("as it was", draws, draws.values["b"], ORANGE), ("repaired", repaired, scaled, BLUE))
+    for axes, (name, run_, b, colour) in zip(both, shown, strict=True):
+        log_scale, lost = np.log(run_.values["scale"]), run_.divergent
+        axes.plot(b[..., 7].ravel(), log_scale.ravel(), ".", ms=2, alpha=0.35, color=colour)
+        axes.plot(b[lost, 7], log_scale[lost], "x", ms=6, mew=1.5, color=INK)
+        axes.set(xlabel="a coefficient without data", ylabel="log scale", xlim=(-6, 6), ylim=(-8.5, 3))
+        found = f"{lost.sum()} diverged, {'in doubt' if run_.doubts() else 'nothing is found'}"
+        axes.set_title(f"{name}: {found}", loc="left", fontsize=10)
+    return figure
+
+
 PICTURES = {
+    "failed-run": failed_run,
     "digits-categorical": digits_categorical,
     "epidemic": epidemic,
     "sub-sampling": sub_sampling,

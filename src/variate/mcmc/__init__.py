@@ -2,6 +2,10 @@
 
 from variate.mcmc.barker import Barker as Barker
 from variate.mcmc.blackjax import BlackJAX as BlackJAX
+from variate.mcmc.coupling import Coupled as Coupled
+from variate.mcmc.coupling import Reflected as Reflected
+from variate.mcmc.coupling import Sometimes as Sometimes
+from variate.mcmc.coupling import unbiased as unbiased
 from variate.mcmc.delayed_rejection import DelayedRejection as DelayedRejection
 from variate.mcmc.denoising import DenoisingLangevinGibbs as DenoisingLangevinGibbs
 from variate.mcmc.denoising import LogConcaveChain as LogConcaveChain

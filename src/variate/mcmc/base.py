@@ -26,6 +26,7 @@ class Info(NamedTuple):
     accepted: Bool[Array, ""]
     divergent: Bool[Array, ""]  # the proposal's density was no number, or the energy of its path was lost
     evaluations: Int[Array, ""] | int = 1  # of the density, or of its gradient
+    energy: Float[Array, ""] | None = None  # with which a path began, where there is one
 
 
 def unbound(position: Float[Array, " d"]) -> Float[Array, ""]:

@@ -14,8 +14,8 @@ from variate.checks import check_fraction, check_key
 from variate.estimates import Estimate
 from variate.trees import as_float
 
-from .measures import degrees, effective, named, quantile_error, rank_rhat, standard_error
-from .summary import Summary, doubts_of, summary_of
+from .measures import degrees, effective, energy_information, named, quantile_error, rank_rhat, standard_error
+from .summary import StepsTold, Summary, doubts_of, summary_of
 
 
 class Draws(eqx.Module):
@@ -89,7 +89,7 @@ class Draws(eqx.Module):
 
         Source: as for `ess`, sections 4 and 6.
         """
-        return summary_of(self.of(f), self.values, np.asarray(self.divergent), self.ended)
+        return summary_of(self.of(f), self.values, self._steps(), self.ended)
 
     def _estimate(self, found: PyTree[np.ndarray], value: PyTree, error: PyTree) -> Estimate:
         bad = [~np.isfinite(x).reshape(*x.shape[:2], -1).all(2) for x in jax.tree.leaves(found)]
@@ -98,7 +98,7 @@ class Draws(eqx.Module):
             jax.tree.map(jnp.asarray, value),
             jax.tree.map(jnp.asarray, error),
             self.acceptance.size,
-            known and self.ended is None and not doubts_of(found, self.values, np.asarray(self.divergent)),
+            known and self.ended is None and not doubts_of(found, self.values, self._steps()),
             int(np.any(bad, axis=0).sum()),
             method=f"{self.acceptance.shape[0]} Markov chains",
             ended=self.ended,
@@ -126,15 +126,32 @@ class Draws(eqx.Module):
         """
         return jax.tree.map(rank_rhat, self.of(f))
 
+    def bfmi(self) -> np.ndarray:
+        r"""Of each chain how far its energy goes in one step, $\sum_n (E_n - E_{n-1})^2 / \sum_n (E_n - \bar E)^2$.
+
+        $E_n = -\log \pi(x_n) + |p_n|^2 / 2$ with the fresh momentum $p_n$. A step can change the energy by no more than
+        its momentum does; where that is far less than what the energy of the target spreads over, the energy walks at
+        random, and tails are hardly reached. About 1 for a normal law; below 0.3 it is a doubt. NaN where the energy
+        never changes. Of thinned draws it says as much as their steps would only if one is kept of each.
+
+        Raises `ValueError` where the kernel tells no energy: only `HMC` and `NUTS` do.
+
+        Source: Betancourt (2016), Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo,
+        arXiv:1604.00695, equation 1 and its estimate in section 3.
+        """
+        if "energy" not in self.told:
+            raise ValueError(f"draws must be of a kernel that tells an energy, HMC or NUTS, got {self.kernel}")
+        return energy_information(np.asarray(self.told["energy"], float))
+
     def doubts(self, f: Callable[[Any], PyTree] | None = None) -> list[str]:
         """Why not to believe the draws, or what f makes of them: an empty list if nothing is found.
 
         Sought for are an R-hat of 1.01 or more, fewer than 100 effective draws for each chain in the middle or in the
         tails, single chains that are elsewhere or spread half as much as all (of many chains R-hat does not see one),
-        chains that stand still, all the time or for more than a tenth of their draws, and more than one divergent step
-        in a thousand: where paths are lost is where chains do not go.
+        chains that stand still, all the time or for more than a tenth of their draws, more than one divergent step in
+        a thousand: where paths are lost is where chains do not go; and a `bfmi` below 0.3.
         """
-        return [doubt.words for doubt in doubts_of(self.of(f), self.values, np.asarray(self.divergent))]
+        return [doubt.words for doubt in doubts_of(self.of(f), self.values, self._steps())]
 
     def to_arviz(self) -> Any:
         """ArviZ's `DataTree`: `posterior`, `sample_stats`, and both of the warm-up, with the attributes of the run."""
@@ -148,6 +165,10 @@ class Draws(eqx.Module):
         for group in tree.children.values():
             group.attrs.update(attributes | {f"seconds_{name}": spent for name, spent in self.seconds.items()})
         return tree
+
+    def _steps(self) -> StepsTold:
+        divergent = np.asarray(self.divergent)
+        return StepsTold(divergent, self.bfmi() if "energy" in self.told else np.full(len(divergent), np.nan))
 
     def stats(self) -> dict[str, np.ndarray]:
         """What is told of the steps, by ArviZ's names."""

@@ -155,12 +155,14 @@ def draws_of(blocks: Sequence[Block], most: int | None = None) -> Draws:
 
 
 def thinned(steps: Steps, thin: int) -> Steps:
-    """The last of every so many steps, with what is told of all of them."""
+    """The last of every so many steps, its energy, and what else is told of all of them."""
     if thin == 1:
         return steps
     groups = jax.tree.map(lambda x: x.reshape(-1, thin, *x.shape[1:]), steps.info)
     info = jax.tree.map(lambda x: jnp.mean(x.astype(float), 1), groups)
     some = {name: jnp.any(getattr(groups, name), 1) for name in ("accepted", "divergent")}
+    if getattr(groups, "energy", None) is not None:
+        some["energy"] = groups.energy[:, -1]
     info = info._replace(evaluations=jnp.sum(groups.evaluations, 1), **some)
     position, gradient = jax.tree.map(lambda x: x[thin - 1 :: thin], (steps.position, steps.gradient))
     return Steps(position, gradient, info)
@@ -169,4 +171,4 @@ def thinned(steps: Steps, thin: int) -> Steps:
 def _told(info: Any) -> dict[str, Any]:
     """What a kernel tells of its steps beyond what every kernel does."""
     known = ("acceptance", "accepted", "divergent", "evaluations")
-    return {name: value for name, value in info._asdict().items() if name not in known}
+    return {name: value for name, value in info._asdict().items() if name not in known and value is not None}

@@ -72,6 +72,13 @@ def apart(x: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.any(off | (ranks.std(1) < _APART * spread), axis=1))
 
 
+def energy_information(energy: np.ndarray) -> np.ndarray:
+    r"""$\sum_n (E_n - E_{n-1})^2 / \sum_n (E_n - \bar E)^2$ of each chain; NaN where the energy never changes."""
+    off = energy - energy.mean(1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.sum(np.diff(energy, axis=1) ** 2, 1) / np.sum(off**2, 1)
+
+
 def _diagnosed(diagnostic: Callable[[np.ndarray], Any], x: Any) -> np.ndarray:
     """NaN where a chain never moves: neither a number of draws nor agreement can be told from it."""
     x = np.asarray(x, dtype=float)

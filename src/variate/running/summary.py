@@ -16,6 +16,7 @@ from .measures import apart, effective, named, rank_rhat, standard_error
 _RHAT, _ESS = 1.01, 100
 _TAILS = 0.05, 0.95
 LOST = 1e-3  # of the steps
+_BFMI = 0.3  # below which Betancourt (2016, arXiv:1604.00695) saw chains fail, as in Stan
 _BARE = "the draws"  # what doubts call an array without a name
 # Of the draws of a chain in one place. With 100 effective draws it is twenty times as long as a chain stays on average,
 # and where each move is as likely as the last a chain stays that long with probability exp(-20).
@@ -27,6 +28,13 @@ class Doubt(NamedTuple):
 
     words: str
     remedy: str
+
+
+class StepsTold(NamedTuple):
+    """What doubts ask of the steps: which diverged, and of each chain how far its energy goes in one."""
+
+    divergent: np.ndarray
+    bfmi: np.ndarray  # NaN where there is no energy
 
 
 class Row(NamedTuple):
@@ -86,9 +94,9 @@ def _measured(found: PyTree[np.ndarray]) -> list[_Measured]:
     return [_Measured(x, effective(x, "bulk"), effective(x, "tail", _TAILS), rank_rhat(x)) for x in leaves]
 
 
-def summary_of(found: PyTree[np.ndarray], values: PyTree, divergent: np.ndarray, ended: str | None) -> Summary:
+def summary_of(found: PyTree[np.ndarray], values: PyTree, steps: StepsTold, ended: str | None) -> Summary:
     measured = _measured(found)
-    doubts = _doubts(named(found, _BARE), measured, values, divergent)
+    doubts = _doubts(named(found, _BARE), measured, values, steps)
     if ended is not None:
         doubts.append(Doubt(f"the run was {ended}" if ended == "interrupted" else f"the run {ended}", _GO_ON))
     rows = [row for name, one in zip(named(found, "x"), measured, strict=True) for row in _rows(name, one)]
@@ -103,12 +111,13 @@ def _rows(name: str, of: _Measured) -> Iterator[Row]:
         yield Row(name + place(index), *map(float, columns[:, *index]))
 
 
-def doubts_of(found: PyTree[np.ndarray], values: PyTree, divergent: np.ndarray) -> list[Doubt]:
-    """Of f of the draws, the draws themselves, and the steps that diverged."""
-    return _doubts(named(found, _BARE), _measured(found), values, divergent)
+def doubts_of(found: PyTree[np.ndarray], values: PyTree, steps: StepsTold) -> list[Doubt]:
+    """Of f of the draws, the draws themselves, and their steps."""
+    return _doubts(named(found, _BARE), _measured(found), values, steps)
 
 
-def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, divergent: np.ndarray) -> list[Doubt]:
+def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, steps: StepsTold) -> list[Doubt]:
+    divergent = steps.divergent
     enough, doubts = _ESS * len(divergent), []
     for name, (x, bulk, tails, rhats) in zip(names, measured, strict=True):
         ess, tail, rhat = np.min(bulk), np.min(tails), np.max(rhats)
@@ -130,6 +139,10 @@ def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, div
     if lost > LOST * divergent.size:
         words = f"{lost} of {divergent.size} steps diverged: the target is too steep for them somewhere"
         doubts.append(Doubt(words, _STEEP))
+    slow = np.flatnonzero(steps.bfmi < _BFMI)
+    if slow.size:
+        least = f"E-BFMI is {np.nanmin(steps.bfmi):.2f}, and below {_BFMI} in {slow.size} of {len(steps.bfmi)} chains"
+        doubts.append(Doubt(f"{least}: the energy walks at random, and tails are hardly reached", _HEAVY))
     return doubts
 
 
@@ -148,4 +161,5 @@ _STUCK = "other starts, shorter steps or a longer warm-up; a number that is cons
 _APART = "another parametrization, in which it is easy to get from one part to the other; a longer warm-up; more draws"
 _FEW = "more draws, by num_samples or until; another parametrization; a kernel that follows the gradient"
 _STEEP = "another parametrization; shorter steps, by vt.mcmc.NUTS(acceptance=0.95); a tighter prior"
+_HEAVY = "another parametrization, of lighter tails and without a funnel; a tighter prior; many more draws"
 _GO_ON = "more draws, by num_samples, or a rule that asks for less; with a checkpoint the same run goes on"

@@ -55,9 +55,10 @@ class HMC(eqx.Module):
         jitter = jax.random.uniform(key_jitter, (), dtype, 1 - self.jitter, 1 + self.jitter)
         step_size = given("step_size", self.step_size) * jitter
         proposal, end = self.leapfrog(state, momentum, step_size)
+        energy = 0.5 * jnp.sum(momentum**2) - state.log_density
         log_ratio = proposal.log_density - state.log_density - 0.5 * (jnp.sum(end**2) - jnp.sum(momentum**2))
         state, acceptance, accepted = metropolis(key_accept, log_ratio, proposal, state)
-        return state, Info(acceptance, accepted, ~(log_ratio > -LOST), self.num_steps)
+        return state, Info(acceptance, accepted, ~(log_ratio > -LOST), self.num_steps, energy)
 
     def leapfrog(
         self, state: State, momentum: Float[Array, " d"], step_size: Float[Array, ""]

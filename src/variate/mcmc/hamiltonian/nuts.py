@@ -62,7 +62,8 @@ class NUTS(eqx.Module):
         energy = 0.5 * momentum @ momentum - state.log_density
         path = lax.while_loop(lambda path: path.going, lambda path: self._grown(key_path, path, energy), path)
         moved = jnp.any(path.chosen.position != state.position)
-        return path.chosen, Info(path.acceptance / path.steps.astype(energy.dtype), moved, path.lost, path.steps)
+        acceptance = path.acceptance / path.steps.astype(energy.dtype)
+        return path.chosen, Info(acceptance, moved, path.lost, path.steps, energy)
 
     def _grown(self, key: Key[Array, ""], path: "_Path", energy: Float[Array, ""]) -> "_Path":
         """By one step, and where this completes a doubling, by a new half."""
