@@ -1,5 +1,6 @@
 """Markov chains that leave a density invariant, a kernel a file."""
 
+from variate.mcmc.adaptation import Pathfinder as Pathfinder
 from variate.mcmc.barker import Barker as Barker
 from variate.mcmc.blackjax import BlackJAX as BlackJAX
 from variate.mcmc.delayed_rejection import DelayedRejection as DelayedRejection
