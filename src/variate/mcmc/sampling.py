@@ -184,7 +184,9 @@ def _run(
     flat = ravel_pytree(jax.tree.map(lambda x: x[0], positions))[0]
     scale = None
     if finder is not None:
-        positions, scale = led(finder, target, jax.random.fold_in(jax.random.clone(key_start), 1), positions)
+        # None of the keys of the starts: splitting folds in what is below the number of chains.
+        key_path = jax.random.fold_in(jax.random.clone(key_start), num_chains)
+        positions, scale = led(finder, target, key_path, positions)
     warmup = Warmup(kernel, flat.size, -(-num_warmup // chains.BLOCK), flat.dtype, scale)
     try:
         return chains.run(
