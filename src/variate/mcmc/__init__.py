@@ -1,5 +1,6 @@
 """Markov chains that leave a density invariant, a kernel a file."""
 
+from variate.mcmc.adaptation import Pathfinder as Pathfinder
 from variate.mcmc.barker import Barker as Barker
 from variate.mcmc.blackjax import BlackJAX as BlackJAX
 from variate.mcmc.coupling import Coupled as Coupled
@@ -26,3 +27,6 @@ from variate.mcmc.slices import EllipticalSlice as EllipticalSlice
 from variate.mcmc.slices import GibbsianPolarSlice as GibbsianPolarSlice
 from variate.mcmc.slices import HitAndRun as HitAndRun
 from variate.mcmc.slices import Slice as Slice
+from variate.mcmc.subsampled import SGLD as SGLD
+from variate.mcmc.subsampled import Sum as Sum
+from variate.mcmc.subsampled import TunaMH as TunaMH

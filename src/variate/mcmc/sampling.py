@@ -22,7 +22,8 @@ from variate.running.runner import Runner
 from variate.running.store import Stored, Streamed
 from variate.running.until import Until, rule_of
 
-from .adaptation import Warmup
+from .adaptation import Pathfinder, Warmup
+from .adaptation.pathfinder import led
 from .base import is_kernel
 from .hamiltonian import NUTS
 
@@ -53,7 +54,8 @@ def sample(
         key: a typed key.
         target: a `Target` (`vt.condition(model, ...)` makes one), or a log density of any pytree of real arrays.
         start: values at which every chain starts; each starts at a random place of its own if left out, which is the
-            better test of convergence. A bare log density needs it.
+            better test of convergence. A bare log density needs it. `vt.mcmc.Pathfinder()` starts chains by a path
+            of an optimizer.
         kernel: `vt.mcmc.NUTS()` if left out. A step size or a scale that it leaves as `None` is found in the warm-up.
         until: when to stop, `vt.ESS(400)` or `vt.StdErr(0.01)` say, combined by `&` and `|`; after `num_samples` if it
             is left out.
@@ -243,17 +245,24 @@ def _run(
     if not isinstance(target, Target):
         if not callable(target):
             raise TypeError(f"target must be a target or a log density, got {checks.describe(target)}")
-        if start is None:
+        if (values := start.start if isinstance(start, Pathfinder) else start) is None:
             raise TypeError("start must be given with a bare log density: it tells the shapes of a position")
-        target, start = LogDensity(target, start), None
+        target = LogDensity(target, values)
     key_start, key_run = jax.random.split(key)
+    finder = start if isinstance(start, Pathfinder) else None
+    start = start if finder is None else finder.start
     if start is None:
         positions = jax.vmap(target.start)(jax.random.split(key_start, num_chains))
     else:
         one = target.unconstrain(start)
         positions = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_chains, *jnp.shape(x))), one)
     flat = ravel_pytree(jax.tree.map(lambda x: x[0], positions))[0]
-    warmup = Warmup(kernel, flat.size, -(-num_warmup // chains.BLOCK), flat.dtype)
+    scale = None
+    if finder is not None:
+        # None of the keys of the starts: splitting folds in what is below the number of chains.
+        key_path = jax.random.fold_in(jax.random.clone(key_start), num_chains)
+        positions, scale = led(finder, target, key_path, positions)
+    warmup = Warmup(kernel, flat.size, -(-num_warmup // chains.BLOCK), flat.dtype, scale)
     try:
         return chains.run(
             target,

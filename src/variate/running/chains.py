@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from variate.estimates.tasks import digest, digest_of
 from variate.protocols import Adaptation, Steps, Target
@@ -27,6 +27,16 @@ from .until import SoFar, Until
 BLOCK = 25  # steps: what an interrupt may cost, and the shortest window of a warm-up
 _NO_ROOM = "ended for lack of memory"
 _MORE = 1.1  # so many times as many draws before a rule is asked again
+
+
+class Flat(eqx.Module):
+    """The log density of a target, of its positions as vectors."""
+
+    target: Any
+    like: Any  # a position
+
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        return self.target.log_density(ravel_pytree(self.like)[1](x))
 
 
 class NoDensity(ValueError):
@@ -163,7 +173,7 @@ def _identity(
     tuned = jax.tree.leaves(eqx.filter(begun.tuned, eqx.is_array))
     kernel = re.sub(r"0x[0-9a-f]+|<function.*?>", "", repr(begun.tuned.template))
     return {
-        "target or data": digest_of(_flat(target, like), ravel_pytree(like)[0]),
+        "target or data": digest_of(Flat(target, like), ravel_pytree(like)[0]),
         "kernel": digest(kernel, *tuned),
         "warm-up": str(blocks),
         "start": digest(*jax.tree.leaves(positions)),
@@ -175,7 +185,7 @@ def _identity(
 
 @eqx.filter_jit
 def _begun(target: Any, like: Any, tuned: Any, keys: Key[Array, " chains"], positions: PyTree[Array]) -> Any:
-    kernel = tuned.kernel(_flat(target, like))
+    kernel = tuned.kernel(Flat(target, like))
     return jax.vmap(kernel.init)(keys, jax.vmap(lambda tree: ravel_pytree(tree)[0])(positions))
 
 
@@ -187,7 +197,7 @@ def _block(
 
     def steps_of_some(numbers: Any, key: Key[Array, ""], state: Any) -> tuple[Any, Any, Block]:
         target, like, tuned = eqx.combine(numbers, fixed[1])
-        log_density, unravel = _flat(target, like), ravel_pytree(like)[1]
+        log_density, unravel = Flat(target, like), ravel_pytree(like)[1]
         numbers, rest = eqx.partition(tuned, eqx.is_array)
 
         def once(at: tuple[Any, Any], key: Key[Array, ""]) -> tuple[tuple[Any, Any], Steps]:
@@ -206,8 +216,3 @@ def _block(
 
     numbers, state, found = shared.map(steps_of_some, fixed[0], key, state)
     return eqx.combine(numbers, eqx.filter(tuned, eqx.is_array, inverse=True)), state, *found
-
-
-def _flat(target: Any, like: Any) -> Any:
-    unravel = ravel_pytree(like)[1]
-    return lambda x: target.log_density(unravel(x))

@@ -1,4 +1,5 @@
 """What a kernel leaves open, found while chains warm up."""
 
+from .pathfinder import Pathfinder as Pathfinder
 from .step_size import DualAveraging as DualAveraging
 from .warmup import Warmup as Warmup

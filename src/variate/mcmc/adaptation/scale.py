@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import linalg
 
+DENSE = 200  # coordinates; beyond, each has a scale of its own
 _FLOOR = 1e-10  # of a variance, beside the largest: what rounding leaves of it
 
 

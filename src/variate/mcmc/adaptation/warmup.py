@@ -17,7 +17,6 @@ from . import scale
 from .step_size import DualAveraging
 
 _HASTY = 6  # doublings of a path that is followed before anything is known of the scale
-_DENSE = 200  # coordinates; beyond, each has a scale of its own
 
 
 class Tuned(eqx.Module):
@@ -58,13 +57,14 @@ class Warmup:
     Windows of 1, 1, 2, 4, ... blocks end with a new scale, from the draws and, where there are any, the gradients of
     the window. The step size is found by dual averaging throughout, begun anew after each window, and for an eighth of
     all blocks in the end. There half of the rejections are allowed where the last window had divergent steps, which
-    smaller steps avoid. Up to 200 coordinates the scale is a lower triangle.
+    smaller steps avoid. Up to 200 coordinates the scale is a lower triangle. The first window begins with the scale
+    `begun`, or with ones if it is left out.
     """
 
-    def __init__(self, kernel: Any, dimension: int, blocks: int, dtype: Any):
+    def __init__(self, kernel: Any, dimension: int, blocks: int, dtype: Any, begun: Any = None):
         self.template, self.blocks, self.dtype = kernel, blocks, dtype
-        self.dimension, self.dense = dimension, dimension <= _DENSE
-        self.ends = _ends(blocks)
+        self.dimension, self.dense = dimension, dimension <= scale.DENSE
+        self.ends, self.begun = _ends(blocks), begun
 
     def begin(self) -> Tuned:
         found = {f.name: getattr(self.template, f.name) for f in dataclasses.fields(self.template)}
@@ -72,7 +72,8 @@ class Warmup:
         if "step_size" in found and found["step_size"] is None:
             step = DualAveraging.around(jnp.asarray(self.dimension**-0.25, self.dtype))
         if "scale" in found and found["scale"] is None:
-            scale = jnp.asarray(np.eye(self.dimension) if self.dense else np.ones(self.dimension), self.dtype)
+            round_one = np.eye(self.dimension) if self.dense else np.ones(self.dimension)
+            scale = jnp.asarray(round_one if self.begun is None else self.begun, self.dtype)
         doublings = found.get("max_doublings")
         if doublings is not None:
             doublings = jnp.asarray(min(_HASTY, doublings) if self.ends else doublings)
