@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key, PyTree
 
 from variate.estimates.tasks import digest, digest_of
-from variate.protocols import Adaptation, Steps, Target
+from variate.protocols import Adaptation, Move, Steps, Target
 
 from . import progress
 from .chain_file import Block, ChainFile, Reached
@@ -168,9 +168,9 @@ def _block(
         numbers, state = at
         tuned = eqx.combine(numbers, rest)
         kernel = tuned.kernel(log_density)
-        state, info = jax.vmap(kernel.step)(jax.random.split(key, len(state.position)), state)
-        numbers = eqx.filter(tuned.learned(info.acceptance), eqx.is_array)
-        return (numbers, state), Steps(state.position, getattr(state, "gradient", None), info)
+        after, info = jax.vmap(kernel.step)(jax.random.split(key, len(state.position)), state)
+        numbers = eqx.filter(tuned.learned(Move(state, after, info)), eqx.is_array)
+        return (numbers, after), Steps(after.position, getattr(after, "gradient", None), info)
 
     (numbers, state), steps = lax.scan(once, (numbers, state), jax.random.split(key, BLOCK * thin))
     steps = thinned(steps, thin)
