@@ -76,6 +76,14 @@ class Steps(NamedTuple):
     info: Any
 
 
+class Move(NamedTuple):
+    """A step of several chains."""
+
+    before: Any  # the states, with an axis of chains
+    after: Any
+    info: Any
+
+
 @runtime_checkable
 class Adaptation(Protocol):
     """How a kernel is tuned while chains warm up: by the loop's blocks of steps, between which it may look at them."""
@@ -83,7 +91,7 @@ class Adaptation(Protocol):
     blocks: int  # of the warm-up
 
     def begin(self) -> Any:
-        """A pytree that has `kernel(log_density)`, and `learned(acceptance)` after a step of all chains."""
+        """A pytree that has `kernel(log_density)`, and `learned(move)` after a step of all chains, a `Move`."""
         ...
 
     def proceed(self, tuned: Any, block: int, steps: Sequence[Steps], /) -> Any:

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from variate.mcmc import HMC, NUTS
-from variate.mcmc.hamiltonian import hmc, leapfrog, nuts
+from variate.mcmc import HMC, MAMS, NUTS, ChEES
+from variate.mcmc.hamiltonian import chees, hmc, leapfrog, mams, nuts
 
 from .law import SCALE, TRIANGLE, Law, always, backwards, log_density
 
@@ -45,6 +45,22 @@ class Last(NUTS):
         return after._replace(half=after.half._replace(state=after.end[0]))
 
 
+class Wary(ChEES):
+    """Its paths are as long as the place from which they start has it."""
+
+    def step(self, key: jax.Array, state: Any) -> tuple:
+        length = jnp.exp(state.position[2])
+        return ChEES(self.step_size, length, self.scale, log_density=self.log_density).step(key, state)
+
+
+class NoVolume(MAMS):
+    """Paths draw together and apart, which its ratio does not know."""
+
+    def path(self, start: Any, u: jax.Array, steps: jax.Array) -> tuple:
+        *end, log_volume = MAMS.path(self, start, u, steps)
+        return *end, 0 * log_volume
+
+
 LAWS = {
     "hmc": Law(
         HMC(0.5, 4, SCALE, log_density=log_density),
@@ -54,6 +70,18 @@ LAWS = {
             "no last half step": HalfKick(0.5, 4, SCALE, log_density=log_density),
             "a path that stretches": WrongStride(0.5, 4, SCALE, log_density=log_density),
         },
+    ),
+    "chees": Law(
+        ChEES(0.5, 3.0, SCALE, log_density=log_density),
+        chees,
+        {"no accept step": always},
+        {"a length of its own position": Wary(0.5, 3.0, SCALE, log_density=log_density)},
+    ),
+    "mams": Law(
+        MAMS(0.7, 3.0, TRIANGLE, log_density=log_density),
+        mams,
+        {"the ratio upside down": backwards},
+        {"no change of volume": NoVolume(0.7, 3.0, TRIANGLE, log_density=log_density)},
     ),
     "nuts": Law(
         NUTS(0.5, TRIANGLE, log_density=log_density),
@@ -65,3 +93,12 @@ LAWS = {
         },
     ),
 }
+
+REFUSED: list[tuple[Any, str]] = [
+    (lambda: ChEES(0.1, 0.0), "length must be positive and finite, got 0.0"),
+    (lambda: ChEES(0.1, max_steps=0), "max_steps must be a positive integer"),
+    (lambda: ChEES(acceptance=1.0), "acceptance must be between 0 and 1"),
+    (lambda: MAMS(-0.1), "step_size must be positive and finite, got -0.1"),
+    (lambda: MAMS(0.1, 1.0, -jnp.eye(2)), "scale must be positive and finite"),
+    (lambda: MAMS(log_density=log_density).init(jax.random.key(0), jnp.zeros(1)), "two coordinates or more, got 1"),
+]

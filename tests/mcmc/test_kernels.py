@@ -112,6 +112,7 @@ def test_a_kernel_without_a_density_says_so(key: jax.Array) -> None:
     [
         (lambda: RandomWalk(0.0), "scale must be positive and finite, got 0.0"),
         (lambda: RandomWalk(jnp.array([1.0, jnp.nan])), "scale must be positive"),
+        *hamiltonian.REFUSED,
         *langevin.REFUSED,
         *slices.REFUSED,
         *proposals.REFUSED,

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import variate as vt
-from variate.mcmc import HMC, NUTS
+from variate.mcmc import HMC, MAMS, NUTS, ChEES
 from variate.mcmc.adaptation import DualAveraging, Warmup, scale
-from variate.protocols import Adaptation
+from variate.mcmc.base import Info
+from variate.protocols import Adaptation, Move
 
 ROOT = np.array([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0], [30.0, 5.0, 20.0]])
 COVARIANCE = ROOT @ ROOT.T
@@ -69,7 +70,7 @@ def test_windows_double_and_leave_an_eighth_for_the_step_size() -> None:
     assert isinstance(Warmup(NUTS(), 3, 20, float), Adaptation)
 
 
-@pytest.mark.parametrize("kernel", [NUTS(), HMC(num_steps=4)])
+@pytest.mark.parametrize("kernel", [NUTS(), HMC(num_steps=4), ChEES(), MAMS()])
 def test_what_is_left_open_is_found(kernel: Any, key: jax.Array) -> None:
     """Of a target with a condition of 10,000, on which the same kernel in its own coordinates gets nowhere."""
     k1, k2 = jax.random.split(key)
@@ -93,5 +94,5 @@ def test_a_short_warm_up_is_one_too(steps: int, key: jax.Array) -> None:
 
 def test_what_is_given_is_kept(key: jax.Array) -> None:
     tuned = Warmup(HMC(0.1, 3, 2.0), 3, 20, float).begin()
-    kernel = tuned.learned(jnp.ones(4)).kernel(log_density)
+    kernel = tuned.learned(Move((), (), Info(jnp.ones(4), *[jnp.zeros(4, bool)] * 2))).kernel(log_density)
     assert (kernel.step_size, kernel.scale) == (0.1, 2.0)

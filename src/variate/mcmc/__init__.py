@@ -13,7 +13,10 @@ from variate.mcmc.denoising import LogConcaveChain as LogConcaveChain
 from variate.mcmc.denoising import ReverseDiffusion as ReverseDiffusion
 from variate.mcmc.gibbs import Gibbs as Gibbs
 from variate.mcmc.hamiltonian import HMC as HMC
+from variate.mcmc.hamiltonian import MAMS as MAMS
+from variate.mcmc.hamiltonian import MCLMC as MCLMC
 from variate.mcmc.hamiltonian import NUTS as NUTS
+from variate.mcmc.hamiltonian import ChEES as ChEES
 from variate.mcmc.independence import Independence as Independence
 from variate.mcmc.locally_balanced import GibbsWithGradients as GibbsWithGradients
 from variate.mcmc.locally_balanced import LocallyBalanced as LocallyBalanced

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree
 
 from variate.estimates.tasks import digest, digest_of
-from variate.protocols import Adaptation, Steps, Target
+from variate.protocols import Adaptation, Move, Steps, Target
 
 from . import memory, progress
 from .chain_file import Block, ChainFile, Reached
@@ -205,9 +205,9 @@ def _block(
             tuned = eqx.combine(numbers, rest)
             kernel = tuned.kernel(log_density)
             keys = shared.own(jax.random.split(key, chains), len(state.position))
-            state, info = jax.vmap(kernel.step)(keys, state)
-            numbers = eqx.filter(tuned.learned(shared.together(info.acceptance)), eqx.is_array)
-            return (numbers, state), Steps(state.position, getattr(state, "gradient", None), info)
+            after, info = jax.vmap(kernel.step)(keys, state)
+            numbers = eqx.filter(tuned.learned(shared.together(Move(state, after, info))), eqx.is_array)
+            return (numbers, after), Steps(after.position, getattr(after, "gradient", None), info)
 
         (numbers, state), steps = lax.scan(once, (numbers, state), jax.random.split(key, BLOCK * thin))
         steps = thinned(steps, thin)

@@ -102,16 +102,9 @@ class Shared:
         """Of the keys of all chains those of the chains that are here."""
         return keys if self.line is None else lax.dynamic_slice_in_dim(keys, lax.axis_index(_CHAINS) * count, count)
 
-    def together(self, x: Float[Array, " chains"]) -> Float[Array, " some"]:
-        """Numbers with the mean that those of all chains have."""
-        if self.line is None:
-            return x
-        every = lax.all_gather(x, _CHAINS, tiled=True)
-        count, total = len(every), every
-        while len(total) > 1:  # in an order of its own, for a sum that is compiled with other things has any
-            total = jnp.pad(total, (0, len(total) % 2))
-            total = total[::2] + total[1::2]
-        return total / count
+    def together(self, tree: Any) -> Any:
+        """Arrays of the chains that are here, of all chains."""
+        return tree if self.line is None else jax.tree.map(lambda x: lax.all_gather(x, _CHAINS, tiled=True), tree)
 
 
 class _Crew:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from variate.mcmc import parallel_tempering
-from variate.protocols import Steps
+from variate.protocols import Move, Steps
 
 from . import scale
 from .step_size import DualAveraging
@@ -28,6 +28,7 @@ class Tuned(eqx.Module):
     doublings: Any
     betas: Float[Array, " levels"] | None
     wanted: Any  # acceptance
+    own: Any  # what the kernel's own `learner(dimension, dtype)` knows: `settings`, `learned`, `renewed`
     learning: Bool[Array, ""]
 
     def kernel(self, log_density: Any) -> Any:
@@ -40,15 +41,20 @@ class Tuned(eqx.Module):
             found["max_doublings"] = self.doublings
         if self.betas is not None:
             found["betas"] = self.betas
+        if self.own is not None:
+            found |= self.own.settings(self.learning)
         return dataclasses.replace(self.template, **found)
 
-    def learned(self, acceptance: Float[Array, " chains"]) -> "Tuned":
-        if self.step is None:
-            return self
-        acceptance = jnp.mean(jnp.asarray(acceptance, self.step.center.dtype))
-        after = self.step.learned(acceptance, self.wanted)
-        step = jax.tree.map(lambda new, old: jnp.where(self.learning, new, old), after, self.step)
-        return dataclasses.replace(self, step=step)
+    def learned(self, move: Move) -> "Tuned":
+        """After a step of all chains."""
+        step = own = None
+        if self.step is not None:
+            acceptance = jnp.mean(jnp.asarray(move.info.acceptance, self.step.center.dtype))
+            step = self.step.learned(acceptance, self.wanted)
+        if self.own is not None:
+            own = self.own.learned(self.kernel(self.template.log_density), move)
+        found = jax.tree.map(lambda new, old: jnp.where(self.learning, new, old), (step, own), (self.step, self.own))
+        return dataclasses.replace(self, step=found[0], own=found[1])
 
 
 class Warmup:
@@ -81,7 +87,9 @@ class Warmup:
         if "betas" in found and found["betas"] is None:
             betas = jnp.asarray(parallel_tempering.evenly(self.template.levels), self.dtype)
         wanted = None if step is None else jnp.asarray(self.template.acceptance, self.dtype)
-        return Tuned(self.template, step, scale, doublings, betas, wanted, jnp.asarray(self.blocks > 0))
+        learner = getattr(self.template, "learner", None)
+        own = None if learner is None else learner(self.dimension, self.dtype)
+        return Tuned(self.template, step, scale, doublings, betas, wanted, own, jnp.asarray(self.blocks > 0))
 
     def proceed(self, tuned: Tuned, block: int, steps: Sequence[Steps]) -> Tuned:
         """After a block of the warm-up, of which the steps of all are known."""
@@ -102,6 +110,8 @@ class Warmup:
             tuned = dataclasses.replace(tuned, betas=jnp.asarray(betas, self.dtype))
         if tuned.doublings is not None and block + 1 >= self.ends[:2][-1]:
             tuned = dataclasses.replace(tuned, doublings=jnp.asarray(self.template.max_doublings))
+        if tuned.own is not None:
+            tuned = dataclasses.replace(tuned, own=tuned.own.renewed())
         return tuned
 
     def _scale(self, window: Sequence[Steps]) -> np.ndarray:
