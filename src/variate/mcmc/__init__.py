@@ -3,6 +3,8 @@
 from variate.mcmc.barker import Barker as Barker
 from variate.mcmc.blackjax import BlackJAX as BlackJAX
 from variate.mcmc.delayed_rejection import DelayedRejection as DelayedRejection
+from variate.mcmc.ensembles import DifferentialEvolution as DifferentialEvolution
+from variate.mcmc.ensembles import Stretch as Stretch
 from variate.mcmc.gibbs import Gibbs as Gibbs
 from variate.mcmc.hamiltonian import HMC as HMC
 from variate.mcmc.hamiltonian import NUTS as NUTS

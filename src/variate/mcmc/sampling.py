@@ -20,7 +20,7 @@ from variate.running.keeping import Every, Means
 from variate.running.until import Until, rule_of
 
 from .adaptation import Warmup
-from .base import is_kernel
+from .base import is_kernel, walkers_of
 from .hamiltonian import NUTS
 
 _PLENTY = 100_000  # draws of a chain, where a rule decides
@@ -55,7 +55,7 @@ def sample(
             is left out.
         num_samples: draws kept of each chain, 1,000 unless given; with `until` the most there may be, 100,000.
         num_warmup: steps before them, in which the kernel is adapted; rounded up to blocks of 25.
-        num_chains: two or more, so that they can be compared.
+        num_chains: two or more, so that they can be compared; of an ensemble sampler, ensembles.
         thin: steps for each draw that is kept, after the warm-up: less memory for draws that say little more.
         checkpoint: a file (`.npz`) in which the run is kept, and from which it goes on if it is there, bit for bit as
             if it had never stopped. `until` and `num_samples` may be others then.
@@ -76,7 +76,7 @@ def sample(
         target,
         start,
         kernel,
-        Every(thin),
+        Every(thin, walkers_of(kernel)),
         until=rule,
         most=most,
         num_warmup=num_warmup,
@@ -124,6 +124,8 @@ def fold(
     chains.
     """
     checks.check_at_least("num_chains", num_chains, 30)
+    if walkers_of(kernel) > 1:
+        raise TypeError(f"kernel must be no ensemble, whose means hide a stuck walker, got {checks.describe(kernel)}")
     if f is not None and not callable(f):
         raise TypeError(f"f must be a function of a draw, got {checks.describe(f)}")
     return _run(

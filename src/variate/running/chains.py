@@ -169,13 +169,20 @@ def _block(
         tuned = eqx.combine(numbers, rest)
         kernel = tuned.kernel(log_density)
         state, info = jax.vmap(kernel.step)(jax.random.split(key, len(state.position)), state)
-        numbers = eqx.filter(tuned.learned(info.acceptance), eqx.is_array)
-        return (numbers, state), Steps(state.position, getattr(state, "gradient", None), info)
+        steps = Steps(state.position, getattr(state, "gradient", None), info)
+        steps = each_walker(steps) if state.position.ndim > 2 else steps
+        numbers = eqx.filter(tuned.learned(steps.info.acceptance), eqx.is_array)
+        return (numbers, state), steps
 
     (numbers, state), steps = lax.scan(once, (numbers, state), jax.random.split(key, BLOCK * thin))
     steps = thinned(steps, thin)
     values = jax.vmap(jax.vmap(lambda x: target.constrain(unravel(x))))(steps.position)
     return eqx.combine(numbers, rest), state, values, steps
+
+
+def each_walker(steps: Any) -> Any:
+    """Walkers of ensembles as chains, those of an ensemble one after another."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps)
 
 
 def _flat(target: Any, like: Any) -> Any:

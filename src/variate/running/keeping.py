@@ -26,6 +26,7 @@ class Every:
     """Every draw, of which chains make `thin` for each that is kept."""
 
     thin: int = 1
+    walkers: int = 1  # of an ensemble
 
     def begin(self, values: Callable[[], PyTree]) -> Any:
         """What is to be kept beside the blocks, before there are any; `values` tells the shapes of those of a block."""
@@ -40,11 +41,12 @@ class Every:
         return sums, (values, steps)
 
     def read(self, reached: Reached, most: int) -> Draws:
-        return _draws_of(reached.kept, most)
+        return _draws_of(reached.kept, self.walkers, most)
 
     def end(self, reached: Reached, most: int) -> Draws:
         """What is read when there are no more to come, with the warm-up."""
-        return dataclasses.replace(self.read(reached, most), warmup=_draws_of(reached.warm) if reached.warm else None)
+        warmup = _draws_of(reached.warm, self.walkers) if reached.warm else None
+        return dataclasses.replace(self.read(reached, most), warmup=warmup)
 
     def identity(self, sums: Any, most: int) -> str:
         """What tells this run from those that keep something else; it may go on for longer."""
@@ -89,7 +91,7 @@ def _added(means: Means, sums: Moments, half: Int[Array, ""], values: PyTree, st
     return sums.with_block(half, means.of(values)), ((), Steps(jnp.zeros(0), None, info))
 
 
-def _draws_of(blocks: Sequence[Block], most: int | None = None) -> Draws:
+def _draws_of(blocks: Sequence[Block], walkers: int, most: int | None = None) -> Draws:
     """Of blocks with axes of steps and of chains, the chains first, and no more than asked for."""
 
     def joined(*parts: Any) -> np.ndarray:
@@ -103,6 +105,7 @@ def _draws_of(blocks: Sequence[Block], most: int | None = None) -> Draws:
         joined(*[i.divergent for i in info]),
         joined(*evaluations),
         told=jax.tree.map(joined, *[_told(i) for i in info]),
+        walkers=walkers,
     )
 
 
