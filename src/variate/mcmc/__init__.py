@@ -11,6 +11,8 @@ from variate.mcmc.delayed_rejection import DelayedRejection as DelayedRejection
 from variate.mcmc.denoising import DenoisingLangevinGibbs as DenoisingLangevinGibbs
 from variate.mcmc.denoising import LogConcaveChain as LogConcaveChain
 from variate.mcmc.denoising import ReverseDiffusion as ReverseDiffusion
+from variate.mcmc.ensembles import DifferentialEvolution as DifferentialEvolution
+from variate.mcmc.ensembles import Stretch as Stretch
 from variate.mcmc.gibbs import Gibbs as Gibbs
 from variate.mcmc.hamiltonian import HMC as HMC
 from variate.mcmc.hamiltonian import MAMS as MAMS

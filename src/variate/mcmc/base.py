@@ -46,6 +46,11 @@ def is_kernel(value: Any) -> bool:
     return not inspect.isclass(value) and isinstance(value, Kernel) and hasattr(value, "log_density")
 
 
+def walkers_of(kernel: Any) -> int:
+    """How many draws a step of a kernel makes, which depend on each other."""
+    return getattr(kernel, "walkers", 1)
+
+
 def vector_drawn(name: str, distribution: Any, key: Key[Array, ""], position: Float[Array, " d"]) -> Float[Array, " d"]:
     """A draw of a distribution on vectors; raises ValueError for one of another shape than the position."""
     draw = jnp.asarray(distributions.sample(distribution, key))

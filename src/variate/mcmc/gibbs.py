@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from variate.checks import describe
 
-from .base import Info, LogDensity, is_kernel, unbound
+from .base import Info, LogDensity, is_kernel, unbound, walkers_of
 
 
 class State(NamedTuple):
@@ -57,7 +57,7 @@ class Gibbs(eqx.Module):
 
     def __check_init__(self) -> None:
         for kernel in self.kernels:
-            if not is_kernel(kernel):
+            if not is_kernel(kernel) or walkers_of(kernel) > 1:
                 raise TypeError(f"kernels must be kernels, vt.mcmc.RandomWalk(0.5) say, got {describe(kernel)}")
         if len(self.kernels) != len(self.blocks) or not self.kernels:
             raise ValueError(f"blocks must be one for each kernel, got {len(self.blocks)} for {len(self.kernels)}")

@@ -16,7 +16,7 @@ from scipy.interpolate import PchipInterpolator
 from variate.checks import check_at_least, check_distribution, describe
 from variate.protocols import Kernel
 
-from .base import Info, LogDensity, given, is_kernel, unbound, vector_drawn, vector_log_prob
+from .base import Info, LogDensity, given, is_kernel, unbound, vector_drawn, vector_log_prob, walkers_of
 
 
 class State(NamedTuple):
@@ -155,7 +155,7 @@ def evenly(levels: int) -> np.ndarray:
 
 
 def _check_kernel(kernel: Any) -> Any:
-    if not is_kernel(kernel):
+    if not is_kernel(kernel) or walkers_of(kernel) > 1:
         raise TypeError(f"kernel must be a kernel, vt.mcmc.HMC(0.1, 10, 1.0) say, got {describe(kernel)}")
     for name in ("step_size", "scale"):
         if getattr(kernel, name, 1.0) is None:

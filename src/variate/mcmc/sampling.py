@@ -24,7 +24,7 @@ from variate.running.until import Until, rule_of
 
 from .adaptation import Pathfinder, Warmup
 from .adaptation.pathfinder import led
-from .base import is_kernel
+from .base import is_kernel, walkers_of
 from .hamiltonian import NUTS
 
 _PLENTY = 100_000  # draws of a chain, where a rule decides
@@ -61,7 +61,7 @@ def sample(
             is left out.
         num_samples: draws kept of each chain, 1,000 unless given; with `until` the most there may be, 100,000.
         num_warmup: steps before them, in which the kernel is adapted; rounded up to blocks of 25.
-        num_chains: two or more, so that they can be compared.
+        num_chains: two or more, so that they can be compared; of an ensemble sampler, ensembles.
         thin: steps for each draw that is kept, after the warm-up: less memory for draws that say little more.
         checkpoint: a file (`.npz`) in which the run is kept, and from which it goes on if it is there, bit for bit as
             if it had never stopped. `until` and `num_samples` may be others then.
@@ -87,7 +87,7 @@ def sample(
         target,
         start,
         kernel,
-        Every(thin, num_samples is not None or until is None),
+        Every(thin, num_samples is not None or until is None, walkers_of(kernel)),
         until=rule,
         most=most,
         num_warmup=num_warmup,
@@ -138,6 +138,7 @@ def fold(
     chains.
     """
     checks.check_at_least("num_chains", num_chains, 30)
+    _check_alone(kernel)
     if f is not None and not callable(f):
         raise TypeError(f"f must be a function of a draw, got {checks.describe(f)}")
     return _run(
@@ -197,6 +198,7 @@ def stream(
 
     Wrong for draws that fit into memory, which `sample` looks at as they come, and for means, which `fold` keeps.
     """
+    _check_alone(kernel)
     checks.check_positive_int("thin", thin)
     checks.check_positive_int("num_samples", num_samples)
     return _run(
@@ -216,6 +218,11 @@ def stream(
 
 
 @compiling.told
+def _check_alone(kernel: Any) -> None:
+    if walkers_of(kernel) > 1:
+        raise TypeError(f"kernel must be no ensemble, whose means hide a stuck walker, got {checks.describe(kernel)}")
+
+
 def _run(
     key: Any,
     target: Any,

@@ -207,7 +207,8 @@ def _block(
             keys = shared.own(jax.random.split(key, chains), len(state.position))
             after, info = jax.vmap(kernel.step)(keys, state)
             numbers = eqx.filter(tuned.learned(shared.together(Move(state, after, info))), eqx.is_array)
-            return (numbers, after), Steps(after.position, getattr(after, "gradient", None), info)
+            steps = Steps(after.position, getattr(after, "gradient", None), info)
+            return (numbers, after), each_walker(steps) if after.position.ndim > 2 else steps
 
         (numbers, state), steps = lax.scan(once, (numbers, state), jax.random.split(key, BLOCK * thin))
         steps = thinned(steps, thin)
@@ -216,3 +217,8 @@ def _block(
 
     numbers, state, found = shared.map(steps_of_some, fixed[0], key, state)
     return eqx.combine(numbers, eqx.filter(tuned, eqx.is_array, inverse=True)), state, *found
+
+
+def each_walker(steps: Any) -> Any:
+    """Walkers of ensembles as chains, those of an ensemble one after another."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps)

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from variate.checks import check_fraction, check_key
+from variate.checks import check_at_least, check_fraction, check_key
 from variate.estimates import Estimate
 from variate.trees import as_float
 
 from .measures import degrees, effective, energy_information, named, quantile_error, rank_rhat, standard_error
-from .summary import StepsTold, Summary, doubts_of, summary_of
+from .summary import Doubt, StepsTold, Summary, doubts_of, summary_of
 
 
 class Draws(eqx.Module):
@@ -26,6 +26,8 @@ class Draws(eqx.Module):
     step asked for the density. `ended`: why before there were as many draws as asked for. `warmup`: the same of the
     steps before, which no estimate uses. `seconds`: until chains could `start`, of the `first block` of steps, of
     `compiling`, most of which is in these two, and of `all`. `told`: what else the kernel tells of each step, by name.
+    `walkers`: so many chains in a row are one ensemble, and depend on each other; errors, effective draws and R-hat are
+    those of the ensembles.
     """
 
     values: PyTree[Array | np.ndarray]
@@ -37,6 +39,7 @@ class Draws(eqx.Module):
     seconds: dict[str, float] = eqx.field(static=True, default_factory=dict)
     kernel: str = eqx.field(static=True, default="")
     told: dict[str, PyTree[Array | np.ndarray]] = eqx.field(default_factory=dict)
+    walkers: int = eqx.field(static=True, default=1)
 
     def expect(self, f: Callable[[Any], PyTree] | None = None) -> Estimate:
         r"""$E[f(x)]$ under the target, with the standard error of dependent draws, $\sigma / \sqrt{\mathrm{ESS}}$.
@@ -48,8 +51,8 @@ class Draws(eqx.Module):
         """
         found = self.of(f)
         mean = jax.tree.map(lambda x: x.mean((0, 1)), found)
-        estimate = self._estimate(found, mean, jax.tree.map(standard_error, found))
-        return dataclasses.replace(estimate, degrees=degrees(jax.tree.leaves(found)))
+        estimate = self._estimate(found, mean, jax.tree.map(lambda x: standard_error(x, self.walkers), found))
+        return dataclasses.replace(estimate, degrees=degrees(jax.tree.leaves(found), self.walkers))
 
     def predict(self, key: Key[Array, ""], f: Callable[[Any, Any], PyTree]) -> "Draws":
         r"""Of $f(k, x)$ in place of every draw x, each with a key of its own: random consequences of the draws.
@@ -79,7 +82,7 @@ class Draws(eqx.Module):
         q = check_fraction("q", q)
         found = self.of(f)
         value = jax.tree.map(lambda x: np.quantile(x, q, axis=(0, 1)).astype(x.dtype), found)
-        return self._estimate(found, value, jax.tree.map(lambda x: quantile_error(x, q), found))
+        return self._estimate(found, value, jax.tree.map(lambda x: quantile_error(x, q, self.walkers), found))
 
     def summary(self, f: Callable[[Any], PyTree] | None = None) -> Summary:
         """A table of every number of f(x), and the verdict: what is in doubt and what to try, or that nothing is found.
@@ -98,9 +101,9 @@ class Draws(eqx.Module):
             jax.tree.map(jnp.asarray, value),
             jax.tree.map(jnp.asarray, error),
             self.acceptance.size,
-            known and self.ended is None and not doubts_of(found, self.values, self._steps()),
+            known and self.ended is None and not self._doubts(found),
             int(np.any(bad, axis=0).sum()),
-            method=f"{self.acceptance.shape[0]} Markov chains",
+            method=self._method(),
             ended=self.ended,
         )
 
@@ -117,14 +120,28 @@ class Draws(eqx.Module):
         Source: Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization:
         an improved R-hat for assessing convergence of MCMC, Bayesian Analysis 16(2), 667-718, section 4.
         """
-        return jax.tree.map(lambda x: effective(x, "bulk"), self.of(f))
+        return jax.tree.map(lambda x: effective(x, "bulk", walkers=self.walkers), self.of(f))
 
-    def rhat(self, f: Callable[[Any], PyTree] | None = None) -> PyTree[np.ndarray]:
-        """R-hat of every number, by ranks and folded, 1 for chains that agree; NaN where a chain stands still.
+    def rhat(self, f: Callable[[Any], PyTree] | None = None, *, groups: int | None = None) -> PyTree[np.ndarray]:
+        r"""R-hat of every number, by ranks and folded, 1 for chains that agree; NaN where a chain stands still.
 
-        Source: as for `ess`, section 4.
+        Of `groups` of chains, those of a group one after another and begun at one place, it is nested:
+        $\sqrt{1 + B / W}$, B the variance of the means of groups and W the mean of the variances within them, that of
+        the means of chains included; of both halves of the draws. It tells of many short chains whether they have
+        forgotten where they began, where one of few draws each cannot be near 1 otherwise. Of ensembles it is nested.
+
+        Raises `ValueError` for fewer than two groups, or chains that do not divide into them.
+
+        Source: as for `ess`, section 4; Margossian, Hoffman, Sountsov, Riou-Durand, Vehtari and Gelman (2024), Nested
+        R-hat: assessing the convergence of Markov chain Monte Carlo when running many short chains, Bayesian Analysis.
         """
-        return jax.tree.map(rank_rhat, self.of(f))
+        if groups is not None:
+            check_at_least("groups", groups, 2)
+            if len(self.acceptance) % groups:
+                raise ValueError(f"groups must divide the {len(self.acceptance)} chains, got {groups}")
+        elif self.walkers > 1:
+            groups = len(self.acceptance) // self.walkers
+        return jax.tree.map(lambda x: rank_rhat(x, groups), self.of(f))
 
     def bfmi(self) -> np.ndarray:
         r"""Of each chain how far its energy goes in one step, $\sum_n (E_n - E_{n-1})^2 / \sum_n (E_n - \bar E)^2$.
@@ -149,9 +166,19 @@ class Draws(eqx.Module):
         Sought for are an R-hat of 1.01 or more, fewer than 100 effective draws for each chain in the middle or in the
         tails, single chains that are elsewhere or spread half as much as all (of many chains R-hat does not see one),
         chains that stand still, all the time or for more than a tenth of their draws, more than one divergent step in
-        a thousand: where paths are lost is where chains do not go; and a `bfmi` below 0.3.
+        a thousand: where paths are lost is where chains do not go; and a `bfmi` below 0.3. Of ensembles the 100 are for
+        each of them, and 50 are wanted of each walker by itself.
         """
-        return [doubt.words for doubt in doubts_of(self.of(f), self.values, self._steps())]
+        return [doubt.words for doubt in self._doubts(self.of(f))]
+
+    def _doubts(self, found: PyTree[np.ndarray]) -> list[Doubt]:
+        return doubts_of(found, self.values, self._steps())
+
+    def _method(self) -> str:
+        chains = len(self.acceptance)
+        if self.walkers > 1:
+            return f"{chains // self.walkers} ensembles of {self.walkers} walkers"
+        return f"{chains} Markov chains"
 
     def to_arviz(self) -> Any:
         """ArviZ's `DataTree`: `posterior`, `sample_stats`, and both of the warm-up, with the attributes of the run."""
@@ -162,13 +189,15 @@ class Draws(eqx.Module):
             groups |= {"warmup_posterior": named(self.warmup.values, "x"), "warmup_sample_stats": self.warmup.stats()}
         tree = arviz_base.from_dict(groups, save_warmup=True)
         attributes = {"inference_library": "variate", "kernel": self.kernel, "ended": self.ended or ""}
+        attributes |= {"walkers": self.walkers} if self.walkers > 1 else {}
         for group in tree.children.values():
             group.attrs.update(attributes | {f"seconds_{name}": spent for name, spent in self.seconds.items()})
         return tree
 
     def _steps(self) -> StepsTold:
         divergent = np.asarray(self.divergent)
-        return StepsTold(divergent, self.bfmi() if "energy" in self.told else np.full(len(divergent), np.nan))
+        bfmi = self.bfmi() if "energy" in self.told else np.full(len(divergent), np.nan)
+        return StepsTold(divergent, bfmi, self.walkers)
 
     def stats(self) -> dict[str, np.ndarray]:
         """What is told of the steps, by ArviZ's names."""

@@ -30,6 +30,7 @@ class Every:
 
     thin: int = 1
     asked: bool = False  # for all of them, no rule may end it before
+    walkers: int = 1  # of an ensemble
 
     def begin(self, values: Callable[[], PyTree]) -> Any:
         """What is to be kept beside the blocks, before there are any; `values` tells the shapes of those of a block."""
@@ -73,11 +74,12 @@ class Every:
         return sums, (values, steps._replace(position=jnp.zeros(0), gradient=None))
 
     def read(self, reached: Reached, most: int) -> Draws:
-        return draws_of(reached.kept, most)
+        return draws_of(reached.kept, self.walkers, most)
 
     def end(self, reached: Reached, most: int) -> Draws:
         """What is read when there are no more to come, with the warm-up."""
-        return dataclasses.replace(self.read(reached, most), warmup=draws_of(reached.warm) if reached.warm else None)
+        warmup = draws_of(reached.warm, self.walkers) if reached.warm else None
+        return dataclasses.replace(self.read(reached, most), warmup=warmup)
 
     def identity(self, sums: Any, most: int) -> str:
         """What tells this run from those that keep something else; it may go on for longer."""
@@ -137,7 +139,7 @@ def _added(means: Means, sums: Moments, half: Int[Array, ""], values: PyTree, st
     return sums.with_block(half, means.of(values)), ((), Steps(jnp.zeros(0), None, info))
 
 
-def draws_of(blocks: Sequence[Block], most: int | None = None) -> Draws:
+def draws_of(blocks: Sequence[Block], walkers: int, most: int | None = None) -> Draws:
     """Of blocks with axes of steps and of chains, the chains first, and no more than asked for."""
 
     def joined(*parts: Any) -> np.ndarray:
@@ -151,6 +153,7 @@ def draws_of(blocks: Sequence[Block], most: int | None = None) -> Draws:
         joined(*[i.divergent for i in info]),
         joined(*evaluations),
         told=jax.tree.map(joined, *[_told(i) for i in info]),
+        walkers=walkers,
     )
 
 

@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 from scipy import stats
 
 from .effective import degrees_of_freedom, effective_draws
+from .groups import effective_together, group_means, half_width, nested_rhat
 
 _FEWEST = 8  # draws of a chain, in each half of which correlations are sought
 _APART = 0.5
@@ -23,52 +24,62 @@ def named(values: PyTree, bare: str) -> dict[str, np.ndarray]:
     }
 
 
-def standard_error(x: np.ndarray) -> np.ndarray | np.floating:
-    """Of the mean, over axes of chains and of draws."""
-    return x.std((0, 1)) / np.sqrt(_diagnosed(effective_draws, x).astype(x.dtype))
+def standard_error(x: np.ndarray, walkers: int = 1) -> np.ndarray | np.floating:
+    """Of the mean, over axes of chains and of draws; of so many chains in a row that depend on each other."""
+    ess = _diagnosed(lambda x: effective_draws(group_means(x, walkers)), x)
+    return group_means(x, walkers).std((0, 1)) / np.sqrt(ess.astype(x.dtype))
 
 
-def degrees(numbers: Sequence[np.ndarray]) -> float | None:
+def degrees(numbers: Sequence[np.ndarray], walkers: int = 1) -> float | None:
     """Of freedom of the standard errors of means, the harmonic mean of all numbers' own; None where that is unknown."""
-    shares = np.concatenate([np.empty(0), *[np.ravel(1 / _diagnosed(degrees_of_freedom, x)) for x in numbers]])
+    each = [_diagnosed(lambda x: degrees_of_freedom(group_means(x, walkers)), x) for x in numbers]
+    shares = np.concatenate([np.empty(0), *[np.ravel(1 / found) for found in each]])
     mean = float(np.mean(shares)) if shares.size else np.nan
     return round(max(1 / mean, 1.0), 1) if mean > 0 else None
 
 
-def quantile_error(x: np.ndarray, q: float) -> np.ndarray:
+def quantile_error(x: np.ndarray, q: float, walkers: int = 1) -> np.ndarray:
     """Of the q-quantile; NaN where a chain stands still, next to nothing is beyond it, or all near it are alike."""
     from arviz_stats.base.array import BaseArray
 
-    ess = effective(x, "quantile", q)
-    error = _diagnosed(lambda x: BaseArray().mcse(x, chain_axis=0, draw_axis=1, method="quantile", prob=q), x)
+    ess = effective(x, "quantile", q, walkers)
+    if walkers > 1:
+        error = half_width(x, q, ess)
+    else:
+        error = _diagnosed(lambda x: BaseArray().mcse(x, chain_axis=0, draw_axis=1, method="quantile", prob=q), x)
     # Beyond the last draw no order statistic is left to tell how far the quantile may be, and of an atom none can.
     known = (ess * min(q, 1 - q) >= _BEYOND) & (error > 0)
     return np.where(known, error, np.nan).astype(x.dtype)
 
 
-def effective(x: np.ndarray, method: str, prob: Any = None) -> np.ndarray:
+def effective(x: np.ndarray, method: str, prob: Any = None, walkers: int = 1) -> np.ndarray:
     """The effective sample size by a method of ArviZ's; NaN where a chain stands still."""
     from arviz_stats.base.array import BaseArray
 
+    if walkers > 1:
+        return _diagnosed(lambda x: effective_together(x, prob, walkers), x)
     return _diagnosed(lambda x: BaseArray().ess(x, chain_axis=0, draw_axis=1, method=method, prob=prob), x)
 
 
-def rank_rhat(x: Any) -> np.ndarray:
-    """R-hat by ranks, the larger of that of the draws and of their distances from the median."""
+def rank_rhat(x: Any, groups: int | None = None) -> np.ndarray:
+    """R-hat by ranks, the larger of that of the draws and of their distances from the median; nested, of groups."""
     from arviz_stats.base.array import BaseArray
 
+    if groups is not None:
+        return _diagnosed(lambda x: nested_rhat(x, groups), x)
     return _diagnosed(lambda x: BaseArray().rhat(x, chain_axis=0, draw_axis=1, method="rank"), x)
 
 
-def apart(x: np.ndarray) -> np.ndarray:
+def apart(x: np.ndarray, draws: float = 100) -> np.ndarray:
     """The chains whose ranks are, in some number, half a standard deviation off or spread half as much as all are.
 
     A chain of 100 effective draws knows its mean to a tenth and its spread better, so that such a chain is five
-    standard errors off: by chance once in a million. R-hat divides what one chain does by the number of chains.
+    standard errors off: by chance once in a million. R-hat divides what one chain does by the number of chains. Of
+    chains of fewer draws, what is off by less than five standard errors is none.
     """
     ranks = stats.rankdata(x.reshape(x.shape[0] * x.shape[1], -1), axis=0).reshape(*x.shape[:2], -1)
     spread = ranks.std((0, 1))
-    off = np.abs(ranks.mean(1) - ranks.mean((0, 1))) > _APART * spread
+    off = np.abs(ranks.mean(1) - ranks.mean((0, 1))) > max(_APART, 5 / draws**0.5) * spread
     return np.flatnonzero(np.any(off | (ranks.std(1) < _APART * spread), axis=1))
 
 
@@ -77,6 +88,11 @@ def energy_information(energy: np.ndarray) -> np.ndarray:
     off = energy - energy.mean(1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.sum(np.diff(energy, axis=1) ** 2, 1) / np.sum(off**2, 1)
+
+
+def alone(x: np.ndarray, walkers: int) -> np.ndarray | float:
+    """The effective draws of one walker, as if it were alone; of a chain, all that are asked of it."""
+    return effective(x, "bulk") / len(x) if walkers > 1 else 100.0
 
 
 def _diagnosed(diagnostic: Callable[[np.ndarray], Any], x: Any) -> np.ndarray:

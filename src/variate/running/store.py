@@ -94,9 +94,9 @@ class Streamed(Every):
     def held(self, index: int, block: Block) -> Block:
         """What stays in memory of a block that was made."""
         try:
-            self._write(index, draws_of([block]))
+            self._write(index, draws_of([block], 1))
         except OSError as error:
-            self.at["unwritten"] = draws_of([block])
+            self.at["unwritten"] = draws_of([block], 1)
             words = f"store: {str(self.path)!r} could not be written ({error}), the run ends with what is there"
             warnings.warn(words, RuntimeWarning, stacklevel=2)
             raise Unwritten(f"ended, for the store could not be written: {error}") from error

@@ -10,10 +10,11 @@ from jaxtyping import PyTree
 
 from variate.trees import place
 
-from .measures import apart, effective, named, rank_rhat, standard_error
+from .measures import alone, apart, effective, named, rank_rhat, standard_error
 
 # Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2), sections 4 and 6.
 _RHAT, _ESS = 1.01, 100
+_OWN = 50  # of a walker by itself: of fewer one that is stuck looks like one that is slow
 _TAILS = 0.05, 0.95
 LOST = 1e-3  # of the steps
 _BFMI = 0.3  # below which Betancourt (2016, arXiv:1604.00695) saw chains fail, as in Stan
@@ -31,10 +32,11 @@ class Doubt(NamedTuple):
 
 
 class StepsTold(NamedTuple):
-    """What doubts ask of the steps: which diverged, and of each chain how far its energy goes in one."""
+    """What doubts ask of the steps: which diverged, of each chain how far its energy goes, who steps together."""
 
     divergent: np.ndarray
     bfmi: np.ndarray  # NaN where there is no energy
+    walkers: int  # so many chains in a row are one ensemble
 
 
 class Row(NamedTuple):
@@ -84,18 +86,23 @@ class _Measured(NamedTuple):
     """One array of numbers, and what rows and doubts both ask of it."""
 
     x: np.ndarray
+    error: np.ndarray | np.floating
     bulk: np.ndarray
     tail: np.ndarray
     rhat: np.ndarray
 
 
-def _measured(found: PyTree[np.ndarray]) -> list[_Measured]:
-    leaves = jax.tree.leaves(found)
-    return [_Measured(x, effective(x, "bulk"), effective(x, "tail", _TAILS), rank_rhat(x)) for x in leaves]
+def _measured(found: PyTree[np.ndarray], walkers: int) -> list[_Measured]:
+    def measured(x: np.ndarray) -> _Measured:
+        bulk, tail = effective(x, "bulk", walkers=walkers), effective(x, "tail", _TAILS, walkers)
+        rhat = rank_rhat(x, len(x) // walkers if walkers > 1 else None)
+        return _Measured(x, standard_error(x, walkers), bulk, tail, rhat)
+
+    return [measured(x) for x in jax.tree.leaves(found)]
 
 
 def summary_of(found: PyTree[np.ndarray], values: PyTree, steps: StepsTold, ended: str | None) -> Summary:
-    measured = _measured(found)
+    measured = _measured(found, steps.walkers)
     doubts = _doubts(named(found, _BARE), measured, values, steps)
     if ended is not None:
         doubts.append(Doubt(f"the run was {ended}" if ended == "interrupted" else f"the run {ended}", _GO_ON))
@@ -104,37 +111,44 @@ def summary_of(found: PyTree[np.ndarray], values: PyTree, steps: StepsTold, ende
 
 
 def _rows(name: str, of: _Measured) -> Iterator[Row]:
-    x, *measured = of
+    x, error, *measured = of
     quantiles = np.quantile(x, [0.05, 0.5, 0.95], axis=(0, 1))
-    columns = np.array([x.mean((0, 1)), x.std((0, 1)), standard_error(x), *quantiles, *measured])
+    columns = np.array([x.mean((0, 1)), x.std((0, 1)), error, *quantiles, *measured])
     for index in np.ndindex(x.shape[2:]):
         yield Row(name + place(index), *map(float, columns[:, *index]))
 
 
 def doubts_of(found: PyTree[np.ndarray], values: PyTree, steps: StepsTold) -> list[Doubt]:
     """Of f of the draws, the draws themselves, and their steps."""
-    return _doubts(named(found, _BARE), _measured(found), values, steps)
+    return _doubts(named(found, _BARE), _measured(found, steps.walkers), values, steps)
 
 
 def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, steps: StepsTold) -> list[Doubt]:
-    divergent = steps.divergent
-    enough, doubts = _ESS * len(divergent), []
-    for name, (x, bulk, tails, rhats) in zip(names, measured, strict=True):
+    divergent, walkers = steps.divergent, steps.walkers
+
+    def who(chain: int | np.integer) -> str:
+        return f"chain {chain}" if walkers == 1 else f"walker {chain % walkers} of ensemble {chain // walkers}"
+
+    one, many = ("chain", "chains") if walkers == 1 else ("walker", "ensembles")
+    enough, doubts = _ESS * len(divergent) // walkers, []
+    for name, (x, _, bulk, tails, rhats) in zip(names, measured, strict=True):
         ess, tail, rhat = np.min(bulk), np.min(tails), np.max(rhats)
         if np.isnan(ess):
-            doubts.append(Doubt(f"a chain stands still in {name}", _STUCK))
+            doubts.append(Doubt(f"a {one} stands still in {name}", _STUCK))
         elif rhat >= _RHAT:
-            doubts.append(Doubt(f"chains disagree on {name}: R-hat is {rhat:.3f}", _APART))
+            doubts.append(Doubt(f"{many} disagree on {name}: R-hat is {rhat:.3f}", _APART))
         elif ess < enough:
             doubts.append(Doubt(f"only {ess:.0f} effective draws of {name}, {enough} are wanted", _FEW))
-        elif len(odd := apart(x)):
-            doubts += [Doubt(f"chain {chain} is not where the others are in {name}", _APART) for chain in odd]
+        elif (own := np.min(alone(x, walkers))) < _OWN:
+            doubts.append(Doubt(f"only {own:.0f} effective draws of {name} by each walker, {_OWN} are wanted", _SLOW))
+        elif len(odd := apart(x, own)):
+            doubts += [Doubt(f"{who(chain)} is not where the others are in {name}", _APART) for chain in odd]
         elif not tail >= enough:
             doubts.append(Doubt(f"only {tail:.0f} effective draws in the tails of {name}, {enough} are wanted", _FEW))
     held, draws = longest_stay(values), divergent.shape[1]
     if not any(doubt.remedy == _STUCK for doubt in doubts):
         for chain in np.flatnonzero(held > _HELD * draws):
-            doubts.append(Doubt(f"chain {chain} stands still for {held[chain]} of its {draws} draws", _STUCK))
+            doubts.append(Doubt(f"{who(chain)} stands still for {held[chain]} of its {draws} draws", _STUCK))
     lost = int(np.sum(divergent))
     if lost > LOST * divergent.size:
         words = f"{lost} of {divergent.size} steps diverged: the target is too steep for them somewhere"
@@ -160,6 +174,7 @@ def longest_stay(values: PyTree) -> np.ndarray:
 _STUCK = "other starts, shorter steps or a longer warm-up; a number that is constant by itself can be left out by f"
 _APART = "another parametrization, in which it is easy to get from one part to the other; a longer warm-up; more draws"
 _FEW = "more draws, by num_samples or until; another parametrization; a kernel that follows the gradient"
+_SLOW = "more draws, for a walker that is stuck would look like these; a kernel that is no ensemble"
 _STEEP = "another parametrization; shorter steps, by vt.mcmc.NUTS(acceptance=0.95); a tighter prior"
 _HEAVY = "another parametrization, of lighter tails and without a funnel; a tighter prior; many more draws"
 _GO_ON = "more draws, by num_samples, or a rule that asks for less; with a checkpoint the same run goes on"

@@ -132,12 +132,13 @@ class Precise(Rule):
     tolerance: StdErr
 
     def met(self, so_far: SoFar) -> bool:
-        return all(self._within(x) for x in jax.tree.leaves(so_far.draws.of()))
+        return all(self._within(x, so_far.draws.walkers) for x in jax.tree.leaves(so_far.draws.of()))
 
-    def _within(self, x: np.ndarray) -> bool:
+    def _within(self, x: np.ndarray, walkers: int) -> bool:
         unit = x.std((0, 1)) if self.tolerance.relative_to == "sd" else 1.0
         allowed = self.tolerance.allowed(x.mean((0, 1)), unit)
-        return bool(np.all((standard_error(x) <= allowed) & (effective(x, "bulk") >= _FEWEST)))
+        enough = effective(x, "bulk", walkers=walkers) >= _FEWEST
+        return bool(np.all((standard_error(x, walkers) <= allowed) & enough))
 
 
 _FEWEST = 100
