@@ -14,8 +14,8 @@ from numpyro.infer.util import log_density
 from programs.models import MODELS, chain, schools
 
 import variate as vt
-from variate.programs import densities as module
 from variate.programs import simulate
+from variate.programs import weighing as module
 from variate.programs.distributions import numpyro_promotion
 
 Y = MODELS["hierarchical"].data["y"]

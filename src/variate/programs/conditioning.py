@@ -13,12 +13,13 @@ from numpyro.distributions import constraints
 
 from variate import checks, trees
 from variate.programs import distributions
-from variate.programs.densities import Call, Joint, Reading, as_values, given_by_name, joint_of
+from variate.programs.densities import Call, Joint, given_by_name, joint_of
 from variate.programs.program import Operation, Program, Site, every_operation, one_lane
 from variate.programs.simulation import names_of, shape_of
-from variate.programs.summable import summed_draws
-from variate.programs.summation import summed_joint
+from variate.programs.summable import discrete_draws, summed_draws
+from variate.programs.summation import drawn_given, summed_joint
 from variate.programs.supports import bijection, support_before
+from variate.programs.weighing import Read, Reading, as_values
 
 _TRIES = 100
 _ATOMS = frozenset("Delta HurdleGamma HurdleLogNormal".split())  # points of positive probability among real numbers
@@ -36,8 +37,9 @@ def condition(model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Condi
         args: its arguments, data among them.
         kwargs: those given by name.
 
-    Discrete draws of finitely many values are summed out, $\sum_k p(x(u), k, y)$: over all values together for draws
-    outside of scans, and step after step, by the forward algorithm, for those inside.
+    Discrete draws of finitely many values are summed out, $\sum_k p(x(u), k, y)$: element by element where all that
+    depends on them does so element by element, over all values together where it does not, and step after step, by the
+    forward algorithm, in scans. `complete` draws them, given the others.
 
     Raises:
         TypeError: a draw has no real coordinates: it has an atom, is inside a branch or a `while_loop`, is no single
@@ -52,13 +54,13 @@ def condition(model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Condi
     call = Call.of(model, args, kwargs)
     program = call.program()
     names = {index: name for name, index in names_of(program).items()}
-    summed = summed_draws(program)
-    for index, found in summed.items():
+    discrete = discrete_draws(program)
+    latents = (op for op in _draws(program) if op.site and op.site.index not in discrete)
+    target = Conditioned(call.numbers, call.static, tuple(_latent(operation, names) for operation in latents))
+    for index, found in summed_draws(program, call.numbers)[0].items():
         if found.problem is not None:
             raise TypeError(f"the draw {names[index]!r} is discrete and cannot be summed out: it is {found.problem}")
-    latents = (op for op in _draws(program) if op.site and op.site.index not in summed)
-    target = Conditioned(call.numbers, call.static, tuple(_latent(operation, names) for operation in latents))
-    if summed:
+    if discrete:
         nowhere = {latent.name: jax.ShapeDtypeStruct(latent.shape, latent.dtype) for latent in target.latents}
         jax.eval_shape(target.log_density, nowhere)  # where it cannot be done, that is said at once
     return target
@@ -129,6 +131,15 @@ class Conditioned(eqx.Module):
                 )
         return found.values
 
+    def complete(self, key: Key[Array, ""], values: Mapping[str, Any]) -> dict[str, Array]:
+        r"""The values with those of the discrete draws that were summed out, drawn given them: $k \sim p(k \mid x, y)$.
+
+        `draws.predict(key, target.complete)` does so for every draw of a run, which are then draws of the joint
+        posterior. Wrong for values of no density, which tell nothing of the others.
+        """
+        checks.check_key(key)
+        return _completed(self, key, dict(values))
+
     def start(self, key: Key[Array, ""]) -> dict[str, Array]:
         """A position of positive density and finite gradient: uniform numbers between -2 and 2, tried 100 times.
 
@@ -156,14 +167,24 @@ def _joint(target: Conditioned, position: dict[str, Any]) -> Joint:
 @jax.jit
 def _joint_of_values(target: Conditioned, values: dict[str, Any]) -> Joint:
     program = Call(target.numbers, target.static).program()
-    return _joint_in(program, target, given_by_name(program, values, summed_draws(program)), _to_coordinates)
+    return _joint_in(program, target, given_by_name(program, values, discrete_draws(program)), _to_coordinates)
+
+
+@jax.jit
+def _completed(target: Conditioned, key: Key[Array, ""], values: dict[str, Any]) -> dict[str, Array]:
+    program = Call(target.numbers, target.static).program()
+    summed, plates = summed_draws(program, target.numbers)
+    given = given_by_name(program, values, summed)
+    names = {index: name for name, index in names_of(program).items()}
+    found = drawn_given(key, program, target.numbers, given, as_values, summed, plates)
+    return {**values, **{names[index]: value for index, value in found.items()}}
 
 
 def _joint_in(program: Program, target: Conditioned, given: dict[int, list[Array]], reading: Reading) -> Joint:
-    summed = {index: found.values for index, found in summed_draws(program).items() if found.values is not None}
+    summed, plates = summed_draws(program, target.numbers)
     if not summed:
         return joint_of(program, target.numbers, given, reading)
-    return summed_joint(program, target.numbers, given, reading, summed)
+    return summed_joint(program, target.numbers, given, reading, summed, plates)
 
 
 @jax.jit
@@ -188,22 +209,21 @@ def _start(target: Conditioned, key: Key[Array, ""]) -> tuple[dict[str, Array], 
     return lax.while_loop(missing, again, (jnp.asarray(0), key, (nowhere, jnp.asarray(False))))[2]
 
 
-def _as_coordinates(site: Site, distribution: Any, given: list[Array]) -> tuple[list[Array], Array, Array]:
+def _as_coordinates(site: Site, distribution: Any, given: list[Array]) -> Read:
     (position,), transform = given, bijection(distribution)
     assert transform is not None
     with distributions.numpyro_promotion():
         value = jnp.asarray(transform(position))
         volume = jnp.sum(transform.log_abs_det_jacobian(position, value))
-    log_prob = jnp.sum(distributions.drawn_log_prob(distribution, value))
-    return [value], log_prob.astype(float) + volume.astype(float), value
+    return Read([value], volume=volume.astype(float), kept=value)
 
 
-def _to_coordinates(site: Site, distribution: Any, given: list[Array]) -> tuple[list[Array], Array, Array]:
-    values, log_prob, _ = as_values(site, distribution, given)
+def _to_coordinates(site: Site, distribution: Any, given: list[Array]) -> Read:
+    found = as_values(site, distribution, given)
     transform = bijection(distribution)
     assert transform is not None
     with distributions.numpyro_promotion():
-        return values, log_prob, jnp.asarray(transform.inv(values[0]))
+        return found._replace(kept=jnp.asarray(transform.inv(found.leaves[0])))
 
 
 def _check_names(target: Conditioned, position: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -12,14 +11,12 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from variate import checks, trees
-from variate.programs import distributions, parameters
-from variate.programs.interpretation import Records, run
-from variate.programs.primitive import over_lanes
-from variate.programs.program import Factor, Operation, Program, Site
+from variate.programs.interpretation import run
+from variate.programs.program import Factor, Program, Site
 from variate.programs.simulation import names_of, shape_of
 from variate.programs.staging import stage_whole
-from variate.programs.supports import checked
 from variate.programs.unseen import refuse_unseen
+from variate.programs.weighing import Piece, Reading, Weighing, as_values
 
 
 def density(model: Callable[..., Any]) -> Callable[..., Float[Array, ""]]:
@@ -105,17 +102,6 @@ def _refuse_uncountable(factor: Factor) -> None:
         )
 
 
-class Piece(NamedTuple):
-    """What one draw or factor adds: its log density, and how many of its distributions had parameters out of range.
-
-    `values`: what was drawn, or, where it was made of other coordinates, those that it would be made of.
-    """
-
-    log_density: Float[Array, "..."]
-    invalid: Int[Array, "..."]
-    values: Any = None
-
-
 class Joint(NamedTuple):
     """A joint log density, its pieces by the labels of draws and factors, and what came of every draw."""
 
@@ -125,21 +111,10 @@ class Joint(NamedTuple):
     values: dict[str, Any]
 
 
-# How what was given for one lane of a draw becomes its value: the leaves of it, its log density, and what to keep.
-Reading = Callable[[Site, Any, list[Array]], tuple[list[Array], Array, Any]]
-
-
-def as_values(site: Site, distribution: Any, given: list[Array]) -> tuple[list[Array], Array, Any]:
-    """What was given is the value; where that is impossible the run goes on with one that is possible."""
-    value, inside = checked(distribution, jax.tree.unflatten(site.event.tree, given))
-    each = jnp.where(inside, distributions.drawn_log_prob(distribution, value), -jnp.inf)
-    return jax.tree.leaves(value), jnp.sum(each), None
-
-
 def joint_of(program: Program, numbers: Sequence[Any], given: Mapping[int, list[Array]], reading: Reading) -> Joint:
     """The joint density where `given` stands, by the index of the draw, for the draws of a program."""
     _, records = run(program, [jax.random.key(0), *numbers], Weighing(given, reading))
-    total = sum((jnp.sum(piece.log_density) for piece in records.values()), jnp.zeros((), float))
+    total = sum((piece.total for piece in records.values()), jnp.zeros((), float))
     return joint_from(program, records, total)
 
 
@@ -149,60 +124,11 @@ def joint_from(
     """A joint density and its pieces; of the draws that are `omitted`, by their index, there is no value."""
     names = {index: name for name, index in names_of(program).items()}
     labels = labels_of(program, names)
-    pieces = {labels[i]: jnp.sum(piece.log_density) for i, piece in records.items()}
+    pieces = {labels[i]: piece.total for i, piece in records.items()}
     invalid = {labels[i]: jnp.sum(piece.invalid, dtype=jnp.int32) for i, piece in records.items()}
     wrong = sum(invalid.values(), jnp.zeros((), jnp.int32)) > 0
     values = {names[i]: piece.values for i, piece in records.items() if i in names and i not in omitted}
     return Joint(jnp.where(wrong, jnp.nan, log_density), pieces, invalid, values)
-
-
-@dataclass(frozen=True)
-class Weighing:
-    """A handler that takes what is given for each draw and adds up log densities."""
-
-    given: Mapping[int, list[Array]]
-    reading: Reading
-
-    def draw(self, site: Site, index: tuple[Array, ...], operands: Sequence[Array]) -> tuple[list[Array], Piece]:
-        given = self.given[site.index]
-
-        def one(*inputs: Array) -> tuple[list[Array], Piece]:
-            distribution = site.structure.build(inputs[len(given) + 1 :])
-            values, log_density, kept = self.reading(site, distribution, list(inputs[: len(given)]))
-            return values, Piece(log_density.astype(float), _invalid(distribution), kept)
-
-        values, piece = over_lanes(one, site.lanes, len(given))(*given, *operands)
-        return values, piece
-
-    def weigh(self, factor: Factor, operands: Sequence[Array]) -> Piece:
-        def one(*operands: Array) -> Piece:
-            if factor.structure is None:
-                return Piece(jnp.sum(operands[0]).astype(float), jnp.zeros((), jnp.int32))
-            count = factor.tree.num_leaves
-            distribution = factor.structure.build(operands[count:])
-            value, inside = checked(distribution, jax.tree.unflatten(factor.tree, operands[:count]))
-            each = jnp.where(inside, distributions.drawn_log_prob(distribution, value), -jnp.inf)
-            return Piece(jnp.sum(each).astype(float), _invalid(distribution))
-
-        return over_lanes(one, factor.lanes)(*operands)
-
-    def stepped(self, body: Program) -> tuple[Any, Callable[[Any], "Weighing"]]:
-        own = {site.index: self.given[site.index] for site in body.sites if site.index in self.given}
-        return own, lambda step: Weighing({**self.given, **step}, self.reading)
-
-    def loop(self, run: Any, operation: Operation, inputs: list[Array]) -> tuple[list[Array], Records]:
-        site = operation.sites[0]
-        raise TypeError(
-            f"the draw {site.label!r} ({site.source}) is inside a while_loop, whose number of draws is not known "
-            "before the run: it has no joint density"
-        )
-
-
-def _invalid(distribution: Any) -> Int[Array, ""]:
-    """1 where a parameter is out of range in a way that the density itself might not show."""
-    with distributions.numpyro_promotion():
-        holds = [jnp.all(condition.holds()) for condition in parameters.cheap_conditions(distribution)]
-    return 1 - functools.reduce(jnp.logical_and, holds, jnp.asarray(True)).astype(jnp.int32)
 
 
 def labels_of(program: Program, names: Mapping[int, str]) -> dict[int, str]:

@@ -2,66 +2,104 @@
 
 import itertools
 import math
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from variate.programs.plates import NONE, Plates, plates
 from variate.programs.program import Operation, Program, Site, every_operation, scan_parts
 from variate.programs.samplers import nature, support
+from variate.programs.simulation import shape_of, steps_of
 
 MOST = 4096  # values at once
 
 
 class Summed(NamedTuple):
-    """What a draw that is summed out can be: all of its values as a whole, or why it cannot be summed out."""
+    """What a draw that is summed out can be: its values, those of elements that are summed alone not told apart.
 
+    Or why it cannot be summed out. `alone` are the axes along which its elements are summed alone, of size 1 in
+    `values`, after that of the values.
+    """
+
+    label: str
     values: np.ndarray | None
     problem: str | None = None
+    alone: tuple[int, ...] = ()
 
 
-def summed_draws(program: Program) -> dict[int, Summed]:
-    """Of every discrete draw, by its index."""
+def discrete_draws(program: Program) -> dict[int, Operation]:
+    """By index."""
     operations = [operation for operation in every_operation(program) if operation.site]
-    return {op.site.index: _summed(op, op.site) for op in operations if op.site and nature(op).discrete}
+    return {op.site.index: op for op in operations if op.site and nature(op).discrete}
 
 
-def _summed(draw: Operation, site: Site) -> Summed:
+def summed_draws(program: Program, numbers: Sequence[Any]) -> tuple[dict[int, Summed], Plates]:
+    """What each discrete draw can be, by its index, and which elements of which are summed alone."""
+    draws = discrete_draws(program)
+    each = {index: _values(draw) for index, draw in draws.items()}
+    if any(isinstance(values, str) for values in each.values()):
+        found = {i: Summed(_site(draws[i]).label, None, x if isinstance(x, str) else None) for i, x in each.items()}
+        return found, NONE
+    counts = {index: len(values) for index, values in each.items()}
+    outside = [index for index, draw in draws.items() if draw.site and not draw.site.loops]
+    found = plates(program, numbers, outside, counts)
+    return {i: _summed(draw, np.asarray(each[i]), found) for i, draw in draws.items()}, found
+
+
+def _site(draw: Operation) -> Site:
+    assert draw.site is not None
+    return draw.site
+
+
+def _values(draw: Operation) -> np.ndarray | str:
+    """Of an element, or why it cannot be summed out."""
+    site = _site(draw)
     kinds = {loop.kind for loop in site.loops}
     for kind, where in (("while", "a while_loop"), ("cond", "a branch")):
         if kind in kinds:
-            return Summed(None, f"inside {where}")
+            return f"inside {where}"
     each = support(draw) if len(site.event.leaves) == 1 else None
-    if each is None:
-        return Summed(None, "of infinitely many values, or of values that NumPyro does not list")
-    shape = (*(lane.size for lane in reversed(site.lanes)), *site.event.leaves[0][0])
-    if len(each) ** math.prod(shape) > MOST:
-        what = f"of {len(each)} values for each of {math.prod(shape)} elements, together too many"
-        return Summed(None, f"{what}; draw them in a scan, where each step is summed by itself")
-    whole = list(itertools.product(each.tolist(), repeat=math.prod(shape)))
-    return Summed(np.asarray(whole, site.event.leaves[0][1]).reshape(-1, *shape))
+    return "of infinitely many values, or of values that NumPyro does not list" if each is None else each
+
+
+def _summed(draw: Operation, each: np.ndarray, found: Plates) -> Summed:
+    site = _site(draw)
+    alone = found.axes.get(site.index, ())
+    shape = shape_of(site)[len(steps_of(site)) :]
+    together = [1 if axis in alone else size for axis, size in enumerate(shape)]
+    elements = math.prod(together)
+    if len(each) ** elements > MOST:
+        what = f"of {len(each)} values for each of {elements} elements, together too many"
+        return Summed(site.label, None, f"{what}{_why(site, found)}")
+    whole = list(itertools.product(each.tolist(), repeat=elements))
+    return Summed(site.label, np.asarray(whole, site.event.leaves[0][1]).reshape(len(whole), *together), alone=alone)
+
+
+def _why(site: Site, found: Plates) -> str:
+    by = found.joined.get(site.index)
+    if by is None:
+        return "; draw them in a scan, where each step is summed by itself"
+    what = "draw" if isinstance(by, Site) else by.kind
+    return f", for the {what} {by.label!r} ({by.source}) is of several of them at once"
 
 
 def carried(scan: Operation, summed: Collection[int]) -> list[bool]:
-    """Which of the values that a scan carries depend on the draws inside it that are summed out.
+    """Which of the values that a scan carries may depend on the draws inside it that are summed out.
 
-    Raises `TypeError` if they depend on more than those of the last step, or if what depends on them is stacked.
+    Raises `TypeError` for a loop that is no scan.
     """
-    labels = ", ".join(repr(site.label) for site in scan.sites if site.index in summed)
     if scan.name != "scan":
-        raise TypeError(f"the draw {labels} is inside {scan.name}, so it cannot be summed out")
-    count = scan_parts(scan)[1]
-    flags, before = [False] * count, None
+        raise TypeError(f"the draw {labels_in(scan, summed)} is inside {scan.name}, so it cannot be summed out")
+    flags, before = [False] * scan_parts(scan)[1], None
     while flags != before:
         before = flags
         flags = [old or new for old, new in zip(flags, _reached(scan, flags, summed), strict=False)]
-    if any(_reached(scan, flags, summed)[count:]):
-        raise TypeError(f"the draw {labels} cannot be summed out: the scan around it stacks what depends on it")
-    if any(_reached(scan, flags, ())[:count]):
-        raise TypeError(
-            f"the draw {labels} cannot be summed out: the scan around it carries more of it than the last step"
-        )
     return flags
+
+
+def labels_in(scan: Operation, summed: Collection[int]) -> str:
+    return ", ".join(repr(site.label) for site in scan.sites if site.index in summed)
 
 
 def _reached(scan: Operation, flags: list[bool], summed: Collection[int]) -> list[bool]:

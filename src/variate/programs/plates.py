@@ -1,0 +1,123 @@
+"""Which elements of discrete draws can be summed out alone, since all that depends on them does so one by one."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from variate.programs.axes import Link
+from variate.programs.interpretation import run
+from variate.programs.program import Factor, Program, Site
+from variate.programs.relations import Relation, Relations, Tracing
+from variate.programs.simulation import shape_of
+from variate.programs.staging import stage
+from variate.programs.tensors import Unlinked, links_without, order
+from variate.programs.weighing import Weighing, unchecked
+
+Links = Mapping[int, tuple[int, ...]]  # by draw, behind which axes of a table its elements that are summed alone are
+
+
+class Plates(NamedTuple):
+    """The axes of elements of each draw along which they are summed alone; the draws that each density depends on.
+
+    `links` has, by the index of a draw or factor, what depends on the draws in `axes`; `joined` what prevents more.
+    """
+
+    axes: Mapping[int, tuple[int, ...]]
+    links: Mapping[int, Links]
+    joined: Mapping[int, Site | Factor]
+
+
+NONE = Plates({}, {}, {})
+
+
+def plates(program: Program, numbers: Sequence[Any], draws: Collection[int], counts: Mapping[int, int]) -> Plates:
+    """Of the `draws` outside of loops among those in `counts`, which tells how many values each element has."""
+    shapes = {site.index: shape_of(site) for site in program.sites if site.index in draws}
+    shapes = {index: shape for index, shape in shapes.items() if math.prod(shape) > 1}
+    if not shapes or any(loop.kind == "while" for site in program.sites for loop in site.loops):
+        return NONE
+    whole = {index for index in shapes if _enters(program, index, counts)}
+    found = _relations(program, numbers, shapes)
+    free = {index: set(range(len(shape))) for index, shape in shapes.items()}
+    stopped: dict[int, Site | Factor] = {}
+    about = {each.index: each for each in (*program.sites, *program.factors)}
+    for piece, (shape, relations) in found.items():
+        for draw, relation in relations.items():
+            links = set() if draw in whole else set(_linked(shape, relation))
+            if free[draw] - links:
+                stopped.setdefault(draw, about[piece])
+            free[draw] &= links
+    axes = {draw: tuple(sorted(each)) for draw, each in free.items()}
+    links = {
+        piece: {d: tuple(_linked(shape, r)[e] for e in axes[d]) if axes[d] else () for d, r in relations.items()}
+        for piece, (shape, relations) in found.items()
+    }
+    if not any(axes.values()) or not _can_be_ordered(axes, links, counts):
+        return NONE._replace(joined=stopped)
+    return Plates(axes, links, stopped)
+
+
+def _enters(program: Program, draw: int, summed: Collection[int]) -> bool:
+    """Whether a draw reaches a scan in which others are summed out."""
+    reached: set[Any] = set()
+    for operation in program.operations:
+        own = operation.site is not None
+        into = operation.site.index == draw if operation.site else any(x in reached for x in operation.inputs)
+        if into and not own and any(site.index in summed for site in operation.sites):
+            return True
+        reached |= set(operation.outputs) if into else set()
+    return False
+
+
+def _relations(
+    program: Program, numbers: Sequence[Any], shapes: Mapping[int, tuple[int, ...]]
+) -> dict[int, tuple[tuple[int, ...], Relations]]:
+    """Of the log density of each draw and factor, element by element: its shape, and how it depends on each draw."""
+    indices = [site.index for site in program.sites]
+    told: list[int] = []
+
+    def densities(numbers: Sequence[Any], given: Sequence[list[Any]]) -> list[Any]:
+        handler = Weighing(dict(zip(indices, given, strict=True)), unchecked, {*indices, *(f.index for f in about)})
+        _, records = run(program, [jax.random.key(0), *numbers], handler)
+        told[:] = records
+        return [records[index].log_density for index in told]
+
+    about = program.factors
+    given = [
+        [jax.ShapeDtypeStruct(shape_of(site, shape), dtype) for shape, dtype in site.event.leaves]
+        for site in program.sites
+    ]
+    staged, out = stage(densities, list(numbers), given)
+    inputs: list[Relations] = [{} for _ in jax.tree.leaves(numbers)]
+    for index, leaves in zip(indices, given, strict=True):
+        inputs += [{index: _itself(shapes[index])} if index in shapes else {} for _ in leaves]
+    tracing = Tracing(staged, {}, inputs)
+    relations = [tracing.read(tracing.environment, output) for output in staged.outputs]
+    return {i: (x.shape, each) for i, x, each in zip(told, out, relations, strict=True)}
+
+
+def _itself(shape: tuple[int, ...]) -> Relation:
+    return Relation(frozenset(Link(axis, axis, size) for axis, size in enumerate(shape)))
+
+
+def _linked(shape: tuple[int, ...], relation: Relation) -> dict[int, int]:
+    """The axes of a log density by the axis of the elements of a draw that each goes along with."""
+    links = sorted(link for link in relation.links if link.axis >= 0 and link.stride == 1 and not link.causal)
+    return {link.element: link.axis for link in reversed(links) if shape[link.axis] == link.size}
+
+
+def _can_be_ordered(axes: Mapping[int, tuple[int, ...]], links: Mapping[int, Links], counts: Mapping[int, int]) -> bool:
+    """Whether all can be summed out element by element, the finest first."""
+    alone = {draw for draw, each in axes.items() if each}
+    tables = [{d: places for d, places in each.items() if d in alone} for each in links.values()]
+    while any(tables):
+        sizes = [{d: counts[d] for d in table} for table in tables]
+        draw = order(sizes, {d: len(axes[d]) for d in alone})
+        try:
+            merged = links_without(draw, [table for table in tables if draw in table])
+        except Unlinked:
+            return False
+        tables = [merged, *(table for table in tables if draw not in table)]
+    return True
