@@ -22,6 +22,8 @@ from variate.gradients.rules.arm import ARM
 from variate.gradients.rules.arsm import ARSM
 from variate.gradients.rules.disarm import DisARM
 
+pytestmark = pytest.mark.spared
+
 
 @pytest.mark.parametrize(
     ("name", "rule"),

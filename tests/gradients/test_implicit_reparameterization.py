@@ -37,6 +37,8 @@ from variate.gradients.rules import implicit_reparameterization
 from variate.gradients.rules.implicit_reparameterization import follow
 from variate.programs import cdfs
 
+pytestmark = pytest.mark.spared
+
 
 def parameters(row: Row) -> dict[str, Array]:
     return {name: jnp.asarray(value, float) for name, value in row.at.items()}

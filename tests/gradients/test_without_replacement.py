@@ -30,6 +30,8 @@ from variate.gradients.rules.sum_and_sample import SumAndSample
 from variate.gradients.rules.unordered_set import UnorderedSet
 from variate.programs import distributions
 
+pytestmark = pytest.mark.spared
+
 EXACT = 1e-10
 FACES = 4
 

@@ -19,6 +19,8 @@ from variate.gradients.rules.structured_relaxation import StructuredRelaxation
 from variate.programs import samplers
 from variate.subsets import NMMask, PermutationMatrix, PlackettLuce, TopK
 
+pytestmark = pytest.mark.spared
+
 EXACT = 1e-10
 SIGMAS = 6.0  # two-sided, over at most a thousand coordinates: 2e-6
 RELAXED = ("matrices", "three drawn", "2:3 masks")
