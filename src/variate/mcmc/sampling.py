@@ -217,12 +217,12 @@ def stream(
     )
 
 
-@compiling.told
 def _check_alone(kernel: Any) -> None:
     if walkers_of(kernel) > 1:
         raise TypeError(f"kernel must be no ensemble, whose means hide a stuck walker, got {checks.describe(kernel)}")
 
 
+@compiling.told
 def _run(
     key: Any,
     target: Any,
