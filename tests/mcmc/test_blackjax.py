@@ -57,7 +57,10 @@ def test_a_biased_algorithm_is_refused_and_can_be_insisted_on(key: jax.Array) ->
 
     with pytest.raises(TypeError, match="neither accepts nor rejects, as MCLMCInfo shows"):
         run(BlackJAX(microcanonical))
-    assert run(BlackJAX(microcanonical, allow_bias=True)).values.shape == (4, 25, 3)
+    biased = run(BlackJAX(microcanonical, allow_bias=True))
+    assert biased.values.shape == (4, 25, 3)
+    assert biased.expect().biased
+    assert not run(BlackJAX(lambda f: blackjax.hmc(f, 0.4, jnp.ones(3), 6))).expect().biased
 
 
 @pytest.mark.parametrize("algorithm", [3.0, blackjax.hmc(jnp.sum, 0.4, jnp.ones(3), 6)])

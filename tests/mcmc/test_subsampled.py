@@ -139,6 +139,7 @@ def test_sgld_is_refused_and_can_be_insisted_on(key: jax.Array) -> None:
         SGLD(0.1, 5)
     draws = vt.sample(key, mean_model(), kernel=SGLD(0.1, 5, MEAN[None], allow_bias=True), num_samples=25)
     assert np.all(draws.evaluations == 10)
+    assert draws.biased
     wild = Sum(lambda x: jnp.where(x[0] == 0, 0.0, jnp.nan) * x[0], normal, NUMBERS, jnp.zeros(1))
     kernel = SGLD(0.5, 5, allow_bias=True, log_density=wild)
     k1, k2 = jax.random.split(jax.random.clone(key))

@@ -42,7 +42,7 @@ def test_they_are_those_of_sample(tmp_path: Path) -> None:
     tree = stored.tree()
     assert tree["posterior"]["b"].dims == ("chain", "draw", "b_dim_0")
     assert not tree["posterior"]["b"].chunks
-    assert sorted(tree["sample_stats"].data_vars) == ["acceptance_rate", "diverging", "n_steps"]
+    assert sorted(tree["sample_stats"].data_vars) == ["acceptance_rate", "diverging", "energy", "n_steps"]
     with pytest.raises(ValueError, match=r"draws\.zarr' already"):
         run(tmp_path / "draws.zarr")
 

@@ -114,7 +114,14 @@ def run(
         ended=ended,
         seconds=seconds,
         kernel=type(reached.tuned.template).__name__,
+        biased=_biased(reached.tuned.template),
     )
+
+
+def _biased(kernel: Any) -> bool:
+    """Whether it, or a kernel that it is made of, has to be allowed to be."""
+    parts = jax.tree.leaves(kernel, is_leaf=lambda x: x is not kernel and hasattr(x, "allow_bias"))
+    return any(getattr(part, "allow_bias", False) for part in (kernel, *parts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +179,7 @@ def _identity(
     """What makes a run another than others; the rule that ends it may be another."""
     tuned = jax.tree.leaves(eqx.filter(begun.tuned, eqx.is_array))
     kernel = re.sub(r"0x[0-9a-f]+|<function.*?>", "", repr(begun.tuned.template))
+    like = jax.tree.map(jnp.zeros_like, like)  # where it is is no part of the target
     return {
         "target or data": digest_of(Flat(target, like), ravel_pytree(like)[0]),
         "kernel": digest(kernel, *tuned),

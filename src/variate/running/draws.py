@@ -26,8 +26,8 @@ class Draws(eqx.Module):
     step asked for the density. `ended`: why before there were as many draws as asked for. `warmup`: the same of the
     steps before, which no estimate uses. `seconds`: until chains could `start`, of the `first block` of steps, of
     `compiling`, most of which is in these two, and of `all`. `told`: what else the kernel tells of each step, by name.
-    `walkers`: so many chains in a row are one ensemble, and depend on each other; errors, effective draws and R-hat are
-    those of the ensembles.
+    `biased`: the kernel is, by an amount that no error bar tells. `walkers`: so many chains in a row are one ensemble,
+    and depend on each other; errors, effective draws and R-hat are those of the ensembles.
     """
 
     values: PyTree[Array | np.ndarray]
@@ -38,6 +38,7 @@ class Draws(eqx.Module):
     ended: str | None = eqx.field(static=True, default=None)
     seconds: dict[str, float] = eqx.field(static=True, default_factory=dict)
     kernel: str = eqx.field(static=True, default="")
+    biased: bool = eqx.field(static=True, default=False)
     told: dict[str, PyTree[Array | np.ndarray]] = eqx.field(default_factory=dict)
     walkers: int = eqx.field(static=True, default=1)
 
@@ -103,6 +104,7 @@ class Draws(eqx.Module):
             self.acceptance.size,
             known and self.ended is None and not self._doubts(found),
             int(np.any(bad, axis=0).sum()),
+            biased=self.biased,
             method=self._method(),
             ended=self.ended,
         )

@@ -52,8 +52,8 @@ class Folded(eqx.Module):
     r"""Means over chains that were not kept: `vt.mcmc.fold` makes them.
 
     `moments`: the mean and the variance of f along each chain, in both halves of the run. `info`: what kernels told of
-    their steps, a mean over all chains for each block, `divergent` the number of such steps. `ended`, `seconds` and
-    `kernel` as of `Draws`.
+    their steps, a mean over all chains for each block, `divergent` the number of such steps. `ended`, `seconds`,
+    `kernel` and `biased` as of `Draws`.
     """
 
     moments: Moments
@@ -61,6 +61,7 @@ class Folded(eqx.Module):
     ended: str | None = eqx.field(static=True, default=None)
     seconds: dict[str, float] = eqx.field(static=True, default_factory=dict)
     kernel: str = eqx.field(static=True, default="")
+    biased: bool = eqx.field(static=True, default=False)
 
     def expect(self) -> Estimate:
         r"""$E[f(x)]$ under the target, with the standard error of the means of independent chains.
@@ -78,6 +79,7 @@ class Folded(eqx.Module):
             self.ended is None and not self.doubts(),
             int(np.any(bad, axis=0).sum()),
             degrees=self._chains - 1,
+            biased=self.biased,
             method=f"{self._chains} Markov chains",
             ended=self.ended,
         )

@@ -32,7 +32,7 @@ class Stored:
     """Draws of Markov chains in a Zarr store: `vt.mcmc.stream` makes it.
 
     `path` of the store, in the layout of ArviZ. `unwritten`: draws that it did not take, for which the run ended; they
-    are in memory alone. `ended`, `seconds` and `kernel` as of `Draws`.
+    are in memory alone. `ended`, `seconds`, `kernel` and `biased` as of `Draws`.
     """
 
     path: Path
@@ -41,6 +41,7 @@ class Stored:
     ended: str | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     kernel: str = ""
+    biased: bool = False
 
     def tree(self) -> Any:
         """ArviZ's `DataTree`, `posterior` and `sample_stats`, whose numbers are read from the store when asked for."""
@@ -53,7 +54,9 @@ class Stored:
         found = [] if self._empty else [self._read()]
         found += [] if self.unwritten is None else [self.unwritten]
         joined = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *found)
-        return dataclasses.replace(joined, ended=self.ended, seconds=self.seconds, kernel=self.kernel)
+        return dataclasses.replace(
+            joined, ended=self.ended, seconds=self.seconds, kernel=self.kernel, biased=self.biased
+        )
 
     @property
     def _empty(self) -> bool:
