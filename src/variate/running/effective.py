@@ -39,11 +39,11 @@ def degrees_of_freedom(x: Draws) -> Numbers:
 
 
 def _degrees(halves: np.ndarray) -> np.ndarray:
-    covariances, means, squares = _covariances(halves), halves.mean(1), (halves**2).mean(1)
-    others, logs = len(halves) - 1, []
+    pieces = _covariances(halves), halves.mean(1), (halves**2).mean(1)
+    sums, others, logs = [x.sum(0) for x in pieces], len(halves) - 1, []
     for i in range(len(halves)):
-        mean, square = ((x.sum(0) - x[i]) / others for x in (means, squares))
-        ess = _effective((covariances.sum(0) - covariances[i]) / others, np.delete(means, i, axis=0))
+        covariance, mean, square = ((total - x[i]) / others for total, x in zip(sums, pieces, strict=True))
+        ess = _effective(covariance, np.delete(pieces[1], i, axis=0))
         logs.append(np.log((square - mean**2) / ess))
     return 2 / (others * np.var(logs, axis=0))
 
