@@ -83,7 +83,10 @@ class Adaptation(Protocol):
     blocks: int  # of the warm-up
 
     def begin(self) -> Any:
-        """A pytree that has `kernel(log_density)`, and `learned(acceptance)` after a step of all chains."""
+        """A pytree that has `kernel(log_density)`, and `learned(acceptance)` after a step of all chains.
+
+        What it learns from are the `acceptances` of a step whose kernel consists of several.
+        """
         ...
 
     def proceed(self, tuned: Any, block: int, steps: Sequence[Steps], /) -> Any:

@@ -6,6 +6,7 @@ from variate.mcmc.delayed_rejection import DelayedRejection as DelayedRejection
 from variate.mcmc.gibbs import Gibbs as Gibbs
 from variate.mcmc.hamiltonian import HMC as HMC
 from variate.mcmc.hamiltonian import NUTS as NUTS
+from variate.mcmc.heat_bath import HeatBath as HeatBath
 from variate.mcmc.independence import Independence as Independence
 from variate.mcmc.locally_balanced import GibbsWithGradients as GibbsWithGradients
 from variate.mcmc.locally_balanced import LocallyBalanced as LocallyBalanced

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
@@ -19,9 +20,11 @@ from variate.running.folded import Folded
 from variate.running.keeping import Every, Means
 from variate.running.until import Until, rule_of
 
-from .adaptation import Warmup
+from .adaptation import TurnsWarmup, Warmup
 from .base import is_kernel
+from .gibbs import Gibbs
 from .hamiltonian import NUTS
+from .heat_bath import HeatBath
 
 _PLENTY = 100_000  # draws of a chain, where a rule decides
 
@@ -50,7 +53,8 @@ def sample(
         target: a `Target` (`vt.condition(model, ...)` makes one), or a log density of any pytree of real arrays.
         start: values at which every chain starts; each starts at a random place of its own if left out, which is the
             better test of convergence. A bare log density needs it.
-        kernel: `vt.mcmc.NUTS()` if left out. A step size or a scale that it leaves as `None` is found in the warm-up.
+        kernel: `vt.mcmc.NUTS()` if left out, in turn with `vt.mcmc.HeatBath` where a target of `vt.programs.mixed` has
+            discrete coordinates. A step size or a scale that it leaves as `None` is found in the warm-up.
         until: when to stop, `vt.ESS(400)` or `vt.StdErr(0.01)` say, combined by `&` and `|`; after `num_samples` if it
             is left out.
         num_samples: draws kept of each chain, 1,000 unless given; with `until` the most there may be, 100,000.
@@ -162,8 +166,7 @@ def _run(
     checks.check_positive_int("num_samples", most)
     checks.check_positive_int("num_warmup", num_warmup)
     checks.check_at_least("num_chains", num_chains, 2)
-    kernel = NUTS() if kernel is None else kernel
-    if not is_kernel(kernel):
+    if kernel is not None and not is_kernel(kernel):
         raise TypeError(f"kernel must be a kernel, vt.mcmc.NUTS() say, got {checks.describe(kernel)}")
     if not isinstance(target, Target):
         if not callable(target):
@@ -178,7 +181,9 @@ def _run(
         one = target.unconstrain(start)
         positions = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_chains, *jnp.shape(x))), one)
     flat = ravel_pytree(jax.tree.map(lambda x: x[0], positions))[0]
-    warmup = Warmup(kernel, flat.size, -(-num_warmup // chains.BLOCK), flat.dtype)
+    kernel, blocks = _chosen(target) if kernel is None else kernel, -(-num_warmup // chains.BLOCK)
+    turns = isinstance(kernel, Gibbs)
+    warmup = TurnsWarmup(kernel, blocks, flat.dtype) if turns else Warmup(kernel, flat.size, blocks, flat.dtype)
     try:
         return chains.run(
             target,
@@ -195,3 +200,13 @@ def _run(
     except chains.NoDensity:
         target.start(jax.random.clone(key_start))  # says why, if it has no start either
         raise
+
+
+def _chosen(target: Any) -> Any:
+    """NUTS, and for coordinates that are numbers of values a heat bath."""
+    counts = np.concatenate([np.zeros(0, int), *map(np.ravel, jax.tree.leaves(getattr(target, "counts", ())))])
+    real, discrete = (tuple(np.flatnonzero(which).tolist()) for which in (counts == 0, counts > 0))
+    if not discrete:
+        return NUTS()
+    bath = HeatBath(counts[counts > 0].tolist())
+    return Gibbs((NUTS(), bath), (real, discrete)) if real else bath

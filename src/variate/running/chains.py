@@ -169,7 +169,7 @@ def _block(
         tuned = eqx.combine(numbers, rest)
         kernel = tuned.kernel(log_density)
         state, info = jax.vmap(kernel.step)(jax.random.split(key, len(state.position)), state)
-        numbers = eqx.filter(tuned.learned(info.acceptance), eqx.is_array)
+        numbers = eqx.filter(tuned.learned(getattr(info, "acceptances", info.acceptance)), eqx.is_array)
         return (numbers, state), Steps(state.position, getattr(state, "gradient", None), info)
 
     (numbers, state), steps = lax.scan(once, (numbers, state), jax.random.split(key, BLOCK * thin))
