@@ -12,7 +12,7 @@ from numpyro.infer.util import potential_energy
 from programs.models import MODELS, chain, schools
 
 import variate as vt
-from variate.programs import conditioning
+from variate.programs import conditioning, coordinates, weighing
 from variate.programs.distributions import numpyro_promotion
 from variate.protocols import Target
 
@@ -41,13 +41,13 @@ def test_the_density_is_numpyros_potential_energy(name: str, key: jax.Array) -> 
 
 
 def test_the_comparison_sees_a_missing_change_of_volume(key: jax.Array, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = conditioning._as_coordinates
+    whole = coordinates.as_coordinates
 
-    def without_volume(site: Any, distribution: Any, given: list) -> conditioning.Read:
+    def without_volume(site: Any, distribution: Any, given: list) -> weighing.Read:
         return whole(site, distribution, given)._replace(volume=0.0)
 
     jax.clear_caches()
-    monkeypatch.setattr(conditioning, "_as_coordinates", without_volume)
+    monkeypatch.setattr(conditioning, "as_coordinates", without_volume)
     assert disagreement("hierarchical", key) > 1e-3
     jax.clear_caches()
 

@@ -19,6 +19,7 @@ from variate.mcmc.hamiltonian import MAMS as MAMS
 from variate.mcmc.hamiltonian import MCLMC as MCLMC
 from variate.mcmc.hamiltonian import NUTS as NUTS
 from variate.mcmc.hamiltonian import ChEES as ChEES
+from variate.mcmc.heat_bath import HeatBath as HeatBath
 from variate.mcmc.independence import Independence as Independence
 from variate.mcmc.locally_balanced import GibbsWithGradients as GibbsWithGradients
 from variate.mcmc.locally_balanced import LocallyBalanced as LocallyBalanced

@@ -7,15 +7,25 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from variate.checks import describe
 
-from .base import Info, LogDensity, is_kernel, unbound, walkers_of
+from .base import LogDensity, is_kernel, unbound, walkers_of
 
 
 class State(NamedTuple):
     position: Float[Array, " d"]
+
+
+class Info(NamedTuple):
+    """What a step tells of itself; `acceptances` are those of its kernels."""
+
+    acceptance: Float[Array, ""]
+    accepted: Bool[Array, ""]
+    divergent: Bool[Array, ""]
+    evaluations: Int[Array, ""] | int
+    acceptances: Float[Array, " kernels"]
 
 
 def _indices(blocks: Any) -> tuple[tuple[int, ...], ...]:
@@ -39,7 +49,8 @@ class Gibbs(eqx.Module):
 
     Choose it where parts of the target ask for different kernels or scales, a few awkward coordinates beside many
     smooth ones say. The wrong choice where the blocks depend on each other strongly: it moves one while the others are
-    held. Each kernel starts anew in every step, with one more evaluation of the density.
+    held. Each kernel starts anew in every step, with one more evaluation of the density; what one leaves as `None` is
+    found in the warm-up, its scale from draws alone.
 
     Raises:
         TypeError: kernels that are none, or blocks that are no indices.
@@ -72,13 +83,14 @@ class Gibbs(eqx.Module):
         for kernel, block, own in zip(self.kernels, self.blocks, jax.random.split(key, len(self.blocks)), strict=True):
             state, info = self._turn(own, state, kernel, jnp.asarray(block))
             told.append(info)
-        acceptance = jnp.mean(jnp.stack([info.acceptance for info in told]))
+        acceptances = jnp.stack([info.acceptance for info in told])
         accepted, divergent = (
             jnp.any(jnp.stack(x)) for x in zip(*((i.accepted, i.divergent) for i in told), strict=True)
         )
-        return state, Info(acceptance, accepted, divergent, sum(info.evaluations + 1 for info in told))
+        evaluations = sum(info.evaluations + 1 for info in told)
+        return state, Info(jnp.mean(acceptances), accepted, divergent, evaluations, acceptances)
 
-    def _turn(self, key: Key[Array, ""], state: State, kernel: Any, block: Int[Array, " b"]) -> tuple[State, Info]:
+    def _turn(self, key: Key[Array, ""], state: State, kernel: Any, block: Int[Array, " b"]) -> tuple[State, Any]:
         def conditional(part: Float[Array, " b"]) -> Float[Array, ""]:
             return self.log_density(state.position.at[block].set(part))
 

@@ -14,18 +14,18 @@ from variate import checks
 from variate.programs import LogDensity
 from variate.protocols import Target
 from variate.running import chains, compiling
-from variate.running.devices import Devices
 from variate.running.draws import Draws
 from variate.running.folded import Folded
 from variate.running.keeping import Every, Means
-from variate.running.runner import Runner
+from variate.running.runner import devices_of
 from variate.running.store import Stored, Streamed
 from variate.running.until import Until, rule_of
 
-from .adaptation import Pathfinder, Warmup
+from .adaptation import Pathfinder, TurnsWarmup, Warmup
 from .adaptation.pathfinder import led
 from .base import is_kernel, walkers_of
-from .hamiltonian import NUTS
+from .choice import chosen
+from .gibbs import Gibbs
 
 _PLENTY = 100_000  # draws of a chain, where a rule decides
 
@@ -56,7 +56,8 @@ def sample(
         start: values at which every chain starts; each starts at a random place of its own if left out, which is the
             better test of convergence. A bare log density needs it. `vt.mcmc.Pathfinder()` starts chains by a path
             of an optimizer.
-        kernel: `vt.mcmc.NUTS()` if left out. A step size or a scale that it leaves as `None` is found in the warm-up.
+        kernel: `vt.mcmc.NUTS()` if left out, in turn with `vt.mcmc.HeatBath` where a target of `vt.programs.mixed` has
+            discrete coordinates. A step size or a scale that it leaves as `None` is found in the warm-up.
         until: when to stop, `vt.ESS(400)` or `vt.StdErr(0.01)` say, combined by `&` and `|`; after `num_samples` if it
             is left out.
         num_samples: draws kept of each chain, 1,000 unless given; with `until` the most there may be, 100,000.
@@ -239,15 +240,14 @@ def _run(
     runner: Any,
 ) -> Any:
     began = time.monotonic()
-    devices = _devices(runner)
+    devices = devices_of(runner)
     checks.check_key(key)
     if isinstance(key, Tracer):
         raise TypeError("key: vt.sample looks at its draws as they come, and cannot run under jit or vmap")
     checks.check_positive_int("num_samples", most)
     checks.check_positive_int("num_warmup", num_warmup)
     checks.check_at_least("num_chains", num_chains, 2)
-    kernel = NUTS() if kernel is None else kernel
-    if not is_kernel(kernel):
+    if kernel is not None and not is_kernel(kernel):
         raise TypeError(f"kernel must be a kernel, vt.mcmc.NUTS() say, got {checks.describe(kernel)}")
     if not isinstance(target, Target):
         if not callable(target):
@@ -269,7 +269,9 @@ def _run(
         # None of the keys of the starts: splitting folds in what is below the number of chains.
         key_path = jax.random.fold_in(jax.random.clone(key_start), num_chains)
         positions, scale = led(finder, target, key_path, positions)
-    warmup = Warmup(kernel, flat.size, -(-num_warmup // chains.BLOCK), flat.dtype, scale)
+    kernel, blocks = chosen(target) if kernel is None else kernel, -(-num_warmup // chains.BLOCK)
+    turns = isinstance(kernel, Gibbs)
+    warmup = TurnsWarmup(kernel, blocks, flat.dtype) if turns else Warmup(kernel, flat.size, blocks, flat.dtype, scale)
     try:
         return chains.run(
             target,
@@ -287,13 +289,3 @@ def _run(
     except chains.NoDensity:
         target.start(jax.random.clone(key_start))  # says why, if it has no start either
         raise
-
-
-def _devices(runner: Any) -> Devices | None:
-    if runner is None:
-        return None
-    if not isinstance(runner, Runner) or not isinstance(runner.workers, Devices):
-        raise TypeError(f"runner must be vt.running.Runner(Devices(...)) for chains, got {checks.describe(runner)}")
-    if (runner.checkpoint, runner.seconds, runner.progress) != (None, None, False):
-        raise ValueError("runner: vt.sample has a checkpoint and progress of its own, and until=vt.running.Seconds(60)")
-    return runner.workers

@@ -2,6 +2,7 @@
 
 from variate.programs.conditioning import Conditioned as Conditioned
 from variate.programs.conditioning import condition as condition
+from variate.programs.conditioning import mixed as mixed
 from variate.programs.densities import density as density
 from variate.programs.factors import factor as factor
 from variate.programs.factors import observe as observe

@@ -1,28 +1,28 @@
 """`condition`: a program with observations as a target for samplers, in coordinates that may be any real numbers."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Key
 from numpyro.distributions import constraints
 
 from variate import checks, trees
-from variate.programs import distributions
+from variate.programs.coordinates import Latent, as_coordinates, latent, to_coordinates
 from variate.programs.densities import Call, Joint, given_by_name, joint_of
-from variate.programs.program import Operation, Program, Site, every_operation, one_lane
-from variate.programs.simulation import names_of, shape_of
-from variate.programs.summable import discrete_draws, summed_draws
+from variate.programs.program import Operation, Program, every_operation
+from variate.programs.simulation import names_of
+from variate.programs.summable import Summed, discrete_draws, summed_draws
 from variate.programs.summation import drawn_given, summed_joint
-from variate.programs.supports import bijection, support_before
-from variate.programs.weighing import Read, Reading, as_values
+from variate.programs.supports import support_before
+from variate.programs.weighing import Reading, as_values
 
 _TRIES = 100
-_ATOMS = frozenset("Delta HurdleGamma HurdleLogNormal".split())  # points of positive probability among real numbers
 
 
 def condition(model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Conditioned":
@@ -50,29 +50,65 @@ def condition(model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Condi
 
     Wrong for the density of discrete values themselves: use `vt.density`.
     """
+    target = _target(model, args, kwargs, lambda index, found: False)
+    _refuse(target)
+    return target
+
+
+def mixed(model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Conditioned":
+    r"""`condition` with those discrete draws kept that cannot be summed out: coordinates that are numbers of values.
+
+    A draw of K values has the coordinates 0, 1, ..., K - 1 in place of the first, second, ... of them, as real numbers,
+    and where they are others the density is zero. `vt.sample` moves them, unless told otherwise, by `vt.mcmc.HeatBath`
+    in turn with `vt.mcmc.NUTS` for all others. The draws that are kept are those of too many values for their elements
+    together, and all discrete ones if the rest cannot be summed out either.
+
+    Args:
+        model: as for `condition`.
+        args: as for `condition`.
+        kwargs: as for `condition`.
+
+    Raises:
+        TypeError: as `condition`, but for discrete draws of too many values, and of a scan that carries or stacks them.
+        ValueError: two draws have one name.
+
+    Wrong where `condition` does it, which is exact; for kernels that know gradients only; and where discrete draws hold
+    each other, of which one at a time is moved.
+    """
+    target = _target(model, args, kwargs, lambda index, found: found.problem is not None)
+    try:
+        _refuse(target)
+    except TypeError:
+        target = _target(model, args, kwargs, lambda index, found: True)
+        _refuse(target)
+    return target
+
+
+def _target(model: Callable[..., Any], args: tuple, kwargs: dict, kept: Callable[[int, Summed], bool]) -> "Conditioned":
     checks.check_callable("model", model)
     call = Call.of(model, args, kwargs)
     program = call.program()
     names = {index: name for name, index in names_of(program).items()}
-    discrete = discrete_draws(program)
-    latents = (op for op in _draws(program) if op.site and op.site.index not in discrete)
-    target = Conditioned(call.numbers, call.static, tuple(_latent(operation, names) for operation in latents))
-    for index, found in summed_draws(program, call.numbers)[0].items():
+    summed, _ = summed_draws(program, call.numbers)
+    counts = {i: found.count if found.count and kept(i, found) else 0 for i, found in summed.items()}
+    draws = [(op, op.site.index) for op in _draws(program) if op.site]
+    latents = [latent(op, names, counts.get(i, 0)) for op, i in draws if i not in summed or counts[i]]
+    return Conditioned(call.numbers, call.static, tuple(latents))
+
+
+def _refuse(target: "Conditioned") -> None:
+    """Raise where draws cannot be summed out."""
+    program = Call(target.numbers, target.static).program()
+    names = {index: name for name, index in names_of(program).items()}
+    summed, _ = summed_draws(program, target.numbers, target.kept)
+    for index, found in summed.items():
         if found.problem is not None:
-            raise TypeError(f"the draw {names[index]!r} is discrete and cannot be summed out: it is {found.problem}")
-    if discrete:
+            more = "; vt.programs.mixed keeps it, for kernels of discrete coordinates" if found.count else ""
+            what = f"cannot be summed out: it is {found.problem}{more}"
+            raise TypeError(f"the draw {names[index]!r} is discrete and {what}")
+    if summed:
         nowhere = {latent.name: jax.ShapeDtypeStruct(latent.shape, latent.dtype) for latent in target.latents}
         jax.eval_shape(target.log_density, nowhere)  # where it cannot be done, that is said at once
-    return target
-
-
-class Latent(NamedTuple):
-    """A draw in the coordinates of a target: its name and index, and the shape and type of its part of a position."""
-
-    name: str
-    index: int
-    shape: tuple[int, ...]
-    dtype: Any
 
 
 class Conditioned(eqx.Module):
@@ -99,13 +135,23 @@ class Conditioned(eqx.Module):
         found = {op.site.index: support_before(op) for op in _draws(program) if op.site and op.site.index in latents}
         return {names[index]: support for index, support in found.items() if support is not None}
 
+    @property
+    def kept(self) -> frozenset[int]:
+        """The discrete draws that are not summed out, by index."""
+        return frozenset(latent.index for latent in self.latents if latent.count)
+
+    @property
+    def counts(self) -> dict[str, np.ndarray]:
+        """Of a position: how many values each coordinate numbers, 0 for real ones."""
+        return {latent.name: np.full(latent.shape, latent.count) for latent in self.latents}
+
     def given(self, *args: Any, **kwargs: Any) -> "Conditioned":
         """The target of the same model given other arguments: next to nothing where they are of the same shapes."""
         model = trees.join(self.numbers, self.static)[0]
         call = Call.of(model, args, kwargs)
         shapes = [[(jnp.shape(x), jnp.result_type(x)) for x in numbers] for numbers in (call.numbers, self.numbers)]
         if call.static != self.static or shapes[0] != shapes[1]:
-            return condition(model, *args, **kwargs)
+            return (mixed if self.kept else condition)(model, *args, **kwargs)
         return Conditioned(call.numbers, self.static, self.latents)
 
     def log_density(self, position: Mapping[str, Any]) -> Float[Array, ""]:
@@ -161,19 +207,20 @@ def _joint(target: Conditioned, position: dict[str, Any]) -> Joint:
     program = Call(target.numbers, target.static).program()
     _check_names(target, position)
     given = {latent.index: [_part(latent, position[latent.name])] for latent in target.latents}
-    return _joint_in(program, target, given, _as_coordinates)
+    return _joint_in(program, target, given, as_coordinates)
 
 
 @jax.jit
 def _joint_of_values(target: Conditioned, values: dict[str, Any]) -> Joint:
     program = Call(target.numbers, target.static).program()
-    return _joint_in(program, target, given_by_name(program, values, discrete_draws(program)), _to_coordinates)
+    given = given_by_name(program, values, discrete_draws(program).keys() - target.kept)
+    return _joint_in(program, target, given, to_coordinates)
 
 
 @jax.jit
 def _completed(target: Conditioned, key: Key[Array, ""], values: dict[str, Any]) -> dict[str, Array]:
     program = Call(target.numbers, target.static).program()
-    summed, plates = summed_draws(program, target.numbers)
+    summed, plates = summed_draws(program, target.numbers, target.kept)
     given = given_by_name(program, values, summed)
     names = {index: name for name, index in names_of(program).items()}
     found = drawn_given(key, program, target.numbers, given, as_values, summed, plates)
@@ -181,7 +228,7 @@ def _completed(target: Conditioned, key: Key[Array, ""], values: dict[str, Any])
 
 
 def _joint_in(program: Program, target: Conditioned, given: dict[int, list[Array]], reading: Reading) -> Joint:
-    summed, plates = summed_draws(program, target.numbers)
+    summed, plates = summed_draws(program, target.numbers, target.kept)
     if not summed:
         return joint_of(program, target.numbers, given, reading)
     return summed_joint(program, target.numbers, given, reading, summed, plates)
@@ -191,10 +238,7 @@ def _joint_in(program: Program, target: Conditioned, given: dict[int, list[Array
 def _start(target: Conditioned, key: Key[Array, ""]) -> tuple[dict[str, Array], Bool[Array, ""]]:
     def attempt(key: Key[Array, ""]) -> tuple[dict[str, Array], Bool[Array, ""]]:
         keys = jax.random.split(key, max(len(target.latents), 1))
-        position = {
-            latent.name: jax.random.uniform(own, latent.shape, latent.dtype, -2, 2)
-            for latent, own in zip(target.latents, keys, strict=False)
-        }
+        position = {latent.name: latent.start(own) for latent, own in zip(target.latents, keys, strict=False)}
         return position, trees.all_finite(jax.value_and_grad(target.log_density)(position))
 
     def again(state: tuple) -> tuple:
@@ -207,23 +251,6 @@ def _start(target: Conditioned, key: Key[Array, ""]) -> tuple[dict[str, Array], 
 
     nowhere = {latent.name: jnp.zeros(latent.shape, latent.dtype) for latent in target.latents}
     return lax.while_loop(missing, again, (jnp.asarray(0), key, (nowhere, jnp.asarray(False))))[2]
-
-
-def _as_coordinates(site: Site, distribution: Any, given: list[Array]) -> Read:
-    (position,), transform = given, bijection(distribution)
-    assert transform is not None
-    with distributions.numpyro_promotion():
-        value = jnp.asarray(transform(position))
-        volume = jnp.sum(transform.log_abs_det_jacobian(position, value))
-    return Read([value], volume=volume.astype(float), kept=value)
-
-
-def _to_coordinates(site: Site, distribution: Any, given: list[Array]) -> Read:
-    found = as_values(site, distribution, given)
-    transform = bijection(distribution)
-    assert transform is not None
-    with distributions.numpyro_promotion():
-        return found._replace(kept=jnp.asarray(transform.inv(found.leaves[0])))
 
 
 def _check_names(target: Conditioned, position: Mapping[str, Any]) -> None:
@@ -239,47 +266,3 @@ def _part(latent: Latent, part: Any) -> Array:
 
 def _draws(program: Program) -> list[Operation]:
     return [operation for operation in every_operation(program) if operation.site]
-
-
-def _latent(draw: Operation, names: Mapping[int, str]) -> Latent:
-    site = draw.site
-    assert site is not None
-    name = names[site.index]
-    problem = _problem(draw)
-    if problem:
-        raise TypeError(f"the draw {name!r} ({site.source}) {problem}, so it has no real coordinates")
-    ((event, dtype),), shapes = site.event.leaves, []
-
-    def look(*arrays: Any) -> None:
-        transform = bijection(site.structure.build(arrays))
-        assert transform is not None
-        shapes.append(transform.inverse_shape(event))
-
-    jax.eval_shape(look, *one_lane(draw)[1:])
-    return Latent(name, site.index, shape_of(site, tuple(shapes[0])), dtype)
-
-
-def _problem(draw: Operation) -> str | None:
-    """Why a draw has no real coordinates."""
-    site = draw.site
-    assert site is not None
-    kinds = {loop.kind for loop in site.loops}
-    if "while" in kinds:
-        return "is inside a while_loop, whose number of draws is not known before the run"
-    if "cond" in kinds:
-        return "is inside a branch, which may not be taken"
-    if len(site.event.leaves) != 1:
-        return "is not one array"
-    found: list[str | None] = []
-
-    def look(*arrays: Any) -> None:
-        distribution = site.structure.build(arrays)
-        if type(distributions.innermost(distribution)).__name__ in _ATOMS:
-            found.append("has an atom, a point of positive probability")
-        elif bijection(distribution) is None:
-            found.append("has a support that is not known: an attribute `support`, a constraint of NumPyro's, tells it")
-        else:
-            found.append(None)
-
-    jax.eval_shape(look, *one_lane(draw)[1:])
-    return found[0]

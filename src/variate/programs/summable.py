@@ -26,6 +26,7 @@ class Summed(NamedTuple):
     values: np.ndarray | None
     problem: str | None = None
     alone: tuple[int, ...] = ()
+    count: int = 0  # of the values of an element, where they are known
 
 
 def discrete_draws(program: Program) -> dict[int, Operation]:
@@ -34,17 +35,16 @@ def discrete_draws(program: Program) -> dict[int, Operation]:
     return {op.site.index: op for op in operations if op.site and nature(op).discrete}
 
 
-def summed_draws(program: Program, numbers: Sequence[Any]) -> tuple[dict[int, Summed], Plates]:
-    """What each discrete draw can be, by its index, and which elements of which are summed alone."""
-    draws = discrete_draws(program)
+def summed_draws(
+    program: Program, numbers: Sequence[Any], kept: Collection[int] = ()
+) -> tuple[dict[int, Summed], Plates]:
+    """What each discrete draw that is not `kept` can be, by its index, and which elements are summed alone."""
+    draws = {index: draw for index, draw in discrete_draws(program).items() if index not in kept}
     each = {index: _values(draw) for index, draw in draws.items()}
-    if any(isinstance(values, str) for values in each.values()):
-        found = {i: Summed(_site(draws[i]).label, None, x if isinstance(x, str) else None) for i, x in each.items()}
-        return found, NONE
-    counts = {index: len(values) for index, values in each.items()}
-    outside = [index for index, draw in draws.items() if draw.site and not draw.site.loops]
-    found = plates(program, numbers, outside, counts)
-    return {i: _summed(draw, np.asarray(each[i]), found) for i, draw in draws.items()}, found
+    counts = {index: len(values) for index, values in each.items() if not isinstance(values, str)}
+    outside = [index for index in counts if not _site(draws[index]).loops]
+    found = plates(program, numbers, outside, counts) if len(counts) == len(each) else NONE
+    return {index: _summed(draw, each[index], found) for index, draw in draws.items()}, found
 
 
 def _site(draw: Operation) -> Site:
@@ -63,17 +63,20 @@ def _values(draw: Operation) -> np.ndarray | str:
     return "of infinitely many values, or of values that NumPyro does not list" if each is None else each
 
 
-def _summed(draw: Operation, each: np.ndarray, found: Plates) -> Summed:
+def _summed(draw: Operation, each: np.ndarray | str, found: Plates) -> Summed:
     site = _site(draw)
+    if isinstance(each, str):
+        return Summed(site.label, None, each)
     alone = found.axes.get(site.index, ())
     shape = shape_of(site)[len(steps_of(site)) :]
     together = [1 if axis in alone else size for axis, size in enumerate(shape)]
     elements = math.prod(together)
     if len(each) ** elements > MOST:
         what = f"of {len(each)} values for each of {elements} elements, together too many"
-        return Summed(site.label, None, f"{what}{_why(site, found)}")
+        return Summed(site.label, None, f"{what}{_why(site, found)}", count=len(each))
     whole = list(itertools.product(each.tolist(), repeat=elements))
-    return Summed(site.label, np.asarray(whole, site.event.leaves[0][1]).reshape(len(whole), *together), alone=alone)
+    values = np.asarray(whole, site.event.leaves[0][1]).reshape(len(whole), *together)
+    return Summed(site.label, values, None, alone, len(each))
 
 
 def _why(site: Site, found: Plates) -> str:

@@ -15,6 +15,7 @@ from variate.estimates.tasks import Pieces, Task
 from . import progress
 from .base import Crew, Here, Lost, Workers
 from .checkpoint import Checkpoint
+from .devices import Devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,3 +114,14 @@ class Runner:
 
 def _first(indices: Iterator[int], count: int) -> list[int]:
     return [index for _, index in zip(range(count), indices, strict=False)]
+
+
+def devices_of(runner: Any) -> Devices | None:
+    """Those that chains are shared out to; raises TypeError for other workers, ValueError for what chains have."""
+    if runner is None:
+        return None
+    if not isinstance(runner, Runner) or not isinstance(runner.workers, Devices):
+        raise TypeError(f"runner must be vt.running.Runner(Devices(...)) for chains, got {describe(runner)}")
+    if (runner.checkpoint, runner.seconds, runner.progress) != (None, None, False):
+        raise ValueError("runner: vt.sample has a checkpoint and progress of its own, and until=vt.running.Seconds(60)")
+    return runner.workers

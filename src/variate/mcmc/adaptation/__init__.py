@@ -2,4 +2,5 @@
 
 from .pathfinder import Pathfinder as Pathfinder
 from .step_size import DualAveraging as DualAveraging
+from .turns import TurnsWarmup as TurnsWarmup
 from .warmup import Warmup as Warmup
