@@ -56,9 +56,9 @@ BEGUN = {
     "hours": Case(hours, {"first": (2, ()), "z": (2, (2, 2))}, {}),
 }
 COMPLETED = {
-    **BEGUN,
-    **{name: test_plates.MODELS[name] for name in ("nested", "rows")},
-    **{name: test_summation.MODELS[name] for name in ("hidden chain", "switching")},
+    "hours": BEGUN["hours"],
+    "nested": test_plates.MODELS["nested"],
+    "hidden chain": test_summation.MODELS["hidden chain"],
 }
 
 
@@ -117,20 +117,13 @@ def test_what_was_summed_out_is_drawn_from_its_law(name: str, key: jax.Array) ->
     assert p_value(name, key) > 1e-6
 
 
-def most_likely(x: jax.Array, axis: int, key: jax.Array) -> jax.Array:
-    return jnp.max(x, axis)
-
-
 def as_weighed_before(x: jax.Array, axis: int, key: jax.Array) -> jax.Array:
     """By weights that are too even."""
     return 2 * tensors.drawing_log_sum(x / 2, axis, key)
 
 
-@pytest.mark.parametrize(("name", "mutant"), [("hidden chain", as_weighed_before), ("nested", most_likely)])
-def test_draws_of_another_law_are_seen(
-    name: str, mutant: Callable, key: jax.Array, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_draws_of_another_law_are_seen(key: jax.Array, monkeypatch: pytest.MonkeyPatch) -> None:
     jax.clear_caches()
-    monkeypatch.setattr(worlds, "drawing_log_sum", mutant)
-    assert p_value(name, key) < 1e-6
+    monkeypatch.setattr(worlds, "drawing_log_sum", as_weighed_before)
+    assert p_value("hours", key) < 1e-6
     jax.clear_caches()

@@ -1,7 +1,5 @@
 """Elements of discrete draws that are summed out alone: as the sum over all assignments, where there are few."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -76,11 +74,11 @@ def looped(key: jax.Array, y: jax.Array) -> None:
 
 
 def neighbours(key: jax.Array, y: jax.Array) -> None:
-    """A chain of spins: no element is alone."""
+    """A ring of spins: no element is alone."""
     k1, k2 = jax.random.split(key)
     z = vt.draw(k1, dist.Bernoulli(0.4).expand([3]), name="z")
     field = vt.draw(k2, dist.Normal(0.0, 1.0), name="field")
-    vt.factor(field * (z[1:] * z[:-1]).astype(float))
+    vt.factor(field * (z * jnp.roll(z, 1)).astype(float))
     vt.observe(dist.Normal(z.astype(float), 1.0), y)
 
 
@@ -113,21 +111,19 @@ def test_it_is_the_sum_over_all_assignments(name: str) -> None:
     assert max(len(draw.values) for draw in draws.values() if draw.values is not None) == ALONE[name]
 
 
-@pytest.mark.parametrize("name", ["rows", "neighbours"])
-def test_elements_that_are_wrongly_taken_for_alone_are_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_elements_that_are_wrongly_taken_for_alone_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     jax.clear_caches()
-    monkeypatch.setattr(plates, "_linked", lambda shape, relation: {0: 0, 1: 0})
-    with pytest.raises((AssertionError, TypeError, ValueError)):
-        check_sum(MODELS[name], Y)
+    monkeypatch.setattr(plates, "_linked", lambda shape, relation: {0: 0})
+    with pytest.raises(AssertionError):
+        check_sum(MODELS["neighbours"], Y)
     jax.clear_caches()
 
 
-@pytest.mark.parametrize("model", [mixture, lanes])
-def test_many_elements_cost_each_its_values(model: Callable) -> None:
+def test_many_elements_cost_each_its_values() -> None:
     """Of 200 elements the density has as many equations as of 3, and its largest array grows by no more than them."""
 
     def of(count: int) -> Cost:
-        target = vt.condition(model, jnp.linspace(-2.0, 2.0, count))
+        target = vt.condition(mixture, jnp.linspace(-2.0, 2.0, count))
         position = {part.name: jnp.full(part.shape, 0.3) for part in target.latents}
         return cost(jax.make_jaxpr(target.log_density)(position).jaxpr)
 
