@@ -29,8 +29,9 @@ _NO_ROOM = "ended for lack of memory"
 _MORE = 1.1  # so many times as many draws before a rule is asked again
 
 
-class Flat(eqx.Module):
-    """The log density of a target, of its positions as vectors."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Flat:
+    """The log density of a target, of its positions as vectors; a function like others, whatever it holds."""
 
     target: Any
     like: Any  # a position
