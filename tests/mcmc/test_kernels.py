@@ -48,6 +48,7 @@ def test_the_density_is_left_as_it_is_and_steps_are_reversible(name: str, key: j
     assert worst(LAWS[name].kernel, key, LAWS[name]) < LIMIT
 
 
+@pytest.mark.spared
 @pytest.mark.parametrize(("name", "mutant"), [(name, mutant) for name in LAWS for mutant in LAWS[name].rules])
 def test_a_wrong_rule_is_seen(name: str, mutant: str, key: jax.Array, monkeypatch: pytest.MonkeyPatch) -> None:
     law = LAWS[name]
@@ -55,6 +56,7 @@ def test_a_wrong_rule_is_seen(name: str, mutant: str, key: jax.Array, monkeypatc
     assert worst(law.kernel, key, law) > LIMIT
 
 
+@pytest.mark.spared
 @pytest.mark.parametrize(("name", "mutant"), [(name, mutant) for name in LAWS for mutant in LAWS[name].kernels])
 def test_a_wrong_kernel_is_seen(name: str, mutant: str, key: jax.Array) -> None:
     assert worst(LAWS[name].kernels[mutant], key, LAWS[name]) > LIMIT
