@@ -50,9 +50,7 @@ def condition(model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Condi
 
     Wrong for the density of discrete values themselves: use `vt.density`.
     """
-    target = _target(model, args, kwargs, lambda index, found: False)
-    _refuse(target)
-    return target
+    return _refusing(*_target(model, args, kwargs, lambda index, found: False))
 
 
 def mixed(model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Conditioned":
@@ -75,16 +73,15 @@ def mixed(model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Condition
     Wrong where `condition` does it, which is exact; for kernels that know gradients only; and where discrete draws hold
     each other, of which one at a time is moved.
     """
-    target = _target(model, args, kwargs, lambda index, found: found.problem is not None)
     try:
-        _refuse(target)
+        return _refusing(*_target(model, args, kwargs, lambda index, found: found.problem is not None))
     except TypeError:
-        target = _target(model, args, kwargs, lambda index, found: True)
-        _refuse(target)
-    return target
+        return _refusing(*_target(model, args, kwargs, lambda index, found: True))
 
 
-def _target(model: Callable[..., Any], args: tuple, kwargs: dict, kept: Callable[[int, Summed], bool]) -> "Conditioned":
+def _target(
+    model: Callable[..., Any], args: tuple, kwargs: dict, kept: Callable[[int, Summed], bool]
+) -> tuple["Conditioned", Program]:
     checks.check_callable("model", model)
     call = Call.of(model, args, kwargs)
     program = call.program()
@@ -93,12 +90,11 @@ def _target(model: Callable[..., Any], args: tuple, kwargs: dict, kept: Callable
     counts = {i: found.count if found.count and kept(i, found) else 0 for i, found in summed.items()}
     draws = [(op, op.site.index) for op in _draws(program) if op.site]
     latents = [latent(op, names, counts.get(i, 0)) for op, i in draws if i not in summed or counts[i]]
-    return Conditioned(call.numbers, call.static, tuple(latents))
+    return Conditioned(call.numbers, call.static, tuple(latents)), program
 
 
-def _refuse(target: "Conditioned") -> None:
-    """Raise where draws cannot be summed out."""
-    program = Call(target.numbers, target.static).program()
+def _refusing(target: "Conditioned", program: Program) -> "Conditioned":
+    """The target of the program, unless there are draws that cannot be summed out: raises TypeError for those."""
     names = {index: name for name, index in names_of(program).items()}
     summed, _ = summed_draws(program, target.numbers, target.kept)
     for index, found in summed.items():
@@ -109,6 +105,7 @@ def _refuse(target: "Conditioned") -> None:
     if summed:
         nowhere = {latent.name: jax.ShapeDtypeStruct(latent.shape, latent.dtype) for latent in target.latents}
         jax.eval_shape(target.log_density, nowhere)  # where it cannot be done, that is said at once
+    return target
 
 
 class Conditioned(eqx.Module):
