@@ -24,28 +24,11 @@ _TOLD = 20  # bytes of what is told of a step, about
 _TELLING = 256  # chains from which a kernel is tuned where no draws are kept
 
 
-@dataclass(frozen=True)
-class Every:
-    """Every draw, of which chains make `thin` for each that is kept."""
-
-    thin: int = 1
-    asked: bool = False  # for all of them, no rule may end it before
-    walkers: int = 1  # of an ensemble
-
-    def begin(self, values: Callable[[], PyTree]) -> Any:
-        """What is to be kept beside the blocks, before there are any; `values` tells the shapes of those of a block."""
-        return ()
+class Keeping:
+    """What is asked of whatever keeps draws or what they come to, answered where all is in memory and does not grow."""
 
     def check(self, draw: PyTree, chains: int, most: int) -> None:
         """Raise MemoryError where there is no room for what is asked for, given the shapes of a draw."""
-        each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(draw)) + _TOLD
-        needed, free = _TWICE * each * chains * most, memory.available()
-        if self.asked and needed > free:
-            raise MemoryError(
-                f"num_samples={most} draws of num_chains={chains} chains take {memory.size(needed)} of memory, and "
-                f"{memory.size(free)} are left: ask for fewer by num_samples or num_chains, keep fewer by thin, or "
-                "none by vt.mcmc.fold"
-            )
 
     def go_on(self, reached: Reached) -> None:
         """From where a run is."""
@@ -60,6 +43,32 @@ class Every:
 
     def room(self, reached: Reached) -> bool:
         """Whether there is any for a block more, and for joining all of them."""
+        return True
+
+
+@dataclass(frozen=True)
+class Every(Keeping):
+    """Every draw, of which chains make `thin` for each that is kept."""
+
+    thin: int = 1
+    asked: bool = False  # for all of them, no rule may end it before
+    walkers: int = 1  # of an ensemble
+
+    def begin(self, values: Callable[[], PyTree]) -> Any:
+        """What is to be kept beside the blocks, before there are any; `values` tells the shapes of those of a block."""
+        return ()
+
+    def check(self, draw: PyTree, chains: int, most: int) -> None:
+        each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(draw)) + _TOLD
+        needed, free = _TWICE * each * chains * most, memory.available()
+        if self.asked and needed > free:
+            raise MemoryError(
+                f"num_samples={most} draws of num_chains={chains} chains take {memory.size(needed)} of memory, and "
+                f"{memory.size(free)} are left: ask for fewer by num_samples or num_chains, keep fewer by thin, or "
+                "none by vt.mcmc.fold"
+            )
+
+    def room(self, reached: Reached) -> bool:
         if not reached.kept:
             return True
         block = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(reached.kept[-1]))
@@ -87,7 +96,7 @@ class Every:
 
 
 @dataclass(frozen=True)
-class Means:
+class Means(Keeping):
     """The means and variances of f along each chain, in both halves of the run."""
 
     f: Callable[[Any], PyTree] | None
@@ -97,21 +106,6 @@ class Means:
         like = jax.eval_shape(self.of, values())
         zeros = jax.tree.map(lambda x: jnp.zeros((2, *x.shape[1:]), x.dtype), like)
         return Moments(jnp.zeros(2, int), zeros, zeros)
-
-    def check(self, draw: PyTree, chains: int, most: int) -> None:
-        """What is kept does not grow."""
-
-    def go_on(self, reached: Reached) -> None:
-        """Nothing is anywhere else."""
-
-    def held(self, index: int, block: Block) -> Block:
-        return block
-
-    def like(self, block: Block) -> Block:
-        return block
-
-    def room(self, reached: Reached) -> bool:
-        return True
 
     def warm(self, values: PyTree, steps: Steps) -> Block:
         return (), jax.tree.map(lambda x: x[:, :_TELLING] if jnp.ndim(x) > 1 else x, steps)

@@ -6,15 +6,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
 from variate import checks, trees
+from variate.programs import LogDensity
 from variate.running.chains import Flat
 
 
-class Sum(eqx.Module):
+class Sum(LogDensity):
     r"""The target $\log \pi(x) = \log p(x) + \sum_{i=1}^n \ell(x, y_i)$, over any pytree x of real arrays.
 
     A `Target` as any other, whose values are its positions without bounds; the kernels of `vt.mcmc.subsampled` look at
@@ -35,66 +35,48 @@ class Sum(eqx.Module):
     Wrong where items depend on each other given the position; write them as one density then (`LogDensity`).
     """
 
-    numbers: list[Any]
-    static: trees.Static = eqx.field(static=True)
-
     def __init__(self, prior: Callable[[Any], Any], item: Callable[[Any, Any], Any], data: PyTree, start: PyTree):
         for name, f in (("prior", prior), ("item", item)):
             if not callable(f):
                 raise TypeError(f"{name} must be a log density, got {checks.describe(f)}")
-        for path, leaf in jax.tree_util.tree_leaves_with_path(start):
-            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-                raise TypeError(f"start{jax.tree_util.keystr(path)} must be real, got {checks.describe(leaf)}")
-        data, start = (jax.tree.map(jnp.asarray, tree) for tree in (data, start))
+        data = jax.tree.map(jnp.asarray, data)
         if len(sizes := {leaf.shape[:1] for leaf in jax.tree.leaves(data)}) != 1 or sizes & {(), (0,)}:
-            raise ValueError(f"data must be arrays with one leading axis of items, got shapes {_shapes(data)}")
-        self.numbers, self.static = trees.split((prior, item, data, start))
-        checks.check_hashable(self.static.leaves)
-        found = _density(self, start)
-        if not isinstance(found, Tracer) and not jnp.isfinite(found):
-            raise ValueError(f"start must have a finite log density, got {found}")
+            shapes = jax.tree.map(jnp.shape, data)
+            raise ValueError(f"data must be arrays with one leading axis of items, got shapes {shapes}")
+        super().__init__(_added, start, prior, item, data)
 
     @property
     def size(self) -> int:
         """n."""
         return jax.tree.leaves(self._parts()[2])[0].shape[0]
 
-    def start(self, key: Any = None) -> PyTree[Array]:
-        return self._parts()[3]
-
-    def log_density(self, position: PyTree[Array]) -> Float[Array, ""]:
-        return _density(self, position)
-
-    def constrain(self, position: PyTree[Array]) -> PyTree[Array]:
-        return position
-
-    def unconstrain(self, values: PyTree[Array]) -> PyTree[Array]:
-        return values
-
     def prior(self, position: PyTree[Array]) -> Float[Array, ""]:
         """Of a position."""
-        return _real("prior", self._parts()[0](position))
+        return _prior(self._parts()[0], position)
 
     def items(self, position: PyTree[Array], indices: Int[Array, " m"] | None = None) -> Float[Array, " m"]:
         """Of a position and some items, all if left out."""
-        _, item, data, _ = self._parts()
+        _, item, data = self._parts()
         if indices is not None:
             data = jax.tree.map(lambda leaf: leaf[indices], data)
-        return jax.vmap(lambda datum: _real("item", item(position, datum)))(data)
+        return _items(item, position, data)
 
-    def _parts(self) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any], PyTree[Array], PyTree[Array]]:
-        return trees.join(self.numbers, self.static)
-
-
-@jax.jit
-def _density(target: Sum, position: PyTree[Array]) -> Float[Array, ""]:
-    if (like := _shapes(target.start())) != (given := _shapes(position)):
-        raise ValueError(f"position must have the shapes of start, {like}, got {given}")
-    return target.prior(position) + jnp.sum(target.items(position))
+    def _parts(self) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any], PyTree[Array]]:
+        return trees.join(self.numbers, self.static)[2]
 
 
-def _shapes(tree: PyTree) -> PyTree:
-    return jax.tree.map(jnp.shape, tree)
+def _added(
+    position: PyTree[Array], prior: Callable[[Any], Any], item: Callable[[Any, Any], Any], data: PyTree[Array]
+) -> Float[Array, ""]:
+    return _prior(prior, position) + jnp.sum(_items(item, position, data))
+
+
+def _prior(prior: Callable[[Any], Any], position: PyTree[Array]) -> Float[Array, ""]:
+    return _real("prior", prior(position))
+
+
+def _items(item: Callable[[Any, Any], Any], position: PyTree[Array], data: PyTree[Array]) -> Float[Array, " m"]:
+    return jax.vmap(lambda datum: _real("item", item(position, datum)))(data)
 
 
 def _real(name: str, found: Any) -> Array:
