@@ -1,6 +1,7 @@
 """Random sampling on JAX: draw, estimate with an error bar, differentiate through the randomness."""
 
 from variate import diagnostics as diagnostics
+from variate import diffusion as diffusion
 from variate import estimates as estimates
 from variate import gradients as gradients
 from variate import mcmc as mcmc

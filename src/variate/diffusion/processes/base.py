@@ -1,0 +1,101 @@
+"""How noise takes over: the signal and the noise of a process at each time, and all that follows from the two."""
+
+import abc
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from variate.checks import describe
+
+Number = float | np.ndarray | Array
+
+
+class Level(NamedTuple):
+    """How much of a draw is left at a time."""
+
+    time: Any
+    alpha: Any  # of the data
+    sigma: Any  # of the noise
+
+
+class Process(eqx.Module):
+    r"""A process that turns data into noise: $x_t = \alpha(t)\, x_0 + \sigma(t)\, \epsilon$.
+
+    $\epsilon$ is standard normal. Time runs from 0, where $\sigma = 0$, to `horizon`, where hardly anything of the
+    data is left. As a stochastic differential equation it is $dx = f(t)\, x\, dt + g(t)\, dw$ with $f = \alpha' /
+    \alpha$ and $g^2 = (\sigma^2)' - 2 f \sigma^2$. A process of your own is a subclass with `alpha` and `sigma`,
+    written with `jax.numpy`, or an `Interpolant` of two functions.
+
+    Source: Kingma, Salimans, Poole and Ho (2021), Variational diffusion models, NeurIPS 34, section 3.1; the
+    equation's f and g are those of their appendix.
+    """
+
+    horizon: eqx.AbstractVar[float]
+    cutoff: eqx.AbstractVar[float]  # where schedules end, unless told otherwise: the denoiser is not asked below it
+
+    @abc.abstractmethod
+    def alpha(self, t: Float[Array, "..."]) -> Float[Array, "..."]:
+        """What is left of the data at time t."""
+
+    @abc.abstractmethod
+    def sigma(self, t: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The standard deviation of the noise at time t."""
+
+    def level(self, t: Any) -> Level:
+        t = jnp.asarray(t, float) if isinstance(t, int | float) else t
+        return Level(t, self.alpha(t), self.sigma(t))
+
+    def half_log_snr(self, t: Any) -> Any:
+        r"""$\lambda(t) = \log \alpha(t) - \log \sigma(t)$, which falls with time."""
+        return jnp.log(self.alpha(t)) - jnp.log(self.sigma(t))
+
+    def slopes(self, t: Any) -> Level:
+        r"""$\alpha'(t)$ and $\sigma'(t)$."""
+        t = jnp.asarray(t)
+        one = jnp.ones_like(t)
+        return Level(one, jax.jvp(self.alpha, (t,), (one,))[1], jax.jvp(self.sigma, (t,), (one,))[1])
+
+    def drift(self, t: Any) -> Any:
+        """f(t), of the stochastic differential equation."""
+        return self.slopes(t).alpha / self.alpha(t)
+
+    def diffusion(self, t: Any) -> Any:
+        """g(t), of the stochastic differential equation."""
+        slope, sigma = self.slopes(t), self.sigma(t)
+        return jnp.sqrt(2 * sigma * (slope.sigma - slope.alpha / self.alpha(t) * sigma))
+
+    def transition(self, s: Any, t: Any) -> tuple[Any, Any]:
+        """The factor a and the standard deviation b with which $x_t = a x_s + b z$ for times s ≤ t."""
+        factor = self.alpha(t) / self.alpha(s)
+        return factor, jnp.sqrt(self.sigma(t) ** 2 - (factor * self.sigma(s)) ** 2)
+
+    def time_of(self, half_log_snr: Any) -> np.ndarray:
+        r"""The times at which $\lambda$ has these values, in double precision, by bisection."""
+        wanted = np.asarray(half_log_snr, np.float64)
+        low, high = np.zeros_like(wanted), np.full_like(wanted, self.horizon)
+        for _ in range(200):  # every bit of a double, wherever the time lies
+            middle = 0.5 * (low + high)
+            at = exact_levels(self, middle)
+            with np.errstate(divide="ignore"):
+                later = np.log(at.alpha) - np.log(at.sigma) > wanted
+            low, high = np.where(later, middle, low), np.where(later, high, middle)
+        return 0.5 * (low + high)
+
+
+def exact_levels(process: Process, times: Any) -> Level:
+    """The levels at some times as numbers in double precision, whatever precision the program has.
+
+    Coefficients of solvers are differences of these: in single precision hardly a digit of them would be left.
+    """
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        t = jnp.asarray(np.asarray(times, np.float64))
+        return Level(np.asarray(t), np.asarray(process.alpha(t)), np.asarray(process.sigma(t)))
+
+
+def check_process(value: Any) -> None:
+    if not isinstance(value, Process):
+        raise TypeError(f"process must be one of vt.diffusion, VariancePreserving() say, got {describe(value)}")

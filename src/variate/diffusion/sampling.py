@@ -1,0 +1,148 @@
+"""The one loop that draws from a model: noise at first, a solver's stages one after another, and what came of it."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from variate.checks import check_key, check_positive_int, describe
+from variate.estimates import Estimate
+from variate.estimates.moments import Moments
+
+from .denoisers.base import Denoiser
+from .schedules.base import check_times
+from .solvers.base import Solver, Stage
+
+
+class Begun(NamedTuple):
+    """What draws start from."""
+
+    keys: Key[Array, " n"]
+    start: Float[Array, "n ..."] | None
+    sigma: Float[Array, ""]
+
+    def part(self, rows: Any) -> "Begun":
+        return Begun(self.keys[rows], None if self.start is None else self.start[rows], self.sigma)
+
+
+@eqx.filter_jit
+def _run(
+    begun: Begun, model: Denoiser, plan: Stage, event: tuple[int, ...], trajectory: bool
+) -> tuple[Float[Array, "n ..."], Float[Array, "n times ..."] | None]:
+    """The draws, and where the model was asked."""
+    indices = jnp.arange(len(jax.tree.leaves(plan)[0]))
+
+    def one(key: Key[Array, ""], start: Float[Array, "..."] | None) -> Any:
+        key_start, key_steps = jax.random.split(key)
+        if start is None:
+            start = begun.sigma * jax.random.normal(key_start, event, begun.sigma.dtype)
+
+        def body(state: Any, row: tuple[Stage, Int[Array, ""]]) -> tuple[Any, Any]:
+            stage, index = row
+            after = stage.step(jax.random.fold_in(key_steps, index), model, state)
+            return after, state.x if trajectory else None
+
+        state, path = jax.lax.scan(body, plan.init(start), (plan, indices))
+        return state.x, None if path is None else jnp.concatenate([path, state.x[None]])
+
+    return jax.vmap(one)(begun.keys, begun.start)
+
+
+class Samples(eqx.Module):
+    """Draws of a model, and how the run that made them went."""
+
+    values: Float[Array, "n ..."]
+    finite: Bool[Array, " n"]  # which draws are numbers throughout
+    trajectory: Float[Array, "n times ..."] | None  # where the model was asked, and at last the draws
+    times: tuple[float, ...] = eqx.field(static=True)  # at which the model was asked
+    # After which evaluation each draw was no number, -1 where it is one; None if all are, or inside `jit`.
+    failed: tuple[int, ...] | None = eqx.field(static=True)
+
+    @property
+    def evaluations(self) -> int:
+        """Of the model, for each draw."""
+        return len(self.times)
+
+    def expect(self, f: Any) -> Estimate:
+        """The mean of f over what the solver draws; the error bar leaves out how far that is from the model's law."""
+        return Moments.of_rows(jax.vmap(f)(self.values)).read()
+
+    def __repr__(self) -> str:
+        n, *event = self.values.shape
+        lines = [f"{n:,} draws of shape {tuple(event)}, {self.evaluations} evaluations each"]
+        if self.failed is not None:
+            bad = [index for index in self.failed if index >= 0]
+            time = self.times[min(bad)]
+            lines.append(f"{len(bad):,} are not finite: the first after evaluation {min(bad) + 1}, at time {time:.4g}")
+        return "\n".join(lines)
+
+
+def sample(
+    key: Key[Array, ""] | Any,
+    model: Denoiser | Any,
+    solver: Solver | Any,
+    times: Any,
+    shape: tuple[int, ...] | Any,
+    *,
+    start: Float[Array, "n ..."] | Any = None,
+    batch: int | Any = None,
+    trajectory: bool = False,
+    dtype: Any = None,
+) -> Samples:
+    r"""Draws of a model: noise of the first time, led to the last one by a solver.
+
+    It is compiled once for a model, a solver, a number of times and a shape, and the draws do not depend on how they
+    are split into batches. A draw that is no number is a status in the result, which names where that began.
+
+    Args:
+        key: of the noise at the start, and of what the solver puts in.
+        model: a denoiser, `NoisePrediction(process, network)` say.
+        solver: `DPMSolverPP2M()` say.
+        times: falling, `uniform_log_snr(process, 10)` say.
+        shape: of the draws; the first axis counts them.
+        start: the points to start from at the first time, of this shape; by default normal with the standard
+            deviation $\sigma$ of that time.
+        batch: how many draws are made at once; all by default. Less memory, and no other draws.
+        trajectory: keep where the model was asked.
+        dtype: of the draws; JAX's own by default.
+
+    Raises:
+        TypeError, ValueError: an argument that is none of the above, times that do not fall, or a denoiser that does
+            not return what it was given the shape of.
+    """
+    check_key(key)
+    if not isinstance(model, Denoiser):
+        raise TypeError(
+            f"model must be a denoiser, vt.diffusion.NoisePrediction(process, function) say, got {describe(model)}"
+        )
+    if not isinstance(solver, Solver) or isinstance(solver, type):
+        raise TypeError(f"solver must be one of vt.diffusion, DDIM() say, got {describe(solver)}")
+    if not (isinstance(shape, tuple) and shape and all(isinstance(n, int) and n >= 1 for n in shape)):
+        raise ValueError(f"shape must be a tuple of positive integers, the first of which counts draws, got {shape!r}")
+    count = shape[0]
+    batch = count if batch is None else min(check_positive_int("batch", batch), count)
+    dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
+    if start is not None and jnp.shape(start) != shape:
+        raise ValueError(f"start must be of the shape {shape} of the draws, got {describe(start)}")
+    times = check_times(times, model.process)
+    exact = solver.plan(model.process, times)
+    plan = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), exact)
+    first = jnp.asarray(model.process.sigma(jnp.asarray(times[0], dtype)), dtype)
+    begun = Begun(jax.random.split(key, count), None if start is None else jnp.asarray(start, dtype), first)
+    pieces = [slice(low, low + batch) for low in range(0, count, batch)]
+    parts = [_run(begun.part(rows), model, plan, shape[1:], trajectory) for rows in pieces]
+    values, path = parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    finite = jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim)))
+    failed = None
+    if not isinstance(finite, Tracer) and not np.all(finite):
+        bad = np.flatnonzero(~np.asarray(finite))
+        begun = begun._replace(keys=jax.random.clone(begun.keys))  # the same run once more, to look on
+        again = np.asarray(_run(begun.part(bad), model, plan, shape[1:], True)[1])
+        broken = ~np.all(np.isfinite(again), axis=tuple(range(2, again.ndim)))
+        first_bad = dict(zip(bad.tolist(), (np.argmax(broken, axis=1) - 1).tolist(), strict=True))
+        failed = tuple(first_bad.get(i, -1) for i in range(count))
+    return Samples(values, finite, path, tuple(map(float, exact.level.time)), failed)

@@ -1,0 +1,154 @@
+"""What solvers share: a plan of evaluations, and the linear update that nearly every one of them makes."""
+
+import abc
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from ..denoisers.base import Denoiser, Prediction
+from ..processes.base import Level, Process, exact_levels
+
+Coefficient = Float[Array, "..."] | Float[np.ndarray, "..."]
+
+data: Callable[[Prediction], Array] = attrgetter("data")
+noise: Callable[[Prediction], Array] = attrgetter("noise")
+
+
+class State(NamedTuple):
+    """Where a run is: all that the next evaluation needs."""
+
+    x: Float[Array, "..."]  # where the model is asked next, and at the end the draw
+    anchor: Float[Array, "..."] | None  # what a step that takes several evaluations has in hand
+    history: tuple[Float[Array, "..."], ...]  # predictions, the newest first
+
+
+class Stage(eqx.Module):
+    """One evaluation of the model and what is made of it. A plan is a stage whose every leaf has a leading axis."""
+
+    level: eqx.AbstractVar[Level]  # at which the model is asked
+
+    @abc.abstractmethod
+    def init(self, x: Float[Array, "..."]) -> Any:
+        """The state of a run that starts from the noise x; its field `x` is the point reached."""
+
+    @abc.abstractmethod
+    def step(self, key: Key[Array, ""], model: Denoiser, state: Any) -> Any:
+        """The state after one evaluation of the model at `state.x`."""
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """A way from noise to data in few evaluations of a model."""
+
+    def plan(self, process: Process, times: np.ndarray) -> Stage:
+        """The stages, stacked, that lead from the first of some falling times to the last.
+
+        It is made before anything runs, from numbers in double precision, so that a run does nothing but evaluate the
+        model and combine its predictions.
+        """
+        ...
+
+
+def steps(process: Process, times: np.ndarray) -> list[tuple[Level, Level]]:
+    """The levels s and t between which each step leads, as numbers in double precision."""
+    levels = [Level(*map(float, level)) for level in zip(*exact_levels(process, times), strict=True)]
+    return list(pairwise(levels))
+
+
+def half_log_snr(level: Level) -> float:
+    r"""$\lambda = \log \alpha - \log \sigma$; infinite where there is no noise."""
+    return math.inf if level.sigma == 0 else math.log(level.alpha) - math.log(level.sigma)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A sum of what a run has in hand, as coefficients."""
+
+    x: float = 0.0  # of the point at which the model was asked
+    history: Sequence[float] = ()  # of its predictions, the newest first
+    anchor: float = 0.0
+    noise: float = 0.0  # of a standard normal draw, the same in both combinations of an evaluation
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of a model: when, where it leads, and what is kept for later."""
+
+    time: float
+    x: Combination
+    anchor: Combination | None = None
+
+
+class Linear(Stage):
+    """A point and an anchor that are sums of what a run has in hand: the update of nearly every solver.
+
+    A coefficient that is zero in all stages is None, so what a solver does not use costs nothing.
+    """
+
+    level: Level
+    x: "Terms"
+    anchor: "Terms | None"
+    kept: Callable[[Prediction], Array] = eqx.field(static=True)
+    depth: int = eqx.field(static=True)  # of the history
+
+    def init(self, x: Float[Array, "..."]) -> State:
+        return State(x, None if self.anchor is None else x, (jnp.zeros_like(x),) * self.depth)
+
+    def step(self, key: Key[Array, ""], model: Denoiser, state: State) -> State:
+        found = self.kept(model.predict(state.x, self.level))
+        state = state._replace(history=(found, *state.history)[: self.depth])
+        random = self.x.noise is not None or (self.anchor is not None and self.anchor.noise is not None)
+        z = jax.random.normal(key, state.x.shape, state.x.dtype) if random else None
+        anchor = None if self.anchor is None else self.anchor.of(state, z)
+        return State(self.x.of(state, z), anchor, state.history)
+
+
+class Terms(eqx.Module):
+    """The coefficients of a combination, None where they are zero throughout."""
+
+    x: Coefficient | None
+    history: tuple[Coefficient | None, ...]
+    anchor: Coefficient | None
+    noise: Coefficient | None
+
+    def of(self, state: State, z: Float[Array, "..."] | None) -> Float[Array, "..."]:
+        pairs = [(self.x, state.x), *zip(self.history, state.history, strict=True), (self.anchor, state.anchor)]
+        pairs.append((self.noise, z))
+        terms = [a * value for a, value in pairs if a is not None and value is not None]
+        return sum(terms[1:], terms[0]) if terms else jnp.zeros_like(state.x)
+
+
+def linear(process: Process, kept: Callable[[Prediction], Array], evaluations: Sequence[Evaluation]) -> Linear:
+    """The plan of some evaluations, of which `data` or `noise` is kept."""
+    both = [made for one in evaluations for made in (one.x, one.anchor) if made is not None]
+    depth = max((len(made.history) for made in both), default=0)
+    anchored = any(one.anchor is not None for one in evaluations)
+    level = exact_levels(process, [one.time for one in evaluations])
+    x = _terms([one.x for one in evaluations], depth)
+    anchor = _terms([one.anchor or Combination(anchor=1.0) for one in evaluations], depth) if anchored else None
+    return Linear(level, x, anchor, kept, depth)
+
+
+def _terms(combinations: Sequence[Combination], depth: int) -> Terms:
+    def column(numbers: Sequence[float]) -> Any:
+        stacked = np.asarray(numbers, np.float64)
+        if not np.all(np.isfinite(stacked)):
+            raise ValueError(f"times give a solver coefficients that are not finite: {stacked}")
+        return stacked if np.any(stacked != 0) else None
+
+    padded = [(*made.history, *(0.0,) * (depth - len(made.history))) for made in combinations]
+    return Terms(
+        column([made.x for made in combinations]),
+        tuple(column([row[j] for row in padded]) for j in range(depth)),
+        column([made.anchor for made in combinations]),
+        column([made.noise for made in combinations]),
+    )

@@ -1,0 +1,42 @@
+"""Problems whose probability flow is known: what solvers are measured against."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.integrate import solve_ivp
+
+import variate as vt
+from variate.diffusion import EDM, Denoiser, Flow, GaussianMixture, Process, VariancePreserving
+
+PROCESSES: dict[str, Process] = {
+    "variance preserving": VariancePreserving(),
+    "EDM": EDM(),
+    "flow": Flow(horizon=0.999),
+}
+POINTS = 32
+
+
+def mixture(process: Process) -> GaussianMixture:
+    """Two normals that overlap, so that no draw changes its mode where a step is a little off."""
+    covariances = [[[0.2, 0.1], [0.1, 0.3]], [[0.4, 0.0], [0.0, 0.1]]]
+    return GaussianMixture(process, [0.4, 0.6], [[-0.5, 0.3], [0.6, -0.2]], covariances)
+
+
+def ends(model: Denoiser, start: Float[Array, "n d"], first: float, last: float) -> np.ndarray:
+    r"""Where the probability flow leads, by an adaptive method of order eight on $dy / d\rho = \epsilon$."""
+    process = model.process
+    at = [process.level(jnp.asarray(t)) for t in (first, last)]
+    logs = [float(jnp.log(level.sigma / level.alpha)) for level in at]
+
+    @jax.jit
+    def speed(log_ratio: Float[Array, ""], flat: Float[Array, " nd"]) -> Float[Array, " nd"]:
+        """Of y = x / alpha against the log of rho, for the equivalent process whose alpha is one."""
+        level = vt.diffusion.Level(jnp.asarray(0.0), jnp.ones(()), jnp.exp(log_ratio))
+        y = flat.reshape(start.shape)
+        return (level.sigma * jax.vmap(lambda one: model.predict(one, level).noise)(y)).ravel()
+
+    flat = np.asarray(start / at[0].alpha).ravel()
+    found = solve_ivp(speed, logs, flat, method="DOP853", rtol=1e-12, atol=1e-12)
+    assert found.success
+    return found.y[:, -1].reshape(start.shape) * float(at[1].alpha)

@@ -1,0 +1,36 @@
+"""Solvers of the probability flow converge with the order that they state."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from diffusion.laws import LAWS
+from diffusion.problems import POINTS, PROCESSES, ends, mixture
+
+from variate.diffusion import Process, Solver, sample, uniform_log_snr
+
+STEPS = (32, 64, 128, 256)
+
+
+def order(solver: Solver, process: Process) -> tuple[float, float]:
+    """The order, extrapolated to no step at all, and by how much two extrapolations of it differ."""
+    model, times = mixture(process), uniform_log_snr(process, 2)
+    start = process.sigma(jnp.asarray(times[0])) * jax.random.normal(jax.random.key(1), (POINTS, 2))
+    exact = ends(model, start, times[0], times[-1])
+    errors = []
+    for steps in STEPS:
+        run = sample(jax.random.key(0), model, solver, uniform_log_snr(process, steps), (POINTS, 2), start=start)
+        errors.append(np.sqrt(np.mean((run.values - exact) ** 2)))
+    slopes = -np.diff(np.log2(errors))
+    finer = 2 * slopes[1:] - slopes[:-1]  # a slope is off by about one over the number of steps
+    return float(finer[-1]), float(abs(finer[-1] - finer[-2]))
+
+
+# All on one process, since the updates know no other levels than a process has; a few on the others.
+CASES = [(name, "variance preserving") for name in LAWS] + [("Heun", "EDM"), ("DPM-Solver++", "flow")]
+
+
+@pytest.mark.parametrize(("name", "process"), CASES)
+def test_the_order_is_the_one_stated(name: str, process: str) -> None:
+    found, doubt = order(LAWS[name].solver, PROCESSES[process])
+    assert abs(found - LAWS[name].order) <= 2 * doubt

@@ -1,0 +1,82 @@
+"""Draws of models: the same however they are batched, failures that say where, and input that is refused."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from diffusion.problems import PROCESSES, mixture
+
+import variate as vt
+from variate.diffusion import DDIM, DataPrediction, DPMSolverPP, NoisePrediction, edm, sample, uniform
+
+PROCESS = PROCESSES["variance preserving"]
+MODEL = mixture(PROCESS)
+
+
+def test_batches_draw_the_same() -> None:
+    solver, times = DDIM(1.0), uniform(PROCESS, 5)
+    whole = sample(jax.random.key(0), MODEL, solver, times, (7, 2))
+    pieces = sample(jax.random.key(0), MODEL, solver, times, (7, 2), batch=3)
+    np.testing.assert_allclose(pieces.values, whole.values, rtol=1e-12)
+
+
+def test_a_run_inside_jit_is_the_same() -> None:
+    times = edm(PROCESS, 5)
+    inside = jax.jit(lambda key: sample(key, MODEL, DPMSolverPP(), times, (4, 2)).values)(jax.random.key(0))
+    np.testing.assert_allclose(
+        inside, sample(jax.random.key(0), MODEL, DPMSolverPP(), times, (4, 2)).values, rtol=1e-12
+    )
+
+
+def test_a_trajectory_ends_at_the_draws() -> None:
+    run = sample(jax.random.key(0), MODEL, DPMSolverPP(), edm(PROCESS, 5), (4, 2), trajectory=True)
+    assert run.trajectory is not None
+    assert run.trajectory.shape == (4, 6, 2)
+    np.testing.assert_array_equal(run.trajectory[:, -1], run.values)
+
+
+def test_what_is_no_number_says_where_it_began() -> None:
+    def broken(x: jax.Array, t: jax.Array) -> jax.Array:
+        return jnp.where((t < 0.5) & (x[0] > 0), jnp.nan, 1.0) * MODEL.data(x, t)
+
+    times = uniform(PROCESS, 10)
+    run = sample(jax.random.key(0), DataPrediction(PROCESS, broken), DDIM(), times, (20, 2))
+    assert run.failed is not None
+    bad = ~np.asarray(run.finite)
+    assert 0 < bad.sum() < 20
+    assert [index >= 0 for index in run.failed] == list(bad)
+    first = min(index for index in run.failed if index >= 0)
+    assert times[first] < 0.5 <= times[first - 1]
+    assert f"at time {times[first]:.4g}" in repr(run)
+
+
+BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "times that rise": ({"times": [0.0, 1.0]}, ValueError, "times must fall"),
+    "times out of range": ({"times": [2.0, 1.0]}, ValueError, "times must lie between 0 and 1.0"),
+    "one time": ({"times": [1.0]}, ValueError, "times must be a vector of two or more"),
+    "a solver's class": ({"solver": DDIM}, TypeError, "solver must be one of vt.diffusion"),
+    "a bare function": ({"model": lambda x, t: x}, TypeError, "model must be a denoiser"),
+    "a number for a shape": ({"shape": 3}, ValueError, "shape must be a tuple"),
+    "an old key": ({"key": jax.random.PRNGKey(0)}, TypeError, "key must be a typed key"),
+    "another shape": (
+        {"model": NoisePrediction(PROCESS, lambda x, t: x[:1])},
+        ValueError,
+        "the denoiser must return an array like the point",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused(name: str) -> None:
+    change, error, words = BAD[name]
+    given = {
+        "key": jax.random.key(0),
+        "model": MODEL,
+        "solver": DDIM(),
+        "times": uniform(PROCESS, 3),
+        "shape": (2, 2),
+    } | change
+    with pytest.raises(error, match=words):
+        vt.diffusion.sample(*given.values())
