@@ -6,8 +6,11 @@ from .denoisers import Denoiser as Denoiser
 from .denoisers import GaussianMixture as GaussianMixture
 from .denoisers import NoisePrediction as NoisePrediction
 from .denoisers import Prediction as Prediction
+from .denoisers import Rescaled as Rescaled
 from .denoisers import ScorePrediction as ScorePrediction
 from .denoisers import VelocityPrediction as VelocityPrediction
+from .fitted import Fitted as Fitted
+from .fitted import fit as fit
 from .processes import EDM as EDM
 from .processes import Flow as Flow
 from .processes import Level as Level
@@ -22,3 +25,9 @@ from .solvers import DDIM as DDIM
 from .solvers import DPMSolverPP as DPMSolverPP
 from .solvers import Heun as Heun
 from .solvers import Solver as Solver
+from .training import coupled as coupled
+from .training import data as data
+from .training import denoising_loss as denoising_loss
+from .training import noise as noise
+from .training import sliced_score_loss as sliced_score_loss
+from .training import velocity as velocity

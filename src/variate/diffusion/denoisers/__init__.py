@@ -8,3 +8,4 @@ from .predictions import DataPrediction as DataPrediction
 from .predictions import NoisePrediction as NoisePrediction
 from .predictions import ScorePrediction as ScorePrediction
 from .predictions import VelocityPrediction as VelocityPrediction
+from .rescaled import Rescaled as Rescaled
