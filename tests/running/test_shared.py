@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import variate as vt
-from variate.running import Devices, Processes, Runner
+from variate.running import Devices, Runner
 from variate.running.base import environment
 
 SHARED = """
@@ -47,9 +47,8 @@ def test_they_are_those_of_one_device() -> None:
 @pytest.mark.parametrize(
     ("runner", "error", "words"),
     [
-        (3, TypeError, r"runner must be vt\.running\.Runner\(Devices"),
-        (Runner(), TypeError, r"runner must be vt\.running\.Runner\(Devices"),
-        (Runner(Processes(2)), TypeError, r"runner must be vt\.running\.Runner\(Devices"),
+        (3, TypeError, r"runner must be a vt\.running\.Runner, of Processes\(2\) say, got 3"),
+        (Runner, TypeError, r"runner must be a vt\.running\.Runner"),
         (Runner(Devices(), seconds=3.0), ValueError, "runner: vt.sample has a checkpoint and progress of its own"),
     ],
 )
