@@ -36,3 +36,5 @@ from variate.mcmc.slices import Slice as Slice
 from variate.mcmc.subsampled import SGLD as SGLD
 from variate.mcmc.subsampled import Sum as Sum
 from variate.mcmc.subsampled import TunaMH as TunaMH
+from variate.mcmc.walks import Graph as Graph
+from variate.mcmc.walks import SelfRepellent as SelfRepellent
