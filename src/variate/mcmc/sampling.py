@@ -23,7 +23,7 @@ from variate.running.until import Until, rule_of
 
 from .adaptation import Pathfinder, TurnsWarmup, Warmup
 from .adaptation.pathfinder import led
-from .base import is_kernel, walkers_of
+from .base import has_history, is_kernel, walkers_of
 from .choice import chosen
 from .gibbs import Gibbs
 
@@ -93,7 +93,7 @@ def sample(
         target,
         start,
         kernel,
-        Every(thin, num_samples is not None or until is None, walkers_of(kernel)),
+        Every(thin, num_samples is not None or until is None, walkers_of(kernel), has_history(kernel)),
         until=rule,
         most=most,
         num_warmup=num_warmup,
@@ -205,6 +205,8 @@ def stream(
     Wrong for draws that fit into memory, which `sample` looks at as they come, and for means, which `fold` keeps.
     """
     _check_alone(kernel)
+    if has_history(kernel):
+        raise TypeError(f"kernel must forget, or the store's readers find wrong errors, got {checks.describe(kernel)}")
     checks.check_positive_int("thin", thin)
     checks.check_positive_int("num_samples", num_samples)
     return _run(
