@@ -9,8 +9,13 @@ from .denoisers import Prediction as Prediction
 from .denoisers import ScorePrediction as ScorePrediction
 from .denoisers import VelocityPrediction as VelocityPrediction
 from .processes import EDM as EDM
+from .processes import CosineVP as CosineVP
 from .processes import Flow as Flow
+from .processes import GeometricVE as GeometricVE
+from .processes import Interpolant as Interpolant
+from .processes import LearnedVP as LearnedVP
 from .processes import Level as Level
+from .processes import MeanReverting as MeanReverting
 from .processes import Process as Process
 from .processes import VariancePreserving as VariancePreserving
 from .sampling import Samples as Samples
