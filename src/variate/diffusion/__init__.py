@@ -1,13 +1,24 @@
 """Draws of diffusion and flow models: processes, denoisers, solvers, schedules, and the loop that runs them."""
 
 from .denoisers import AnglePrediction as AnglePrediction
+from .denoisers import ClassifierFreeGuidance as ClassifierFreeGuidance
+from .denoisers import ClassifierGuidance as ClassifierGuidance
 from .denoisers import DataPrediction as DataPrediction
+from .denoisers import DataSet as DataSet
 from .denoisers import Denoiser as Denoiser
+from .denoisers import DynamicThreshold as DynamicThreshold
+from .denoisers import EpsilonScaling as EpsilonScaling
+from .denoisers import ExactDenoiser as ExactDenoiser
 from .denoisers import GaussianMixture as GaussianMixture
+from .denoisers import Mixture as Mixture
 from .denoisers import NoisePrediction as NoisePrediction
 from .denoisers import Prediction as Prediction
+from .denoisers import Product as Product
 from .denoisers import ScorePrediction as ScorePrediction
+from .denoisers import StaticThreshold as StaticThreshold
+from .denoisers import TorchFunction as TorchFunction
 from .denoisers import VelocityPrediction as VelocityPrediction
+from .denoisers import check_denoiser as check_denoiser
 from .processes import EDM as EDM
 from .processes import CosineVP as CosineVP
 from .processes import Flow as Flow
@@ -20,6 +31,8 @@ from .processes import Process as Process
 from .processes import VariancePreserving as VariancePreserving
 from .sampling import Samples as Samples
 from .sampling import sample as sample
+from .schedules import beta as beta
+from .schedules import cosine as cosine
 from .schedules import edm as edm
 from .schedules import uniform as uniform
 from .schedules import uniform_log_snr as uniform_log_snr
