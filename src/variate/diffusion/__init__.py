@@ -40,7 +40,11 @@ from .schedules import edm as edm
 from .schedules import uniform as uniform
 from .schedules import uniform_log_snr as uniform_log_snr
 from .solvers import DDIM as DDIM
+from .solvers import Ancestral as Ancestral
+from .solvers import DPMSolver as DPMSolver
 from .solvers import DPMSolverPP as DPMSolverPP
+from .solvers import DPMSolverPPSinglestep as DPMSolverPPSinglestep
+from .solvers import Euler as Euler
 from .solvers import Heun as Heun
 from .solvers import Solver as Solver
 from .training import coupled as coupled
