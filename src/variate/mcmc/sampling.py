@@ -24,7 +24,7 @@ from variate.running.until import Until, rule_of
 from .adaptation import Pathfinder, TurnsWarmup, Warmup
 from .adaptation.pathfinder import led
 from .base import is_kernel, walkers_of
-from .choice import chosen
+from .choice import check_moves, chosen
 from .gibbs import Gibbs
 
 _PLENTY = 100_000  # draws of a chain, where a rule decides
@@ -72,8 +72,8 @@ def sample(
             for a part of the chains, which JAX 0.12 does not always do; without a runner last digits may differ.
 
     Raises:
-        TypeError: a key that is not typed, no target, no kernel, no rule or no such runner; a call under `jit` or
-            `vmap`.
+        TypeError: a key that is not typed, no target, no kernel, no rule or no such runner; a kernel that moves by real
+            numbers a coordinate that numbers values; a call under `jit` or `vmap`.
         ValueError: counts that are not positive, a start without a finite density, or a checkpoint of another run.
         MemoryError: `num_samples` draws for which there is no memory.
 
@@ -255,6 +255,7 @@ def _run(
         if (values := start.start if isinstance(start, Pathfinder) else start) is None:
             raise TypeError("start must be given with a bare log density: it tells the shapes of a position")
         target = LogDensity(target, values)
+    check_moves(kernel, target)
     key_start, key_run = jax.random.split(key)
     finder = start if isinstance(start, Pathfinder) else None
     start = start if finder is None else finder.start
