@@ -24,7 +24,7 @@ from variate.running.until import Until, rule_of
 from .adaptation import Pathfinder, TurnsWarmup, Warmup
 from .adaptation.pathfinder import led
 from .base import has_history, is_kernel, walkers_of
-from .choice import chosen
+from .choice import check_moves, chosen
 from .gibbs import Gibbs
 
 _PLENTY = 100_000  # draws of a chain, where a rule decides
@@ -78,7 +78,8 @@ def sample(
 
     Raises:
         TypeError: a key that is not typed, no target, no kernel, no rule or no runner; a target that cannot be sent to
-            other processes; a call under `jit` or `vmap`.
+            other processes; a kernel that moves by real numbers a coordinate that numbers values; a call under `jit` or
+            `vmap`.
         ValueError: counts that are not positive, a start without a finite density, or a checkpoint of another run.
         MemoryError: `num_samples` draws for which there is no memory.
 
@@ -262,6 +263,7 @@ def _run(
         if (values := start.start if isinstance(start, Pathfinder) else start) is None:
             raise TypeError("start must be given with a bare log density: it tells the shapes of a position")
         target = LogDensity(target, values)
+    check_moves(kernel, target)
     key_start, key_run = jax.random.split(key)
     finder = start if isinstance(start, Pathfinder) else None
     start = start if finder is None else finder.start

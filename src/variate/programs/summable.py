@@ -83,4 +83,5 @@ def _why(site: Site, found: Plates) -> str:
     if by is None:
         return "; draw them in a scan, where each step is summed by itself"
     what = "draw" if isinstance(by, Site) else by.kind
-    return f", for the {what} {by.label!r} ({by.source}) is of several of them at once"
+    more = "; of an array it adds the elements itself" if what == "factor" else ""
+    return f", for the {what} {by.label!r} ({by.source}) is of several of them at once{more}"
