@@ -8,11 +8,16 @@ from .denoisers import NoisePrediction as NoisePrediction
 from .denoisers import Prediction as Prediction
 from .denoisers import ScorePrediction as ScorePrediction
 from .denoisers import VelocityPrediction as VelocityPrediction
+from .likelihood import LogLikelihood as LogLikelihood
+from .likelihood import log_likelihood as log_likelihood
+from .likelihood import log_likelihood_by_probes as log_likelihood_by_probes
 from .processes import EDM as EDM
 from .processes import Flow as Flow
 from .processes import Level as Level
 from .processes import Process as Process
 from .processes import VariancePreserving as VariancePreserving
+from .reference import Ends as Ends
+from .reference import exact_ends as exact_ends
 from .sampling import Samples as Samples
 from .sampling import sample as sample
 from .schedules import edm as edm
