@@ -22,6 +22,9 @@ from .denoisers import VelocityPrediction as VelocityPrediction
 from .denoisers import check_denoiser as check_denoiser
 from .fitted import Fitted as Fitted
 from .fitted import fit as fit
+from .likelihood import LogLikelihood as LogLikelihood
+from .likelihood import log_likelihood as log_likelihood
+from .likelihood import log_likelihood_by_probes as log_likelihood_by_probes
 from .processes import EDM as EDM
 from .processes import CosineVP as CosineVP
 from .processes import Flow as Flow
@@ -32,6 +35,8 @@ from .processes import Level as Level
 from .processes import MeanReverting as MeanReverting
 from .processes import Process as Process
 from .processes import VariancePreserving as VariancePreserving
+from .reference import Ends as Ends
+from .reference import exact_ends as exact_ends
 from .sampling import Samples as Samples
 from .sampling import sample as sample
 from .schedules import beta as beta
