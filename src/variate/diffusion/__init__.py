@@ -17,6 +17,7 @@ from .denoisers import Product as Product
 from .denoisers import Rescaled as Rescaled
 from .denoisers import ScorePrediction as ScorePrediction
 from .denoisers import StaticThreshold as StaticThreshold
+from .denoisers import Stitched as Stitched
 from .denoisers import TorchFunction as TorchFunction
 from .denoisers import VelocityPrediction as VelocityPrediction
 from .denoisers import check_denoiser as check_denoiser
@@ -52,6 +53,7 @@ from .solvers import DPMSolverPPSinglestep as DPMSolverPPSinglestep
 from .solvers import Euler as Euler
 from .solvers import Heun as Heun
 from .solvers import Solver as Solver
+from .starts import teleported as teleported
 from .training import coupled as coupled
 from .training import data as data
 from .training import denoising_loss as denoising_loss
