@@ -15,7 +15,7 @@ import pytest
 
 import variate as vt
 from variate.mcmc import RandomWalk, Stretch
-from variate.running import Lost, Processes, Ray, Runner, sharing
+from variate.running import Lost, Processes, Runner, sharing
 from variate.running.base import Here
 from variate.running.sharing import Groups
 from variate.running.steps import Group
@@ -31,9 +31,9 @@ def law() -> Callable[[jax.Array], jax.Array]:
 LAW = law()
 
 
-def run(runner: Runner | None, how: Callable[..., Any] = vt.sample, density: Any = LAW, **options: Any) -> Any:
+def run(runner: Runner | None, how: Callable[..., Any] = vt.sample, **options: Any) -> Any:
     options = {"kernel": RandomWalk(1.0), "num_samples": 100, "num_warmup": 25, "num_chains": 5, **options}
-    return how(jax.random.key(0), density, start=jnp.zeros(2), runner=runner, **options)
+    return how(jax.random.key(0), LAW, start=jnp.zeros(2), runner=runner, **options)
 
 
 def arrays(found: Any) -> list[np.ndarray]:
@@ -149,9 +149,3 @@ def test_what_cannot_be_sent_is_named() -> None:
             jnp.ones(2),
             runner=Runner(Processes(1)),
         )
-
-
-@pytest.mark.slow
-def test_a_ray_cluster_gives_the_same() -> None:
-    density = law()  # compiled as slow tests are
-    assert same(run(Runner(Ray(), groups=THREE), density=density), run(Runner(groups=THREE), density=density))

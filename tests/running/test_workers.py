@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -194,4 +195,11 @@ def test_devices_are_checked(given: Any, error: type[Exception], said: str) -> N
 
 @pytest.mark.slow
 def test_a_ray_cluster_gives_the_same() -> None:
-    assert same(estimate(Runner(Ray(), piece=PIECE)), estimate(Runner(piece=PIECE)))
+    with Ray().open(SimpleNamespace(piece=int, like=int)):  # one cluster for all that follows
+        assert same(estimate(Runner(Ray(), piece=PIECE)), estimate(Runner(piece=PIECE)))
+        assert all(map(np.array_equal, chains(Runner(Ray(), groups=3)), chains(Runner(groups=3))))
+
+
+def chains(runner: Runner) -> list[Array]:
+    options: Any = {"kernel": vt.mcmc.RandomWalk(1.0), "num_samples": 50, "num_warmup": 25, "num_chains": 5}
+    return jax.tree.leaves(vt.sample(jax.random.key(0), lambda x: -0.5 * x @ x, jnp.zeros(2), runner=runner, **options))
