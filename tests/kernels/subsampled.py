@@ -12,7 +12,7 @@ import numpy as np
 from variate.mcmc import SGLD, DelayedAcceptance, Sum, TunaMH
 from variate.mcmc.subsampled import delayed, tuna
 
-from .law import TRIANGLE, Law, always, backwards, log_density
+from .law import TRIANGLE, Law, always, log_density
 
 ITEMS = jnp.asarray(np.random.default_rng(0).normal(size=(50, 3))) / 2
 WEIGHT = 0.15
@@ -66,7 +66,7 @@ LAWS = {
     "delayed acceptance": Law(
         DelayedAcceptance(CENTER, 3, step_size=1.0, scale=TRIANGLE, log_density=SUM),
         delayed,
-        {"no second stage": always, "the ratio upside down": backwards},
+        {"no second stage": always},
         {},
     ),
     "tunamh": Law(tunamh(2), tuna, {"no accept step": always}, {"no polynomials": tunamh(2, Uncontrolled)}),
