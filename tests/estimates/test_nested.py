@@ -92,7 +92,6 @@ def test_a_bias_in_them_keeps_intervals_right(key: Array) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.table  # each level is a program of its own, and most take longer to compile than to run
 def test_no_bias_and_intervals_cover(key: Array) -> None:
     # Levels rarer by more would be cheaper, and their third moment infinite.
     run = debiased(SMOOTH, num_samples=2_000, ratio=0.4)
