@@ -110,6 +110,7 @@ def test_costs_are_counted_through_loops(key: Array) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.table  # each level is a program of its own, and most take longer to compile than to run
 @pytest.mark.parametrize("summed", [False, True], ids=["single term", "sum"])
 def test_no_bias_and_intervals_cover(summed: bool, key: Array) -> None:
     # Levels rarer by more would be cheaper, and their third moment infinite.
