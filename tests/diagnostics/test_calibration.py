@@ -91,19 +91,18 @@ def summed_out(key: jax.Array) -> Calibration:
         within = (jax.random.uniform(k, at.shape, minval=-0.5, maxval=0.5) for k in (k2, k3))
         return {"share": share[at] + next(within) / 40, "shift": shift[at] + next(within) / 10}
 
-    judge = calibration(mixture, lambda key, target: Values(sampler(key, target)), data, num_sets=150)
+    judge = calibration(mixture, lambda key, target: Values(sampler(key, target)), data, num_sets=60)
     return judge(key, jnp.zeros(6))
 
 
 def test_a_model_whose_labels_are_summed_out_is_calibrated(key: jax.Array, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And one where the likeliest label stands for all is not."""
+    """And one where the first label stands for all is not."""
     right = summed_out(key)
     assert set(right.ranks) == {"share", "shift"}
     assert right.p_value > 1e-6
     jax.clear_caches()
-    monkeypatch.setattr(worlds, "log_sum", lambda x, axis, draw=0: jnp.max(x, axis))
+    monkeypatch.setattr(worlds, "log_sum", lambda x, axis, draw=0: jnp.take(x, 0, axis))
     wrong = summed_out(jax.random.clone(key))
-    print(right.findings(), wrong.findings())
     assert wrong.p_value < 1e-6
     jax.clear_caches()
 

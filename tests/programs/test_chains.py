@@ -98,21 +98,6 @@ def kinds(key: jax.Array, y: jax.Array) -> None:
     jax.lax.scan(step, jnp.zeros(2, int), (jax.random.split(k3, 2), y[:2]))
 
 
-def again(key: jax.Array, y: jax.Array) -> None:
-    """First states that are read again after the scan."""
-    k1, k2, k3 = jax.random.split(key, 3)
-    mean = vt.draw(k1, dist.Normal(0.0, 2.0), name="mean")
-    first = vt.draw(k2, dist.Bernoulli(0.3).expand([2]), name="first")
-
-    def step(z: jax.Array, x: tuple) -> tuple:
-        z = vt.draw(x[0], dist.Categorical(probs=STAY[z]), name="z")
-        vt.observe(dist.Normal(MEAN[z] + mean, 1.0), x[1])
-        return z, None
-
-    last, _ = jax.lax.scan(step, first, (jax.random.split(k3, 2), y[:2]))
-    vt.observe(dist.Normal(MEAN[last] - MEAN[first], 1.0), y[2])
-
-
 def regime(key: jax.Array, y: jax.Array) -> None:
     """A state of all series beside their own: no element is alone."""
     k1, k2 = jax.random.split(key)
@@ -128,19 +113,6 @@ def regime(key: jax.Array, y: jax.Array) -> None:
     jax.lax.scan(step, (jnp.zeros(2, int), jnp.asarray(0)), (jax.random.split(k2, 2), y[:2]))
 
 
-def coupled(key: jax.Array, y: jax.Array) -> None:
-    """A state that looks at that of its neighbour before."""
-    k1, k2 = jax.random.split(key)
-    mean = vt.draw(k1, dist.Normal(0.0, 2.0), name="mean")
-
-    def step(z: jax.Array, x: tuple) -> tuple:
-        z = vt.draw(x[0], dist.Categorical(probs=STAY[z[::-1]]), name="z")
-        vt.observe(dist.Normal(MEAN[z] + mean, 1.0), x[1])
-        return z, None
-
-    jax.lax.scan(step, jnp.zeros(2, int), (jax.random.split(k2, len(y)), y))
-
-
 ONE = {"mean": jnp.asarray(0.4)}
 MODELS: dict[str, Case] = {
     "several": Case(several, {"first": (2, (2,)), "z": (2, (2, 2))}, {"effect": jnp.array([0.4, -1.0])}),
@@ -148,11 +120,9 @@ MODELS: dict[str, Case] = {
     "pairs": Case(pairs, {"z": (2, (3, 2)), "w": (2, (3, 2))}, {"level": Y + 0.2}),
     "labels": Case(labels, {"z": (2, (3, 2))}, {"mean": MEAN}),
     "kinds": Case(kinds, {"kind": (2, (2,)), "z": (2, (2, 2))}, ONE),
-    "again": Case(again, {"first": (2, (2,)), "z": (2, (2, 2))}, ONE),
     "regime": Case(regime, {"z": (2, (2, 2)), "w": (2, (2,))}, ONE),
-    "coupled": Case(coupled, {"z": (2, (3, 2))}, ONE),
 }
-TOGETHER: dict[str, set[str]] = {"kinds": {"kind"}, "again": {"first"}, "regime": {"z"}, "coupled": {"z"}}
+TOGETHER: dict[str, set[str]] = {"kinds": {"kind"}, "regime": {"z"}}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -167,7 +137,6 @@ def test_it_is_the_sum_over_all_assignments(name: str) -> None:
 MUTANTS = [
     ("regime", "_alike", lambda chain, sizes, links: True),
     ("kinds", "_may_be_alone", lambda *about: True),
-    ("coupled", "_linked", lambda shape, relation: {1: len(shape) - 1}),
 ]
 
 
