@@ -255,6 +255,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a function for a model": (lambda: StaticThreshold(share), TypeError, "model must be a denoiser"),
     "two processes": (lambda: ClassifierFreeGuidance(MODEL, OTHER, 2.0), ValueError, "must share a process"),
     "a scale in words": (lambda: ClassifierFreeGuidance(MODEL, MODEL, "2"), TypeError, "scale must be"),
+    "a number for a classifier": (lambda: ClassifierGuidance(MODEL, 0.5), TypeError, "log_probability must be a func"),
     "a classifier of points": (lambda: ClassifierGuidance(MODEL, lambda x: x), TypeError, "a point and the time, 2 in"),
     "many probabilities": (
         lambda: ClassifierGuidance(MODEL, lambda x, t: x).predict(XS[0, 0], PROCESS.level(0.5)),
@@ -277,6 +278,16 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: DataSet(PROCESS, POINTS).data(jnp.zeros(3), 0.5),
         ValueError,
         r"of shape \(2,\), the draws of \(3,\)",
+    ),
+    "a number for a network": (
+        lambda: NoisePrediction(PROCESS, 0.5),
+        TypeError,
+        "function must be a function of a point and the time, 2 in all, got",
+    ),
+    "complex numbers": (
+        lambda: NoisePrediction(PROCESS, lambda x, t: 1j * x.astype(complex)).data(XS[0, 0], 0.5),
+        TypeError,
+        "the denoiser must return real numbers",
     ),
     "one datum": (lambda: check_denoiser(KEY, MODEL, [[1.0, 2.0]]), ValueError, "data must be two or more"),
 }
