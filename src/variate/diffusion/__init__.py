@@ -20,6 +20,7 @@ from .denoisers import TorchFunction as TorchFunction
 from .denoisers import VelocityPrediction as VelocityPrediction
 from .denoisers import check_denoiser as check_denoiser
 from .processes import EDM as EDM
+from .processes import AugmentedProcess as AugmentedProcess
 from .processes import CosineVP as CosineVP
 from .processes import Flow as Flow
 from .processes import GeometricVE as GeometricVE
@@ -29,6 +30,7 @@ from .processes import Level as Level
 from .processes import MeanReverting as MeanReverting
 from .processes import Process as Process
 from .processes import VariancePreserving as VariancePreserving
+from .processes import critically_damped as critically_damped
 from .sampling import Samples as Samples
 from .sampling import sample as sample
 from .schedules import beta as beta
