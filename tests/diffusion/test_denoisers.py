@@ -10,6 +10,7 @@ import pytest
 from diffusion.problems import PROCESSES, mixture
 
 from variate.diffusion import (
+    DDIM,
     EDM,
     AnglePrediction,
     ClassifierFreeGuidance,
@@ -30,6 +31,8 @@ from variate.diffusion import (
     StaticThreshold,
     VelocityPrediction,
     check_denoiser,
+    edm,
+    sample,
 )
 
 PROCESS = PROCESSES["variance preserving"]
@@ -137,6 +140,13 @@ def test_a_data_set_is_a_mixture_of_normals_without_variance() -> None:
         same(DataSet(PROCESS, POINTS[:6]), masses)
     x, level = XS[0, 0], PROCESS.level(0.3)
     np.testing.assert_allclose(DataSet(PROCESS, POINTS, 3).log_marginal(x, level), masses.log_marginal(x, level))
+
+
+def test_draws_of_a_data_set_are_its_points() -> None:
+    run = sample(jax.random.key(2), DataSet(PROCESS, POINTS, 3), DDIM(), edm(PROCESS, 30), (40, 2))
+    apart = np.linalg.norm(np.asarray(run.values)[:, None] - POINTS, axis=-1)
+    np.testing.assert_allclose(apart.min(axis=1), 0, atol=1e-9)
+    assert len(set(apart.argmin(axis=1))) > 1
 
 
 # Parameterizations.
