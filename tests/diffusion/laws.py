@@ -1,9 +1,14 @@
 """Every solver that follows the probability flow, with its order and what would be wrong in it."""
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
-from variate.diffusion import DDIM, DPMSolverPP, Heun
+import equinox as eqx
+import jax
+import numpy as np
+
+from variate.diffusion import DDIM, DPMSolver, DPMSolverPP, DPMSolverPPSinglestep, Euler, Heun
 
 
 @dataclass(frozen=True)
@@ -16,8 +21,64 @@ class Law:
     mutants: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Tampered:
+    """A solver whose plan has been changed."""
+
+    solver: Any
+    change: Any
+
+    def plan(self, process: Any, times: Any) -> Any:
+        return self.change(_planned(self.solver, process, tuple(times)))
+
+
+@functools.cache
+def _planned(solver: Any, process: Any, times: Any) -> Any:
+    return solver.plan(process, np.asarray(times))
+
+
+def _bent(row: int, factor: float) -> Any:
+    """Another slope in one evaluation of each step of order three, against the prediction at its start."""
+
+    def change(plan: Any) -> Any:
+        def columns(plan: Any) -> Any:
+            return plan.x.history[0], plan.x.history[row]
+
+        new, old = (column.copy() for column in columns(plan))
+        old[row::3] += (1 - factor) * new[row::3]
+        new[row::3] *= factor
+        return eqx.tree_at(columns, plan, (new, old))
+
+    return change
+
+
+def _asked_at_the_start(plan: Any) -> Any:
+    return eqx.tree_at(lambda plan: plan.level, plan, jax.tree.map(lambda leaf: np.repeat(leaf[::2], 2), plan.level))
+
+
+def _still(plan: Any) -> Any:
+    return eqx.tree_at(lambda plan: plan.x.x, plan, np.ones_like(plan.x.x))
+
+
+def _thirds(solver: Any) -> Law:
+    mutants = {
+        "the slope is seen over the whole step": Tampered(solver, _bent(2, 2 / 3)),
+        "no slope within the step": Tampered(solver, _bent(1, 0.0)),
+    }
+    return Law(solver, 3, evaluations=3, mutants=mutants)
+
+
+def _halves(solver: Any) -> Law:
+    return Law(solver, 2, 2, {"asked at the start again": Tampered(solver, _asked_at_the_start)})
+
+
 LAWS = {
     "DDIM": Law(DDIM(), 1),
+    "Euler": Law(Euler(), 1, mutants={"noise does not fade": Tampered(Euler(), _still)}),
     "Heun": Law(Heun(), 2, evaluations=2),
+    "DPM-Solver-2": _halves(DPMSolver(2)),
+    "DPM-Solver-3": _thirds(DPMSolver(3)),
+    "DPM-Solver++(2S)": _halves(DPMSolverPPSinglestep(2)),
+    "DPM-Solver++(3S)": _thirds(DPMSolverPPSinglestep(3)),
     "DPM-Solver++": Law(DPMSolverPP(), 2),
 }

@@ -1,26 +1,40 @@
 """Solvers of the probability flow converge with the order that they state."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from diffusion.laws import LAWS
-from diffusion.problems import POINTS, PROCESSES, ends, mixture
+from diffusion.problems import POINTS, PROCESSES, ends, led, mixture
 
-from variate.diffusion import Process, Solver, sample, uniform_log_snr
+from variate.diffusion import Solver, uniform_log_snr
 
 STEPS = (32, 64, 128, 256)
 
 
-def order(solver: Solver, process: Process) -> tuple[float, float]:
+@functools.cache
+def times(name: str, steps: int) -> np.ndarray:
+    return uniform_log_snr(PROCESSES[name], steps)
+
+
+@functools.cache
+def exact(name: str) -> tuple[jax.Array, np.ndarray]:
+    """Where the points start and end on a process."""
+    process = PROCESSES[name]
+    first, *_, last = times(name, STEPS[0])
+    start = process.sigma(jnp.asarray(first)) * jax.random.normal(jax.random.key(1), (POINTS, 2))
+    return start, ends(mixture(process), start, first, last)
+
+
+def order(solver: Solver, name: str) -> tuple[float, float]:
     """The order, extrapolated to no step at all, and by how much two extrapolations of it differ."""
-    model, times = mixture(process), uniform_log_snr(process, 2)
-    start = process.sigma(jnp.asarray(times[0])) * jax.random.normal(jax.random.key(1), (POINTS, 2))
-    exact = ends(model, start, times[0], times[-1])
+    process, (start, end) = PROCESSES[name], exact(name)
     errors = []
     for steps in STEPS:
-        run = sample(jax.random.key(0), model, solver, uniform_log_snr(process, steps), (POINTS, 2), start=start)
-        errors.append(np.sqrt(np.mean((run.values - exact) ** 2)))
+        values = led(solver, mixture(process), times(name, steps), start)
+        errors.append(np.sqrt(np.mean((values - end) ** 2)))
     slopes = -np.diff(np.log2(errors))
     finer = 2 * slopes[1:] - slopes[:-1]  # a slope is off by about one over the number of steps
     return float(finer[-1]), float(abs(finer[-1] - finer[-2]))
@@ -32,5 +46,15 @@ CASES = [(name, "variance preserving") for name in LAWS] + [("Heun", "EDM"), ("D
 
 @pytest.mark.parametrize(("name", "process"), CASES)
 def test_the_order_is_the_one_stated(name: str, process: str) -> None:
-    found, doubt = order(LAWS[name].solver, PROCESSES[process])
-    assert abs(found - LAWS[name].order) <= 2 * doubt
+    law = LAWS[name]
+    found, doubt = order(law.solver, process)
+    assert abs(found - law.order) <= 2 * doubt
+    for mutant in law.mutants.values():  # here, since they share the compiled program
+        found, doubt = order(mutant, process)
+        assert abs(found - law.order) > 2 * doubt
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_step_takes_as_many_evaluations_as_stated(name: str) -> None:
+    process = PROCESSES["flow"]
+    assert len(LAWS[name].solver.plan(process, uniform_log_snr(process, 5)).level.time) == 5 * LAWS[name].evaluations

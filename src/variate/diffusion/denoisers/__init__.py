@@ -16,6 +16,7 @@ from .predictions import DataPrediction as DataPrediction
 from .predictions import NoisePrediction as NoisePrediction
 from .predictions import ScorePrediction as ScorePrediction
 from .predictions import VelocityPrediction as VelocityPrediction
+from .rescaled import Rescaled as Rescaled
 from .thresholds import DynamicThreshold as DynamicThreshold
 from .thresholds import StaticThreshold as StaticThreshold
 from .torch import TorchFunction as TorchFunction

@@ -98,6 +98,12 @@ def exact_levels(process: Process, times: Any) -> Level:
         return Level(np.asarray(t), np.asarray(process.alpha(t)), np.asarray(process.sigma(t)))
 
 
+def exact_slopes(process: Process, times: Any) -> Level:
+    """Their slopes in time, in double precision too."""
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        return Level(*map(np.asarray, process.slopes(jnp.asarray(np.asarray(times, np.float64)))))
+
+
 def check_process(value: Any) -> None:
     if not isinstance(value, Process):
         raise TypeError(f"process must be one of vt.diffusion, VariancePreserving() say, got {describe(value)}")

@@ -65,8 +65,21 @@ def steps(process: Process, times: np.ndarray) -> list[tuple[Level, Level]]:
 
 
 def half_log_snr(level: Level) -> float:
-    r"""$\lambda = \log \alpha - \log \sigma$; infinite where there is no noise."""
-    return math.inf if level.sigma == 0 else math.log(level.alpha) - math.log(level.sigma)
+    r"""$\lambda = \log \alpha - \log \sigma$; infinite where there is no noise or no signal."""
+    if level.sigma == 0 or level.alpha == 0:
+        return math.inf if level.sigma == 0 else -math.inf
+    return math.log(level.alpha) - math.log(level.sigma)
+
+
+@runtime_checkable
+class Particular(Protocol):
+    """A solver that was made for one model."""
+
+    def plan(self, process: Process, times: np.ndarray) -> Stage: ...
+
+    def check_model(self, model: Denoiser, event: tuple[int, ...]) -> None:
+        """Raise ValueError unless this is it; `event` is the shape of a draw."""
+        ...
 
 
 @dataclass(frozen=True)
