@@ -57,7 +57,7 @@ def _refused(f: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[s
     try:
         signature = inspect.signature(f)
     except (TypeError, ValueError):
-        return None
+        return None if callable(f) else (describe(f), "it cannot be called")
     try:
         signature.bind(*args, **named)
     except TypeError as error:

@@ -10,6 +10,7 @@ import pytest
 from diffusion.problems import PROCESSES, mixture
 
 from variate.diffusion import (
+    DDIM,
     EDM,
     AnglePrediction,
     ClassifierFreeGuidance,
@@ -30,6 +31,8 @@ from variate.diffusion import (
     StaticThreshold,
     VelocityPrediction,
     check_denoiser,
+    edm,
+    sample,
 )
 
 PROCESS = PROCESSES["variance preserving"]
@@ -139,6 +142,13 @@ def test_a_data_set_is_a_mixture_of_normals_without_variance() -> None:
     np.testing.assert_allclose(DataSet(PROCESS, POINTS, 3).log_marginal(x, level), masses.log_marginal(x, level))
 
 
+def test_draws_of_a_data_set_are_its_points() -> None:
+    run = sample(jax.random.key(2), DataSet(PROCESS, POINTS, 3), DDIM(), edm(PROCESS, 30), (40, 2))
+    apart = np.linalg.norm(np.asarray(run.values)[:, None] - POINTS, axis=-1)
+    np.testing.assert_allclose(apart.min(axis=1), 0, atol=1e-9)
+    assert len(set(apart.argmin(axis=1))) > 1
+
+
 # Parameterizations.
 
 SAYS: dict[str, Any] = {
@@ -246,44 +256,3 @@ def test_scaled_noise_is_that_of_a_function_that_says_less(factor: Any) -> None:
     same(EpsilonScaling(MODEL, factor), NoisePrediction(PROCESS, lambda x, t: MODEL.noise(x, t) / number(t)))
     with pytest.raises(AssertionError):
         same(EpsilonScaling(MODEL, factor), MODEL)
-
-
-OTHER = mixture(EDM())
-KEY = jax.random.key(0)
-BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
-    "no unconditional model": (lambda: ClassifierFreeGuidance(MODEL, None, 2.0), TypeError, "unconditional must be"),
-    "a function for a model": (lambda: StaticThreshold(share), TypeError, "model must be a denoiser"),
-    "two processes": (lambda: ClassifierFreeGuidance(MODEL, OTHER, 2.0), ValueError, "must share a process"),
-    "a scale in words": (lambda: ClassifierFreeGuidance(MODEL, MODEL, "2"), TypeError, "scale must be"),
-    "a classifier of points": (lambda: ClassifierGuidance(MODEL, lambda x: x), TypeError, "a point and the time, 2 in"),
-    "many probabilities": (
-        lambda: ClassifierGuidance(MODEL, lambda x, t: x).predict(XS[0, 0], PROCESS.level(0.5)),
-        ValueError,
-        "log_probability must return one number",
-    ),
-    "a mixture with a network": (
-        lambda: Mixture([MODEL, NoisePrediction(PROCESS, MODEL.noise)]),
-        TypeError,
-        r"models\[1\] must know its log density.*NoisePrediction does not",
-    ),
-    "no list": (lambda: Product(MODEL, [1.0]), TypeError, "models must be a list of denoisers"),
-    "a weight too few": (lambda: Product(PARTS, [1.0]), ValueError, "weights must be 2 finite numbers"),
-    "weights below zero": (lambda: Mixture(PARTS, [1.0, -1.0]), ValueError, "weights must be positive"),
-    "no bound": (lambda: StaticThreshold(MODEL, 0.0), ValueError, "bound must be"),
-    "a quantile of two": (lambda: DynamicThreshold(MODEL, 2.0), ValueError, "quantile must be"),
-    "no factor": (lambda: EpsilonScaling(MODEL, -1.0), ValueError, "factor must be"),
-    "points that are none": (lambda: DataSet(PROCESS, [np.nan]), ValueError, "points must be finite"),
-    "draws of another shape": (
-        lambda: DataSet(PROCESS, POINTS).data(jnp.zeros(3), 0.5),
-        ValueError,
-        r"of shape \(2,\), the draws of \(3,\)",
-    ),
-    "one datum": (lambda: check_denoiser(KEY, MODEL, [[1.0, 2.0]]), ValueError, "data must be two or more"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_refused(name: str) -> None:
-    make, error, words = BAD[name]
-    with pytest.raises(error, match=words):
-        make()

@@ -27,6 +27,7 @@ from .likelihood import LogLikelihood as LogLikelihood
 from .likelihood import log_likelihood as log_likelihood
 from .likelihood import log_likelihood_by_probes as log_likelihood_by_probes
 from .processes import EDM as EDM
+from .processes import AugmentedProcess as AugmentedProcess
 from .processes import CosineVP as CosineVP
 from .processes import Flow as Flow
 from .processes import GeometricVE as GeometricVE
@@ -36,6 +37,7 @@ from .processes import Level as Level
 from .processes import MeanReverting as MeanReverting
 from .processes import Process as Process
 from .processes import VariancePreserving as VariancePreserving
+from .processes import critically_damped as critically_damped
 from .reference import Ends as Ends
 from .reference import exact_ends as exact_ends
 from .sampling import Samples as Samples

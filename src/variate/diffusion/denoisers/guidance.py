@@ -72,10 +72,6 @@ class ClassifierGuidance(Denoiser):
 
     def __init__(self, model: Denoiser | Any, log_probability: Any, scale: Any = 1.0) -> None:
         check_model("model", model)
-        if not callable(log_probability):
-            raise TypeError(
-                f"log_probability must be a function of a point and the time, got {describe(log_probability)}"
-            )
         check_takes("log_probability", log_probability, (None, None), "a point and the time")
         self.model, self.log_probability, self.scale = model, log_probability, _scale(scale)
 

@@ -16,7 +16,7 @@ Predictor = Callable[[Float[Array, "..."], Any], Float[Array, "..."]]
 
 class _Predictor(Denoiser):
     process: Process
-    function: Predictor  # of one point and the time
+    function: Predictor | Any  # of one point and the time
 
     def __check_init__(self) -> None:
         check_process(self.process)
@@ -30,6 +30,8 @@ class _Predictor(Denoiser):
                 f"the denoiser must return an array like the point, of shape {x.shape}, got {describe(found)}: "
                 "it is given one point at a time, without a batch"
             )
+        if not jnp.issubdtype(jnp.result_type(found), jnp.floating):
+            raise TypeError(f"the denoiser must return real numbers, got {describe(found)}")
         return jnp.asarray(found, x.dtype)
 
 

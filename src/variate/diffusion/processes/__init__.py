@@ -1,5 +1,7 @@
 """Processes: how data turn into noise."""
 
+from .augmented import AugmentedProcess as AugmentedProcess
+from .augmented import critically_damped as critically_damped
 from .base import Level as Level
 from .base import Process as Process
 from .cosine import CosineVP as CosineVP

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from variate.checks import check_positive, check_takes, describe
+from variate.checks import check_positive, check_takes
 
 from .base import Process, exact_levels
 
@@ -39,8 +39,6 @@ class Interpolant(Process):
 
     def __check_init__(self) -> None:
         for name, rate in (("data", self.data), ("noise", self.noise)):
-            if not callable(rate):
-                raise TypeError(f"{name} must be a function of a time, got {describe(rate)}")
             check_takes(name, rate, (None,), "a time")
         check_positive("horizon", self.horizon)
         check_positive("cutoff", self.cutoff)

@@ -1,0 +1,132 @@
+"""Processes that carry data along with velocities, or other variables, which alone may get the noise."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from variate.checks import check_positive
+
+DOUBLINGS = 8  # of the time for which moments are found at first
+
+
+class AugmentedProcess(eqx.Module):
+    r"""$dz = -(D + Q)\, S^{-1} z\, dt + \sqrt{2 D}\, dw$ for k variables z of each element of the data, which is $z_1$.
+
+    Whatever the positive semidefinite D and the skew-symmetric Q, the normal distribution with covariance S is
+    invariant, and where every variable gets noise, by itself or by way of others, the process leads there. A process
+    in which only the velocity gets noise (`critically_damped`) has smoother paths than one that adds it to data. It
+    knows its own moments, by which networks are trained; `sample` draws from processes of the data alone.
+
+    Args:
+        friction: D.
+        rotation: Q.
+        stationary: S, the covariance that it ends with.
+        first: the variances of all variables but the data at time 0, where their means are zero.
+        horizon: the time at which it ends.
+
+    Raises:
+        ValueError: matrices of other shapes, that are not symmetric, skew or (semi)definite as they should be, or with
+            which the process does not lead to S.
+
+    Source: Singhal, Goldstein and Ranganath (2023), Where to diffuse, how to diffuse, and how to get back: automated
+    learning for multivariate diffusions, ICLR, section 4; Ma, Chen and Fox (2015), A complete recipe for stochastic
+    gradient MCMC, NeurIPS 28, eqs. 2 and 3.
+    """
+
+    friction: Float[Array, "k k"]
+    rotation: Float[Array, "k k"]
+    stationary: Float[Array, "k k"]
+    first: Float[Array, " rest"]
+    horizon: float
+
+    def __init__(self, friction: Any, rotation: Any, stationary: Any, first: Any, horizon: float = 1.0) -> None:
+        d, q, s = (np.asarray(x, np.float64) for x in (friction, rotation, stationary))
+        rest = np.asarray(first, np.float64)
+        k = len(s) if s.ndim else 0
+        if k < 1 or any(x.shape != (k, k) for x in (d, q, s)) or rest.shape != (k - 1,):
+            raise ValueError(
+                "friction, rotation and stationary must be square matrices of one size k, and first k - 1 variances, "
+                f"got shapes {d.shape}, {q.shape}, {s.shape} and {rest.shape}"
+            )
+        if not (np.allclose(s, s.T) and np.all(np.linalg.eigvalsh(s) > 0)):
+            raise ValueError(f"stationary must be symmetric and positive definite, got {s}")
+        if not (np.allclose(d, d.T) and np.all(np.linalg.eigvalsh(d) >= -1e-12)):
+            raise ValueError(f"friction must be symmetric and positive semidefinite, got {d}")
+        if not np.allclose(q, -q.T):
+            raise ValueError(f"rotation must be skew-symmetric, got {q}")
+        if not np.all(rest >= 0):
+            raise ValueError(f"first must be variances of at least 0, got {rest}")
+        if not np.all(np.linalg.eigvals(-(d + q) @ np.linalg.inv(s)).real < -1e-9):
+            raise ValueError(
+                "friction must reach every variable, by way of rotation, but one never forgets its start: "
+                f"got friction {d} and rotation {q}"
+            )
+        self.friction, self.rotation, self.stationary, self.first = (jnp.asarray(x) for x in (d, q, s, rest))
+        self.horizon = check_positive("horizon", horizon)
+
+    @property
+    def drift(self) -> Float[Array, "k k"]:
+        """F, of the equation dz = F z dt + ..."""
+        return -jnp.linalg.solve(self.stationary, (self.friction + self.rotation).T).T
+
+    def transition(self, s: Any, t: Any) -> tuple[Float[Array, "k k"], Float[Array, "k k"]]:
+        r"""The matrix $\Phi = e^{F (t - s)}$ and the covariance of what is added with which $z_t = \Phi z_s + \ldots$.
+
+        The covariance is $\int_0^{t - s} e^{F u}\, 2 D\, e^{F^T u}\, du = S - \Phi S \Phi^T$, found by halves: in one
+        piece the first form overflows over long times, and over short ones the second has nothing left.
+
+        Source: Van Loan (1978), Computing integrals involving the matrix exponential, IEEE Transactions on Automatic
+        Control 23(3), 395-404, eq. 1.2, for a short piece.
+        """
+        drift, k = self.drift, len(self.stationary)
+        length = jnp.asarray(t - s, drift.dtype) / 2**DOUBLINGS
+        blocks = jnp.block([[-drift, 2 * self.friction], [jnp.zeros((k, k), drift.dtype), drift.T]])
+        whole = jax.scipy.linalg.expm(blocks * length)
+        matrix = whole[k:, k:].T
+        added = matrix @ whole[:k, k:]
+        for _ in range(DOUBLINGS):
+            matrix, added = matrix @ matrix, matrix @ added @ matrix.T + added
+        return matrix, 0.5 * (added + added.T)
+
+    def moments(self, t: Any) -> tuple[Float[Array, " k"], Float[Array, "k k"]]:
+        """What the variables are on average, for one unit of the data, and their covariance around that."""
+        matrix, added = self.transition(0.0, t)
+        rest = matrix[:, 1:]
+        return matrix[:, 0], rest @ jnp.diag(self.first) @ rest.T + added
+
+    def noisy(self, key: Key[Array, ""], data: Float[Array, "..."], t: Any) -> Float[Array, "k ..."]:
+        """A draw of all variables at time t > 0, one after another along the first axis, given data."""
+        mean, covariance = self.moments(t)
+        noise = jax.random.normal(key, (len(mean), *data.shape), data.dtype)
+        root = jnp.linalg.cholesky(covariance)
+        return jnp.multiply.outer(mean, data) + jnp.tensordot(root, noise, 1)
+
+
+def critically_damped(
+    inverse_mass: float = 4.0, rate: float = 4.0, first: float = 0.04, horizon: float = 1.0
+) -> AugmentedProcess:
+    r"""$dx = \beta M^{-1} v\, dt$, $dv = -\beta x\, dt - \beta \Gamma M^{-1} v\, dt + \sqrt{2 \Gamma \beta}\, dw$.
+
+    With $\Gamma^2 = 4 M$ it forgets its start as fast as it can without swinging, on the way to
+    $x \sim N(0, 1)$, $v \sim N(0, M)$.
+
+    Args:
+        inverse_mass: $M^{-1}$.
+        rate: $\beta$.
+        first: the variance of the velocity at time 0, as a share of M.
+        horizon: the time at which it ends.
+
+    Raises:
+        TypeError, ValueError: a number that is not positive.
+
+    Source: Dockhorn, Vahdat and Kreis (2022), Score-based generative modeling with critically-damped Langevin
+    diffusion, ICLR, section 3, with the values of their experiments.
+    """
+    mass, rate = 1 / check_positive("inverse_mass", inverse_mass), check_positive("rate", rate)
+    friction = np.diag([0.0, rate * 2 * np.sqrt(mass)])
+    rotation = rate * np.array([[0.0, -1.0], [1.0, 0.0]])
+    return AugmentedProcess(friction, rotation, np.diag([1.0, mass]), [check_positive("first", first) * mass], horizon)
