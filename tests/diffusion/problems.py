@@ -1,5 +1,7 @@
 """Problems whose probability flow is known: what solvers are measured against."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,11 @@ PROCESSES: dict[str, Process] = {
     "flow": Flow(horizon=0.999),
 }
 POINTS = 32
+
+
+def reached(process: Process) -> float:
+    """The time at which orders are measured: where there is hardly any noise, errors of the steps cancel."""
+    return process.time_of(np.array([0.5]))[0]
 
 
 def mixture(process: Process) -> GaussianMixture:
@@ -40,3 +47,10 @@ def ends(model: Denoiser, start: Float[Array, "n d"], first: float, last: float)
     found = solve_ivp(speed, logs, flat, method="DOP853", rtol=1e-12, atol=1e-12)
     assert found.success
     return found.y[:, -1].reshape(start.shape) * float(at[1].alpha)
+
+
+def extrapolated(errors: Sequence[float]) -> tuple[float, float]:
+    """The order of errors at doubled numbers of steps, extrapolated to no step, and by how much two of those differ."""
+    slopes = -np.diff(np.log2(errors))
+    finer = 2 * slopes[1:] - slopes[:-1]  # a slope is off by about one over the number of steps
+    return float(finer[-1]), float(abs(finer[-1] - finer[-2]))

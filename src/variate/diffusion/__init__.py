@@ -19,6 +19,12 @@ from .schedules import edm as edm
 from .schedules import uniform as uniform
 from .schedules import uniform_log_snr as uniform_log_snr
 from .solvers import DDIM as DDIM
+from .solvers import DEIS as DEIS
+from .solvers import ERSDE as ERSDE
+from .solvers import DPMSolver as DPMSolver
 from .solvers import DPMSolverPP as DPMSolverPP
 from .solvers import Heun as Heun
+from .solvers import SASolver as SASolver
+from .solvers import SDEDPMSolverPP as SDEDPMSolverPP
 from .solvers import Solver as Solver
+from .solvers import UniPC as UniPC

@@ -65,8 +65,10 @@ def steps(process: Process, times: np.ndarray) -> list[tuple[Level, Level]]:
 
 
 def half_log_snr(level: Level) -> float:
-    r"""$\lambda = \log \alpha - \log \sigma$; infinite where there is no noise."""
-    return math.inf if level.sigma == 0 else math.log(level.alpha) - math.log(level.sigma)
+    r"""$\lambda = \log \alpha - \log \sigma$; infinite where there is no noise or no signal."""
+    if level.sigma == 0 or level.alpha == 0:
+        return math.inf if level.sigma == 0 else -math.inf
+    return math.log(level.alpha) - math.log(level.sigma)
 
 
 @dataclass(frozen=True)
