@@ -1,6 +1,7 @@
-"""Every solver that follows the probability flow, with its order and what would be wrong in it."""
+"""Every solver, with its order and what would be wrong in it."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +9,22 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from variate.diffusion import DDIM, DPMSolver, DPMSolverPP, DPMSolverPPSinglestep, Euler, Heun
+from variate.diffusion import (
+    DDIM,
+    DEIS,
+    ERSDE,
+    DPMSolver,
+    DPMSolverPP,
+    DPMSolverPPSinglestep,
+    DPMSolverSinglestep,
+    Euler,
+    Heun,
+    Process,
+    SASolver,
+    SDEDPMSolverPP,
+    Solver,
+    UniPC,
+)
 
 
 @dataclass(frozen=True)
@@ -72,13 +88,85 @@ def _halves(solver: Any) -> Law:
     return Law(solver, 2, 2, {"asked at the start again": Tampered(solver, _asked_at_the_start)})
 
 
+@dataclass(frozen=True)
+class Altered:
+    """A solver one coefficient of which is another at every step."""
+
+    solver: Solver
+    which: Callable[[Any], Any]
+    how: Callable[[Any], Any]
+
+    def plan(self, process: Process, times: np.ndarray) -> Any:
+        return eqx.tree_at(self.which, self.solver.plan(process, times), replace_fn=self.how)
+
+
+@dataclass(frozen=True)
+class HalfCurved:
+    """DPM-Solver++(3M) with half of the second derivative, as programs have it that are about."""
+
+    def plan(self, process: Process, times: np.ndarray) -> Any:
+        full: Any
+        less: Any
+        full, less = DPMSolverPP(3).plan(process, times), DPMSolverPP(2).plan(process, times)
+        first, second, third = full.x.history
+        halves = (0.5 * (first + less.x.history[0]), 0.5 * (second + less.x.history[1]), 0.5 * third)
+        return eqx.tree_at(lambda plan: plan.x.history, full, halves)
+
+
+def half_an_older_one(solver: Solver) -> dict[str, Altered]:
+    return {"half of an older prediction": Altered(solver, lambda plan: plan.x.history[1], lambda weight: 0.5 * weight)}
+
+
+def too_little_noise(solver: Solver) -> dict[str, Altered]:
+    return {"too little noise": Altered(solver, lambda plan: plan.x.noise, lambda deviation: 0.9 * deviation)}
+
+
+def one(h: float) -> float:
+    return h
+
+
+def straight(rho: jax.Array) -> jax.Array:
+    return rho
+
+
+def lively(time: float) -> float:
+    """Noise in the middle only."""
+    return 4 * time * (1 - time)
+
+
+# Those that follow the probability flow: the order is of where they lead.
 LAWS = {
     "DDIM": Law(DDIM(), 1),
     "Euler": Law(Euler(), 1, mutants={"noise does not fade": Tampered(Euler(), _still)}),
     "Heun": Law(Heun(), 2, evaluations=2),
-    "DPM-Solver-2": _halves(DPMSolver(2)),
-    "DPM-Solver-3": _thirds(DPMSolver(3)),
+    "DPM-Solver-2": _halves(DPMSolverSinglestep(2)),
+    "DPM-Solver-3": _thirds(DPMSolverSinglestep(3)),
     "DPM-Solver++(2S)": _halves(DPMSolverPPSinglestep(2)),
     "DPM-Solver++(3S)": _thirds(DPMSolverPPSinglestep(3)),
-    "DPM-Solver++": Law(DPMSolverPP(), 2),
+    "DPM-Solver++": Law(DPMSolverPP(), 2, mutants={"one order fewer": DPMSolverPP(1)}),
+    "DPM-Solver++, 3": Law(
+        DPMSolverPP(3), 3, mutants={"half of the second derivative": HalfCurved()} | half_an_older_one(DPMSolverPP(3))
+    ),
+    "DPM-Solver": Law(DPMSolver(), 2, mutants={"one order fewer": DPMSolver(1)} | half_an_older_one(DPMSolver())),
+    "DPM-Solver, 3": Law(DPMSolver(3), 3, mutants={"one order fewer": DPMSolver()}),
+    "UniPC, 1": Law(UniPC(1), 2, mutants={"not corrected": DPMSolverPP(1), "half of B": UniPC(1, lambda h: 0.5 * h)}),
+    "UniPC": Law(UniPC(), 3, mutants={"not corrected": DPMSolverPP()} | half_an_older_one(UniPC())),
+    "UniPC with B1": Law(UniPC(growth=one), 3, mutants={"B of another slope": UniPC(growth=lambda h: 2 * h)}),
+    "UniPC of noise, 3": Law(UniPC(3, of_noise=True), 4, mutants={"one order fewer": UniPC(2, of_noise=True)}),
+    "DEIS": Law(DEIS(), 3, mutants={"one order fewer": DEIS(2)} | half_an_older_one(DEIS())),
+    "DEIS in rho": Law(DEIS(3, in_rho=True), 3, mutants={"one order fewer": DEIS(2, in_rho=True)}),
+    "ER-SDE without noise": Law(ERSDE(3, straight), 3, mutants={"one order fewer": ERSDE(2, straight)}),
+}
+
+# Those with noise: the order is of means and covariances.
+NOISY = {
+    "ancestral": Law(DDIM(1.0), 1, mutants=too_little_noise(DDIM(1.0))),
+    "SDE-DPM-Solver++, 1": Law(SDEDPMSolverPP(1), 1, mutants=too_little_noise(SDEDPMSolverPP(1))),
+    "SDE-DPM-Solver++": Law(
+        SDEDPMSolverPP(), 2, mutants={"one order fewer": SDEDPMSolverPP(1)} | half_an_older_one(SDEDPMSolverPP())
+    ),
+    "SA-Solver": Law(SASolver(), 2, mutants=too_little_noise(SASolver()) | {"one order fewer": SASolver(1.0, 1, 0)}),
+    "SA-Solver, noise in the middle": Law(SASolver(lively, 2, 2), 2, mutants=too_little_noise(SASolver(lively, 2, 2))),
+    "ER-SDE, 1": Law(ERSDE(1), 1, mutants=too_little_noise(ERSDE(1))),
+    "ER-SDE, 2": Law(ERSDE(2), 2, mutants={"one order fewer": ERSDE(1)} | too_little_noise(ERSDE(2))),
 }

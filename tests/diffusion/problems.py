@@ -1,5 +1,6 @@
 """Problems whose probability flow is known: what solvers are measured against."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -18,6 +19,11 @@ PROCESSES: dict[str, Process] = {
     "flow": Flow(horizon=0.999),
 }
 POINTS = 32
+
+
+def reached(process: Process) -> float:
+    """The time at which orders are measured: where there is hardly any noise, errors of the steps cancel."""
+    return process.time_of(np.array([0.5]))[0]
 
 
 def mixture(process: Process) -> GaussianMixture:
@@ -87,3 +93,10 @@ def moments(solver: Any, process: Process, times: np.ndarray, mean: float, std: 
         x = after
     begun = (level.alpha[0] * std) ** 2 + level.sigma[0] ** 2
     return float(x[0] + x[1] * level.alpha[0] * mean), float(x[1] ** 2 * begun + np.sum(x[2:] ** 2))
+
+
+def extrapolated(errors: Sequence[float]) -> tuple[float, float]:
+    """The order of errors at doubled numbers of steps, extrapolated to no step, and by how much two of those differ."""
+    slopes = -np.diff(np.log2(errors))
+    finer = 2 * slopes[1:] - slopes[:-1]  # a slope is off by about one over the number of steps
+    return float(finer[-1]), float(abs(finer[-1] - finer[-2]))

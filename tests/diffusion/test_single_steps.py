@@ -11,8 +11,8 @@ from diffusion.problems import PROCESSES, moments
 from variate.diffusion import (
     DDIM,
     Ancestral,
-    DPMSolver,
     DPMSolverPPSinglestep,
+    DPMSolverSinglestep,
     Euler,
     Flow,
     Process,
@@ -67,7 +67,7 @@ def test_the_ancestral_chain_draws_normal_data_exactly(process: Process) -> None
 
 def test_a_step_that_ends_without_noise_takes_one_evaluation() -> None:
     process = PROCESSES["EDM"]
-    for solver in (DPMSolver(3), DPMSolverPPSinglestep(3)):
+    for solver in (DPMSolverSinglestep(3), DPMSolverPPSinglestep(3)):
         assert len(solver.plan(process, edm(process, 4)).level.time) == 3 * 3 + 1
 
 
@@ -77,13 +77,13 @@ def test_a_flow_may_start_from_pure_noise_where_data_are_predicted() -> None:
     assert len(plan.level.time) == 1 + 3 * 2
     assert math.isclose(plan.x.x[0] + plan.x.history[0][0], 1.0)  # x_t = t x + (1 - t) data
     with pytest.raises(ValueError, match="some of the data is left to predict noise"):
-        DPMSolver(2).plan(process, uniform(process, 4))
+        DPMSolverSinglestep(2).plan(process, uniform(process, 4))
 
 
 def test_bad_fields_are_refused() -> None:
     with pytest.raises(ValueError, match="data_std must not be negative"):
         Ancestral(-1.0)
     with pytest.raises(ValueError, match="the order of DPMSolver must be 2 or 3, got 1"):
-        DPMSolver(1)
+        DPMSolverSinglestep(1)
     with pytest.raises(ValueError, match="the order of DPMSolverPPSinglestep must be 2 or 3, got 4"):
         DPMSolverPPSinglestep(4)

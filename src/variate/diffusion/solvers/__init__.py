@@ -3,8 +3,14 @@
 from .ancestral import Ancestral as Ancestral
 from .base import Solver as Solver
 from .ddim import DDIM as DDIM
-from .dpm_solver import DPMSolver as DPMSolver
-from .dpm_solver_pp import DPMSolverPP as DPMSolverPP
 from .dpm_solver_pp_singlestep import DPMSolverPPSinglestep as DPMSolverPPSinglestep
+from .dpm_solver_singlestep import DPMSolverSinglestep as DPMSolverSinglestep
 from .euler import Euler as Euler
+from .exponential import DEIS as DEIS
+from .exponential import ERSDE as ERSDE
+from .exponential import DPMSolver as DPMSolver
+from .exponential import DPMSolverPP as DPMSolverPP
+from .exponential import SASolver as SASolver
+from .exponential import SDEDPMSolverPP as SDEDPMSolverPP
+from .exponential import UniPC as UniPC
 from .heun import Heun as Heun

@@ -8,7 +8,7 @@ from .base import Linear, linear, noise
 from .singlestep import check_order, singlestep
 
 
-class DPMSolver(eqx.Module):
+class DPMSolverSinglestep(eqx.Module):
     r"""$x_t = (\alpha_t / \alpha_s)\, x_s - \alpha_t \int_s^t e^{-\lambda} \epsilon\, d\lambda$ by a line or a curve.
 
     With $h = \lambda_t - \lambda_s$, order two asks again at $\lambda_s + h / 2$ and takes $x_t = (\alpha_t / \alpha_s)
@@ -30,7 +30,7 @@ class DPMSolver(eqx.Module):
     order: int = eqx.field(static=True, default=2)  # 2 or 3
 
     def __check_init__(self) -> None:
-        check_order("DPMSolver", self.order)
+        check_order("DPMSolverSinglestep", self.order)
 
     def plan(self, process: Process, times: np.ndarray) -> Linear:
         return linear(process, noise, singlestep(process, times, self.order, of_data=False))

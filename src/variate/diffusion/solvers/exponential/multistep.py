@@ -1,0 +1,108 @@
+"""What multistep solvers share: how many predictions a step looks back on, and a predictor with its corrector."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array
+
+from ...denoisers.base import Prediction
+from ...processes.base import Level, Process
+from ..base import Combination, Evaluation, Linear, half_log_snr, linear, noise, steps
+from .weights import weights
+
+FEW = 15  # steps: where there are fewer, the last ones had better not extrapolate far
+
+
+class Step(NamedTuple):
+    r"""From s to t: $x_t = a x_s + \sum_j w_j m_j + b z$, for predictions m at some levels."""
+
+    carry: float  # a
+    weigh: Callable[[Sequence[Level]], np.ndarray]  # w, of the levels
+    noise: float = 0.0  # b
+
+
+def data_step(tau: float = 0.0, growth: Callable[[float], float] | None = None) -> Callable[[Level, Level], Step]:
+    r"""Predictions of the data, integrated with the decay of the noise, a part of which is fresh.
+
+    $x_t = \frac{\sigma_t}{\sigma_s} e^{-\tau^2 h} x_s + \alpha_t (1 + \tau^2)
+    \int e^{(1 + \tau^2)(\lambda - \lambda_t)} d(\lambda)\, d\lambda + \sigma_t \sqrt{1 - e^{-2 \tau^2 h}}\, z$.
+    """
+
+    def of(s: Level, t: Level) -> Step:
+        start, end = half_log_snr(s), half_log_snr(t)
+        decay = tau**2 * (end - start) if tau else 0.0
+
+        def weigh(levels: Sequence[Level]) -> np.ndarray:
+            return t.alpha * weights([half_log_snr(one) for one in levels], start, end, 1 + tau**2, growth)
+
+        return Step(t.sigma / s.sigma * math.exp(-decay), weigh, t.sigma * math.sqrt(-math.expm1(-2 * decay)))
+
+    return of
+
+
+def noise_step(growth: Callable[[float], float] | None = None) -> Callable[[Level, Level], Step]:
+    r"""Predictions of the noise: $x_t = \alpha_t x_s / \alpha_s - \alpha_t \int e^{-\lambda} \epsilon\, d\lambda$."""
+
+    def of(s: Level, t: Level) -> Step:
+        start, end = half_log_snr(s), half_log_snr(t)
+
+        def weigh(levels: Sequence[Level]) -> np.ndarray:
+            nodes = [half_log_snr(one) for one in levels]
+            return -t.alpha * s.sigma / s.alpha * weights(nodes, start, end, -1.0, growth)
+
+        return Step(t.alpha / s.alpha, weigh)
+
+    return of
+
+
+def check_signal(process: Process, times: np.ndarray) -> None:
+    """Predictions of the noise say nothing of the data where there is no signal to begin with."""
+    if steps(process, times[:2])[0][0].alpha <= 0:
+        raise ValueError(f"times must begin where there is signal for a solver of predicted noise, got {times[0]}")
+
+
+def multistep(
+    process: Process,
+    times: np.ndarray,
+    kept: Callable[[Prediction], Array],
+    order: int,
+    step: Callable[[Level, Level], Step],
+    corrector: int = 0,
+) -> Linear:
+    """The plan of steps each of which looks back on up to `order` predictions.
+
+    With a corrector, the step is made once more when the prediction at its end is there, of that one and those before
+    it, `corrector` in all: from the same point and with the same noise, so it differs by predictions alone.
+    """
+    if kept is noise:
+        check_signal(process, times)
+    pairs = steps(process, times)
+    lowered = pairs[-1][1].sigma == 0 or len(pairs) < FEW
+    evaluations, mended, most = [], np.zeros(0), max(order, corrector)
+    for i, (s, t) in enumerate(pairs):
+        left = len(pairs) - i if lowered else order
+        made, levels = step(s, t), [pairs[j][0] for j in range(i, max(i - most, -1), -1)]
+        ahead = made.weigh(levels[: _reach(levels, t, min(order, left))])
+        history = _sum(made.carry * mended, ahead)
+        evaluations.append(Evaluation(s.time, Combination(made.carry, list(history), noise=made.noise)))
+        mended = np.zeros(0)
+        if corrector and i + 1 < len(pairs) and math.isfinite(half_log_snr(s)):
+            behind = [t, *levels]
+            reach = _reach(behind, t, min(corrector, left + 1))
+            mended = _sum(made.weigh(behind[:reach]), -np.concatenate([[0.0], ahead]))
+    return linear(process, kept, evaluations)
+
+
+def _reach(levels: Sequence[Level], end: Level, most: int) -> int:
+    """How many of the levels, the newest first, a polynomial may go through: one where the step is infinitely long."""
+    if not (math.isfinite(half_log_snr(end)) and math.isfinite(half_log_snr(levels[0]))):
+        return 1
+    return min(most, sum(math.isfinite(half_log_snr(level)) for level in levels))
+
+
+def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of two vectors, the shorter of which ends in zeros."""
+    long = max(len(a), len(b))
+    return np.pad(a, (0, long - len(a))) + np.pad(b, (0, long - len(b)))
