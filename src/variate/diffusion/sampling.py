@@ -15,7 +15,7 @@ from variate.estimates.moments import Moments
 
 from .denoisers.base import Denoiser
 from .schedules.base import check_times
-from .solvers.base import Solver, Stage
+from .solvers.base import Solver, Stage, check_solver
 
 
 class Begun(NamedTuple):
@@ -119,8 +119,7 @@ def sample(
         raise TypeError(
             f"model must be a denoiser, vt.diffusion.NoisePrediction(process, function) say, got {describe(model)}"
         )
-    if not isinstance(solver, Solver) or isinstance(solver, type):
-        raise TypeError(f"solver must be one of vt.diffusion, DDIM() say, got {describe(solver)}")
+    check_solver("solver", solver)
     if not (isinstance(shape, tuple) and shape and all(isinstance(n, int) and n >= 1 for n in shape)):
         raise ValueError(f"shape must be a tuple of positive integers, the first of which counts draws, got {shape!r}")
     count = shape[0]
