@@ -1,8 +1,9 @@
 """What a step of a kernel costs beside its gradients, what many chains take, and whether killed runs go on.
 
-python benchmarks/chains.py               # forty minutes; rewrites benchmarks/results/chains.*
-python benchmarks/chains.py --minutes 1   # the same with a short run that is killed; writes nothing
-python benchmarks/chains.py --quick       # two minutes: that everything runs
+python benchmarks/chains.py                # an hour; rewrites benchmarks/results/chains.*
+python benchmarks/chains.py --minutes 1    # the same with a short run that is killed; writes nothing
+python benchmarks/chains.py --long         # the run that is killed alone: forty-five minutes; writes nothing
+python benchmarks/chains.py --quick        # two minutes: that everything runs
 """
 
 import argparse
@@ -34,7 +35,6 @@ from variate.programs import LogDensity
 jax.config.update("jax_enable_x64", True)
 D, ROWS, MANY = 50, 500, 1_000
 OVERHEAD, LEVEL, GROWTH = 1.3, 1.1, 1.1
-RATE = 40.0  # draws of each chain a second, about: it decides how long the run is, nothing else
 
 
 def regression(weights: Any, x: Any, y: Any) -> Any:
@@ -136,23 +136,23 @@ def memory(chains: int, samples: int) -> Iterator[Row]:
     yield Row(name, f"memory, {8 * samples:,} steps over {samples:,}", many, few, "MB", many / few, bound=GROWTH)
 
 
-def chains_of(seconds: float, path: str) -> str:
-    """What a run draws that takes about so long, as a digest; it is kept in a file."""
+def chains_of(path: str, **asked: Any) -> str:
+    """What a run draws, as a digest, how much of each chain, and the seconds it took; it is kept in a file."""
     x, y = data(20_000, 10)
     target = LogDensity(regression, jnp.zeros(10), x, y)
-    options: dict = {"kernel": vt.mcmc.HMC(num_steps=8), "num_warmup": 200}
-    samples = int(seconds * RATE) // 25 * 25
-    draws = vt.sample(jax.random.key(0), target, num_samples=samples, checkpoint=path or None, **options)
-    return f"{hashlib.sha256(np.asarray(draws.values).tobytes()).hexdigest()} {draws.acceptance.size}"
+    options: dict = {"kernel": vt.mcmc.HMC(num_steps=8), "num_warmup": 200, "thin": 4}
+    draws = vt.sample(jax.random.key(0), target, checkpoint=path or None, **asked, **options)
+    bits = hashlib.sha256(np.asarray(draws.values).tobytes()).hexdigest()
+    return f"{bits} {draws.acceptance.shape[1]} {draws.seconds['all']}"
 
 
 def killed(seconds: float, folder: Path) -> Iterator[Row]:
-    """One run that nobody disturbs beside one that is killed twice."""
+    """A run for so long that nobody disturbs, beside one that is killed twice and goes on up to as many draws."""
     start = time.perf_counter()
-    whole, path = alone("chains_of", seconds, ""), folder / "chains.npz"
+    whole, path = alone("chains_for", seconds, ""), folder / "chains.npz"
     deaths: list[float] = []
     while len(deaths) < 2:
-        process, began = alone("chains_of", seconds, str(path)), time.perf_counter()
+        process, began = alone("chains_for", 10 * seconds, str(path)), time.perf_counter()
         while process.poll() is None and time.perf_counter() - began < seconds / 3:
             time.sleep(0.1)
         assert process.poll() is None, "it had ended before anybody could kill it"
@@ -160,13 +160,14 @@ def killed(seconds: float, folder: Path) -> Iterator[Row]:
         process.communicate()
         assert path.exists()
         deaths.append(time.perf_counter() - start)
-    again = alone("chains_of", seconds, str(path)).communicate()[0].split()
-    resumed, found = time.perf_counter() - start, whole.communicate()[0].split()
-    name = f"{int(found[1]):,} draws of four chains"
-    yield Row(name, "killed twice and resumed: other bits", int(again[0] != found[0]), None, "", bound=0)
+    bits, count, spent = whole.communicate()[0].split()
+    again, resumed = alone("chains_up_to", count, str(path)).communicate()[0].split()[::2]
+    name = f"four chains of {int(count):,} draws"
+    yield Row(name, "killed twice and resumed: other bits", int(again != bits), None, "", bound=0)
+    yield Row(name, "undisturbed", float(spent), None, "s")
     yield Row(name, "killed after", deaths[0], None, "s")
     yield Row(name, "and after", deaths[1], None, "s")
-    yield Row(name, "all of it", resumed, None, "s")
+    yield Row(name, "and what was left", float(resumed), None, "s")
 
 
 def alone(what: str, *arguments: Any) -> subprocess.Popen:
@@ -174,21 +175,29 @@ def alone(what: str, *arguments: Any) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+ALONE: dict[str, Callable[[str, str], Any]] = {
+    "folded": lambda chains, samples: folded(int(chains), int(samples)),
+    "chains_for": lambda seconds, path: chains_of(path, until=vt.running.Seconds(float(seconds))),
+    "chains_up_to": lambda count, path: chains_of(path, num_samples=int(count)),
+}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--minutes", type=float, default=31.0, help="of the run that is killed; 31 writes the results")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of the run that is killed; 30 write the results")
+    parser.add_argument("--long", action="store_true", help="nothing but the run that is killed")
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
         what, first, second = options.alone
-        print(folded(int(first), int(second)) if what == "folded" else chains_of(float(first), second))
+        print(ALONE[what](first, second))
         return 0
     minutes, count, chains, budget = (1.0, 16, 100, 0.0) if options.quick else (options.minutes, 400, 10_000, 60.0)
     with tempfile.TemporaryDirectory() as folder:
-        rows = [*overhead(count, budget), *level(budget), *memory(chains, 100)]
+        rows = [] if options.long else [*overhead(count, budget), *level(budget), *memory(chains, 100)]
         rows += killed(60 * minutes, Path(folder))
-    quick = options.quick or minutes < 30
+    quick = options.quick or options.long or minutes < 30
     return reports.finish(rows, "chains", "Many chains, and long ones", quick, Console(width=150))
 
 

@@ -20,6 +20,7 @@ from claim import Claim, verdict
 from claims_chains import polar_slices
 from claims_denoising import denoising_langevin_gibbs, log_concave_chain, reverse_diffusion
 from claims_expectations import moments_at_once, variance_aware_certificates
+from claims_walks import self_repellent
 
 import variate as vt
 from variate.gradients import (
@@ -237,6 +238,7 @@ CLAIMS = (
     reverse_diffusion,
     log_concave_chain,
     denoising_langevin_gibbs,
+    self_repellent,
 )
 
 PAGE = """# Reproduced claims

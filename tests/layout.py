@@ -8,7 +8,7 @@ import tokenize
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parents[1]
@@ -98,6 +98,7 @@ class File:
         return f"{self.path}:{line}: {what}"
 
 
+@cache
 def house() -> list[File]:
     """Every Python file of the repository."""
     paths = sorted(path for folder in ("src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))

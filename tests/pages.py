@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,42 +38,66 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
-# One namespace a page; blank lines in front, so that tracebacks and `vt.explain` give the page's own line numbers.
-_RUN = """
-import contextlib, io, json, sys
-page, blocks = json.load(sys.stdin)
-namespace, outputs = {"__name__": "__main__"}, []
-for line, code in blocks:
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(compile("\\n" * (line - 1) + code, page, "exec"), namespace)
-    outputs.append(printed.getvalue())
-json.dump(outputs, sys.stdout)
+# Each page is read by a copy of a process that has only imported the library. That takes 2 s of processor time, and a
+# copy 0.1 s, as it leaves what it shares alone. One namespace a page; blank lines in front, so that tracebacks and
+# `vt.explain` give the page's own line numbers.
+_READ = """
+import contextlib, gc, io, json, os, sys
+import variate
+gc.freeze()
+for request in sys.stdin:
+    folder, page, blocks = json.loads(request)
+    if reader := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(reader, 0)[1]), flush=True)
+        continue
+    os.chdir(folder)
+    os.dup2(os.open("errors.txt", os.O_WRONLY | os.O_CREAT), 2)
+    namespace, outputs = {"__name__": "__main__"}, []
+    for line, code in blocks:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(compile("\\n" * (line - 1) + code, page, "exec"), namespace)
+        outputs.append(printed.getvalue())
+    with open("outputs.json", "w") as file:
+        json.dump(outputs, file)
+    break
 """
 
 
-def disagreements(page: str, text: str, folder: Path) -> list[str]:
-    """What is wrong on a page, run in `folder` by a fresh interpreter with JAX's own defaults, on the CPU."""
-    found = blocks(text)
-    copy = folder / Path(page).name  # where tracebacks and `inspect` look for the source
-    copy.write_text(text, encoding="utf-8")
+@contextmanager
+def reading() -> Iterator[Callable[[str, str, Path], list[str]]]:
+    """Gives `disagreements(page, text, folder)`: what is wrong on a page, run in `folder` with JAX's own defaults."""
     # A terminal's width and colours are the reader's own; the pages show a plain one, 100 wide.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "PYTEST_"))}
     plain = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg"}
-    run = subprocess.run(
-        [sys.executable, "-c", _RUN],
-        input=json.dumps([copy.name, [(block.line, block.code) for block in found]]),
-        env=kept | plain | {"PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "utf-8"},
-        cwd=folder,
-        capture_output=True,
+    alone = {"OPENBLAS_NUM_THREADS": "1"}  # a process with threads cannot be copied
+    with subprocess.Popen(
+        [sys.executable, "-c", _READ],
+        env=kept | plain | alone | {"PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "utf-8"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         encoding="utf-8",
-    )
-    if run.returncode:
-        return [run.stderr]
-    return [
-        f"{page}:{block.line}: the page says\n{block.output}\nbut the code prints\n{printed}"
-        for block, printed in zip(found, json.loads(run.stdout), strict=True)
-        if block.output is not None and _lines(block.output) != _lines(printed)
-    ]
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+
+        def disagreements(page: str, text: str, folder: Path) -> list[str]:
+            found = blocks(text)
+            copy = folder / Path(page).name  # where tracebacks and `inspect` look for the source
+            copy.write_text(text, encoding="utf-8")
+            print(
+                json.dumps([str(folder), copy.name, [(block.line, block.code) for block in found]]),
+                file=process.stdin,
+                flush=True,
+            )
+            if (status := process.stdout.readline().strip()) != "0":
+                return [f"{page} ended with {status}\n" + (folder / "errors.txt").read_text(encoding="utf-8")]
+            return [
+                f"{page}:{block.line}: the page says\n{block.output}\nbut the code prints\n{printed}"
+                for block, printed in zip(found, json.loads((folder / "outputs.json").read_text()), strict=True)
+                if block.output is not None and _lines(block.output) != _lines(printed)
+            ]
+
+        yield disagreements
 
 
 def _lines(output: str) -> list[str]:

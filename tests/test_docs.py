@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,23 @@ SLOW = {
 }
 
 
+Disagreements = Callable[[str, str, Path], list[str]]
+
+
+@pytest.fixture(scope="module")
+def disagreements() -> Iterator[Disagreements]:
+    with pages.reading() as found:
+        yield found
+
+
 def marked(page: Path) -> Any:
     slow = name(page) in SLOW or page.parent.name == "examples"
     return pytest.param(page, id=name(page), marks=[pytest.mark.slow] if slow else [])
 
 
 @pytest.mark.parametrize("page", [marked(page) for page in PAGES])
-def test_the_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
-    assert pages.disagreements(name(page), page.read_text(), tmp_path) == []
+def test_the_page_does_what_it_says(page: Path, tmp_path: Path, disagreements: Disagreements) -> None:
+    assert disagreements(name(page), page.read_text(), tmp_path) == []
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if room != "demo"])
@@ -83,18 +93,18 @@ not python
 """
 
 
-def test_a_page_that_is_right_passes(tmp_path: Path) -> None:
-    assert pages.disagreements("page.md", GOOD, tmp_path) == []
+def test_a_page_that_is_right_passes(tmp_path: Path, disagreements: Disagreements) -> None:
+    assert disagreements("page.md", GOOD, tmp_path) == []
 
 
 @pytest.mark.parametrize("said", ["b", "a\na", "", " a", "A"])
-def test_another_output_is_found(said: str, tmp_path: Path) -> None:
-    (wrong,) = pages.disagreements("page.md", f'```python\nprint("a")\n```\n```text\n{said}\n```\n', tmp_path)
+def test_another_output_is_found(said: str, tmp_path: Path, disagreements: Disagreements) -> None:
+    (wrong,) = disagreements("page.md", f'```python\nprint("a")\n```\n```text\n{said}\n```\n', tmp_path)
     assert "page.md:2" in wrong
 
 
-def test_an_error_is_found_with_its_line(tmp_path: Path) -> None:
-    (wrong,) = pages.disagreements("page.md", "```python\nx = 1\n```\n\n```python\nx = 2\nx / 0\n```\n", tmp_path)
+def test_an_error_is_found_with_its_line(tmp_path: Path, disagreements: Disagreements) -> None:
+    (wrong,) = disagreements("page.md", "```python\nx = 1\n```\n\n```python\nx = 2\nx / 0\n```\n", tmp_path)
     assert 'File "page.md", line 7' in wrong
     assert "    x / 0" in wrong
 

@@ -124,6 +124,7 @@ SOUND = [
 ]
 
 
+@pytest.mark.spared
 @pytest.mark.parametrize("rule", RULES)
 def test_the_house_keeps_the_rule(rule: str) -> None:
     assert list(RULES[rule](layout.house())) == []

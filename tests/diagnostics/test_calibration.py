@@ -11,6 +11,7 @@ import pytest
 
 import variate as vt
 from variate.diagnostics import Calibration, calibration
+from variate.programs import worlds
 
 GRID = jnp.linspace(-12.0, 12.0, 2_401)
 
@@ -68,6 +69,43 @@ def test_one_that_is_not_is_told_with_what_is_wrong(change: Callable, words: str
     assert wrong.p_value < 1e-6
     assert str(wrong).startswith(f"mu: posteriors are {words}, p = ")
     assert str(wrong).endswith("of 150 data sets")
+
+
+def mixture(key: jax.Array, y: jax.Array) -> None:
+    k1, k2, k3 = jax.random.split(key, 3)
+    share = vt.draw(k1, dist.Beta(2.0, 2.0), name="share")
+    shift = vt.draw(k2, dist.Normal(0.0, 1.0), name="shift")
+    label = vt.draw(k3, dist.Bernoulli(share).expand([len(y)]), name="label")
+    vt.observe(dist.Normal(shift + 2.0 * label.astype(float), 0.5), y, name="y")
+
+
+def summed_out(key: jax.Array) -> Calibration:
+    """Of independent draws by a grid of 40 shares and 81 shifts, whose cells are told apart no further."""
+    share, shift = (x.ravel() for x in jnp.meshgrid((jnp.arange(40.0) + 0.5) / 40, jnp.linspace(-4.0, 4.0, 81)))
+
+    @jax.jit
+    def sampler(key: jax.Array, target: Any) -> dict[str, jax.Array]:
+        k1, k2, k3 = jax.random.split(key, 3)
+        logs = jax.vmap(lambda share, shift: target.log_prob({"share": share, "shift": shift}))(share, shift)
+        at = jax.random.categorical(k1, logs, shape=(2, 32))
+        within = (jax.random.uniform(k, at.shape, minval=-0.5, maxval=0.5) for k in (k2, k3))
+        return {"share": share[at] + next(within) / 40, "shift": shift[at] + next(within) / 10}
+
+    judge = calibration(mixture, lambda key, target: Values(sampler(key, target)), data, num_sets=150)
+    return judge(key, jnp.zeros(6))
+
+
+def test_a_model_whose_labels_are_summed_out_is_calibrated(key: jax.Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one where the likeliest label stands for all is not."""
+    right = summed_out(key)
+    assert set(right.ranks) == {"share", "shift"}
+    assert right.p_value > 1e-6
+    jax.clear_caches()
+    monkeypatch.setattr(worlds, "log_sum", lambda x, axis, draw=0: jnp.max(x, axis))
+    wrong = summed_out(jax.random.clone(key))
+    print(right.findings(), wrong.findings())
+    assert wrong.p_value < 1e-6
+    jax.clear_caches()
 
 
 def test_ranks_of_uniform_numbers_are_uniform_for_any_count() -> None:

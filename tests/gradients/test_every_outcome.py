@@ -13,6 +13,7 @@ from gradients.outcomes import noise, over_all
 import variate as vt
 from variate.gradients import Enumerate, LeaveOneOut, NoBaseline, Score
 
+pytestmark = pytest.mark.spared  # where the truth table has rows of the same rules in as many kinds of program
 EXACT = 1e-10
 QUICK = ("one coin", "linked coins", "scan", "vmap in scan")  # the others stand in the tables, which are slow
 

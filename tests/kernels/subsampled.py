@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from variate.mcmc import SGLD, Sum, TunaMH
-from variate.mcmc.subsampled import tuna
+from variate.mcmc import SGLD, DelayedAcceptance, Sum, TunaMH
+from variate.mcmc.subsampled import delayed, tuna
 
-from .law import TRIANGLE, Law, always, log_density
+from .law import TRIANGLE, Law, always, backwards, log_density
 
 ITEMS = jnp.asarray(np.random.default_rng(0).normal(size=(50, 3))) / 2
 WEIGHT = 0.15
@@ -63,6 +63,12 @@ def begun(kernel: Any) -> Any:
 
 LAWS = {
     "tunamh without a center": Law(tunamh(0), tuna, {}, {"items upside down": tunamh(0, Contrary)}),
+    "delayed acceptance": Law(
+        DelayedAcceptance(CENTER, 3, step_size=1.0, scale=TRIANGLE, log_density=SUM),
+        delayed,
+        {"no second stage": always, "the ratio upside down": backwards},
+        {},
+    ),
     "tunamh": Law(tunamh(2), tuna, {"no accept step": always}, {"no polynomials": tunamh(2, Uncontrolled)}),
 }
 CHAINS = 4_000  # of which each step looks at dozens of items
@@ -76,6 +82,9 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: TunaMH(jnp.ones(2), step_size=-1.0), "step_size must be positive"),
     (lambda: begun(TunaMH(jnp.ones(2), log_density=SUM)), r"bounds must be one for each of 50 items, got shape \(2,\)"),
     (lambda: begun(TunaMH(bounds(1), 0.5, 1, log_density=SUM)), "center must have the shapes of a position"),
+    (lambda: DelayedAcceptance(None), "center must be a position"),
+    (lambda: DelayedAcceptance(CENTER, 0), "steps must be a positive integer"),
+    (lambda: DelayedAcceptance(CENTER, step_size=0.0), "step_size must be positive"),
     (lambda: SGLD(0.0, 5, allow_bias=True), "step_size must be positive"),
     (lambda: SGLD(0.1, 0, allow_bias=True), "batch must be a positive integer"),
     (lambda: Sum(prior, item, (jnp.zeros(3), jnp.zeros(4)), jnp.zeros(3)), "data must be arrays with one leading axis"),

@@ -69,12 +69,13 @@ def test_a_kernel_is_a_pytree_that_runs_alone(name: str, key: jax.Array) -> None
     k1, k2 = jax.random.split(key)
     start = kernel.init(k1, jnp.zeros(3))
     state, info = kernel.step(k2, start)
-    compiled, _ = eqx.filter_jit(lambda kernel, key: kernel.step(key, start))(kernel, jax.random.clone(k2))
+    step = eqx.filter_jit(lambda kernel, key: kernel.step(key, start))
+    compiled, _ = step(kernel, jax.random.clone(k2))
     assert all(jnp.allclose(a, b, rtol=1e-12) for a, b in zip(state, compiled, strict=True))
     assert 0 <= info.acceptance <= 1
     keys = jax.random.split(jax.random.clone(k2), 4)
-    lanes, _ = jax.vmap(kernel.step, (0, None))(keys, start)
-    one_by_one = [kernel.step(own, start)[0].position for own in jax.random.clone(keys)]
+    lanes, _ = jax.jit(jax.vmap(kernel.step, (0, None)))(keys, start)
+    one_by_one = [step(kernel, own)[0].position for own in jax.random.clone(keys)]
     assert jnp.allclose(lanes.position, jnp.stack(one_by_one), rtol=1e-12)
 
 

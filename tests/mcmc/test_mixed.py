@@ -11,8 +11,8 @@ from programs import test_summation
 from scipy import special
 
 import variate as vt
-from variate.mcmc import HeatBath
-from variate.programs import mixed
+from variate.mcmc import NUTS, Gibbs, HeatBath, RandomWalk, Slice, choice
+from variate.programs import LogDensity, mixed
 
 SIZE, NOISE = 13, 0.8
 X = jax.random.normal(jax.random.key(1), (20, SIZE)) + jax.random.normal(jax.random.key(2), (20, 1))
@@ -129,6 +129,31 @@ def test_a_heat_bath_says_what_is_wrong(key: jax.Array) -> None:
     state, info = kernel.step(k2, kernel.init(k1, jnp.zeros(3)))
     assert info.divergent
     assert jnp.array_equal(state.position, jnp.zeros(3))
+
+
+REAL, KEPT = tuple(range(SIZE)), tuple(range(SIZE, 2 * SIZE))  # in the order of names: slope, used
+
+
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [
+        (NUTS(), "NUTS"),
+        (RandomWalk(0.5), "RandomWalk"),
+        (Slice(1.0), "Slice"),
+        (Gibbs((NUTS(), RandomWalk(0.5)), (REAL, KEPT)), "RandomWalk"),
+        (Gibbs((NUTS(), HeatBath(2)), ((*REAL, KEPT[2]), KEPT)), "NUTS"),
+        (Gibbs((Gibbs((HeatBath(2), NUTS()), (REAL, KEPT)),), ((*KEPT, *REAL),)), ""),
+        (Gibbs((NUTS(), HeatBath(2)), (REAL, KEPT)), ""),
+        (Gibbs((Gibbs((HeatBath(2), NUTS()), (KEPT, REAL)),), ((*REAL, *KEPT),)), ""),
+    ],
+)
+def test_a_kernel_of_real_numbers_is_refused_where_values_are_numbered(kernel: Any, name: str, key: jax.Array) -> None:
+    target = mixed(regression, X, Y)
+    if not name:
+        return choice.check_moves(kernel, target)
+    with pytest.raises(TypeError, match=f"kernel must not move 'used' by real numbers, as {name} does, .*HeatBath"):
+        vt.sample(key, target, kernel=kernel)
+    choice.check_moves(kernel, LogDensity(lambda x: -0.5 * x @ x, jnp.zeros(2 * SIZE)))
 
 
 @pytest.mark.slow

@@ -70,6 +70,44 @@ def test_chains_start_where_the_paths_lead(key: jax.Array) -> None:
     assert np.min(np.einsum("ci,ij,cj->c", far, PRECISION, far)) > 60
 
 
+def funnel(x: jax.Array) -> jax.Array:
+    """Its mode, to which paths lead, is where there is next to no mass."""
+    return -(x[0] ** 2) / 18 - 0.5 * x[1] ** 2 * jnp.exp(-x[0]) - 0.5 * x[0]
+
+
+class Last(Pathfinder):
+    """Keeps the law of the last point."""
+
+    def _after(self, log_density: Any, path: Any) -> Any:
+        return Pathfinder._after(self, log_density, path._replace(bound=jnp.full_like(path.bound, -jnp.inf)))
+
+
+def test_of_all_laws_of_a_path_the_one_with_the_largest_bound_is_kept(key: jax.Array) -> None:
+    start = jnp.array([4.0, 3.0])
+    first, _ = jax.random.split(key)
+
+    @jax.jit
+    def begun(key: jax.Array) -> Any:
+        memory = Memory(jnp.zeros((6, 2)), jnp.zeros((6, 2)), jnp.ones(2))
+        value, gradient = jax.value_and_grad(funnel)(start)
+        law, steps = memory.normal(start, gradient), jnp.zeros((), jnp.int32)
+        return pathfinder._Path(
+            key, start, value, gradient, memory, steps, jnp.zeros((), bool), law, jnp.full((), -jnp.inf)
+        )
+
+    path, after, laws = begun(first), jax.jit(lambda path: Last()._after(funnel, path)), []
+    while not path.ended:
+        path = after(path)
+        laws.append((float(path.bound), path.best.mean))
+    largest = int(np.argmax([bound for bound, _ in laws]))
+    _, law, bound = jax.jit(lambda key: Pathfinder().found(funnel, key, start))(jax.random.clone(key))
+    np.testing.assert_allclose(bound, laws[largest][0], rtol=1e-9)
+    np.testing.assert_allclose(law.mean, laws[largest][1], rtol=1e-9)
+    # The mutant keeps another, which is far off.
+    assert laws[-1][0] < bound - 1
+    assert np.max(np.abs(law.mean - laws[-1][1])) > 1
+
+
 def test_a_path_that_finds_no_law_says_so(key: jax.Array) -> None:
     def flat(x: jax.Array) -> jax.Array:
         return 0 * x[0]

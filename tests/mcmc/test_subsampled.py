@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from kernels.law import LIMIT, worst
 from kernels.subsampled import CENTER, CHAINS, ITEMS, LAWS, REFUSED, SUM, bounds, item, log_density, tunamh
+from scipy import stats
 
 import variate as vt
-from variate.mcmc import SGLD, RandomWalk, Sum, TunaMH
+from variate.mcmc import SGLD, DelayedAcceptance, RandomWalk, Sum, TunaMH
 from variate.mcmc.subsampled.control import Control
 from variate.mcmc.subsampled.sum import Parts
 from variate.protocols import Kernel, Target
+from variate.running.measures import standard_error
 
 NUMBERS = jnp.asarray(np.random.default_rng(1).normal(1.0, 2.0, 50))
 MEAN = jnp.sum(NUMBERS) / 51  # of its posterior, the prior standard normal
@@ -102,14 +104,47 @@ def test_a_bound_that_is_violated_is_seen(factor: float, key: jax.Array) -> None
 
 
 def test_a_mean_is_found_by_a_few_of_its_items_a_step(key: jax.Array) -> None:
-    data = jnp.asarray(np.random.default_rng(2).normal(1.0, 2.0, 1_000))
-    mean = jnp.sum(data) / 1_001
-    draws = vt.sample(key, mean_model(data), kernel=TunaMH(jnp.ones(1_000), mean[None], 1, chunk=8))
+    data, chunk, step = jnp.asarray(np.random.default_rng(2).normal(1.0, 2.0, 1_000)), 8, 2.0
+    mean, sd = jnp.sum(data) / 1_001, 1_001**-0.5
+    kernel = TunaMH(jnp.ones(1_000), mean[None], 1, chunk=chunk, step_size=step, scale=sd)
+    draws = vt.sample(key, mean_model(data), kernel=kernel)
     found = draws.expect(lambda x: {"mean": x[0], "square": (x[0] - mean) ** 2})
     for name, true in (("mean", mean), ("square", 1 / 1_001)):
         assert abs(found.value[name] - true) < LIMIT * found.stderr[name]
-    assert draws.evaluations.mean() < 1_000 / 5
     assert not draws.divergent.any()
+    # So many chunks have the first arrival after time 1, of lambda arrivals before it; of a draw and a normal step.
+    nodes, weights = np.polynomial.hermite_e.hermegauss(100)
+    z, w = nodes, weights / weights.sum()
+    reach = 1_000 * sd**2 * step * np.abs(z) * np.maximum(np.abs(z[:, None]), np.abs(z[:, None] + step * z))
+    full = np.arange(1, 1_000)
+    chunks = 1 + stats.poisson.sf(chunk * full - 1, (reach**2 + reach)[..., None]).sum(-1)
+    expected = 3 * (1 + chunk * w @ chunks @ w)
+    assert abs(draws.evaluations.mean() - expected) < LIMIT * standard_error(draws.evaluations.astype(float))
+    assert expected < 1_000 / 5
+
+
+def test_a_step_looks_at_all_items_or_none_and_no_place_far_out_holds_it(key: jax.Array) -> None:
+    data = jnp.asarray(np.random.default_rng(3).normal(size=200))
+    target = Sum(
+        lambda x: -0.5 * jnp.sum(x**2) / 100, lambda x, y: jax.nn.log_sigmoid(y * x[0] + y**2), data, jnp.zeros(1)
+    )
+    center = jnp.zeros(1)
+    kernel = DelayedAcceptance(center, step_size=1.5, scale=0.2, log_density=target)
+    k1, k2 = jax.random.split(key)
+    start = kernel.init(k1, center)
+    after, info = jax.jit(jax.vmap(lambda key: kernel.step(key, start)))(jax.random.split(k2, 500))
+    moved = after.position[:, 0] != 0
+    assert set(np.unique(info.evaluations)) == {0, 200}
+    assert np.all(info.evaluations[moved] == 200)
+    assert np.all(info.accepted == moved)
+    assert np.all((info.second > 0) == (info.evaluations == 200))
+    # The further out, the less s falls short of the target; where its tails are normal it does more and more.
+    parts, far = Parts.of(target), jnp.array([10.0, 20.0, 40.0])
+    for degrees, holds in ((30.0, False), (1e9, True)):
+        own = DelayedAcceptance(center, 1, degrees, log_density=target)
+        short = [float(jnp.sum(parts.items(x[None])) - own._known(start.control, x[None])) for x in far]
+        assert (short[0] < short[1] < short[2]) is holds
+        assert (short[0] > short[1] > short[2]) is not holds
 
 
 @pytest.mark.parametrize("scaled", [True, False])

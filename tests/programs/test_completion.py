@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from programs import test_plates, test_summation
+from programs import test_chains, test_plates, test_summation
 from programs.assignments import Case, check_sum, cost, log_weights, number_of
 from scipy import stats
 
@@ -59,6 +59,7 @@ COMPLETED = {
     "hours": BEGUN["hours"],
     "nested": test_plates.MODELS["nested"],
     "hidden chain": test_summation.MODELS["hidden chain"],
+    "several": test_chains.MODELS["several"],
 }
 
 
@@ -100,7 +101,7 @@ def test_a_first_draw_costs_as_much_as_a_step(monkeypatch: pytest.MonkeyPatch) -
 def p_value(name: str, key: jax.Array) -> float:
     """Of a chi-square by chance, of the numbers of all assignments that 20,000 draws have."""
     case, count = COMPLETED[name], 20_000
-    y = test_plates.Y if name in test_plates.MODELS else Y
+    y = next((where.Y for where in (test_plates, test_chains) if name in where.MODELS), Y)
     target = vt.condition(case.model, y)
     drawn = jax.vmap(lambda key: target.complete(key, case.values))(jax.random.split(key, count))
     assert all(drawn[draw].shape[1:] == shape for draw, (_, shape) in case.discrete.items())

@@ -38,7 +38,7 @@ def test_where_memory_runs_out_the_draws_so_far_remain(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")])
 def test_a_failure_of_the_device_costs_no_draw(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, block, blocks = run(), chains._block, []
+    whole, block, blocks = run(), chains.block, []
 
     def failing(*of: Any) -> Any:
         blocks.append(of)
@@ -46,7 +46,7 @@ def test_a_failure_of_the_device_costs_no_draw(error: Exception, monkeypatch: py
             raise error
         return block(*of)
 
-    monkeypatch.setattr(chains, "_block", failing)
+    monkeypatch.setattr(chains, "block", failing)
     early = run()
     assert early.ended == "ended for lack of memory after 50 draws of each chain"
     assert np.array_equal(early.values, whole.values[:, :50])

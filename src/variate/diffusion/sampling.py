@@ -1,55 +1,22 @@
 """The one loop that draws from a model: noise at first, a solver's stages one after another, and what came of it."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from variate.checks import check_key, check_positive_int, describe
 from variate.estimates import Estimate
 from variate.estimates.moments import Moments
 
 from .denoisers.base import Denoiser
+from .loop import begun_at, broken_at, cast, run
 from .schedules.base import check_times
-from .solvers.base import Solver, Stage, check_solver
-
-
-class Begun(NamedTuple):
-    """What draws start from."""
-
-    keys: Key[Array, " n"]
-    start: Float[Array, "n ..."] | None
-    sigma: Float[Array, ""]
-
-    def part(self, rows: Any) -> "Begun":
-        return Begun(self.keys[rows], None if self.start is None else self.start[rows], self.sigma)
-
-
-@eqx.filter_jit
-def _run(
-    begun: Begun, model: Denoiser, plan: Stage, event: tuple[int, ...], trajectory: bool
-) -> tuple[Float[Array, "n ..."], Float[Array, "n times ..."] | None]:
-    """The draws, and where the model was asked."""
-    indices = jnp.arange(len(jax.tree.leaves(plan)[0]))
-
-    def one(key: Key[Array, ""], start: Float[Array, "..."] | None) -> Any:
-        key_start, key_steps = jax.random.split(key)
-        if start is None:
-            start = begun.sigma * jax.random.normal(key_start, event, begun.sigma.dtype)
-
-        def body(state: Any, row: tuple[Stage, Int[Array, ""]]) -> tuple[Any, Any]:
-            stage, index = row
-            after = stage.step(jax.random.fold_in(key_steps, index), model, state)
-            return after, state.x if trajectory else None
-
-        state, path = jax.lax.scan(body, plan.init(start), (plan, indices))
-        return state.x, None if path is None else jnp.concatenate([path, state.x[None]])
-
-    return jax.vmap(one)(begun.keys, begun.start)
+from .solvers.base import Particular, Solver, check_solver
 
 
 class Samples(eqx.Module):
@@ -81,6 +48,20 @@ class Samples(eqx.Module):
         return "\n".join(lines)
 
 
+def check_model(model: Any) -> None:
+    if not isinstance(model, Denoiser):
+        raise TypeError(
+            f"model must be a denoiser, vt.diffusion.NoisePrediction(process, function) say, got {describe(model)}"
+        )
+
+
+def check_shape(shape: Any) -> tuple[int, tuple[int, ...]]:
+    """The number of draws, and the shape of each."""
+    if not (isinstance(shape, tuple) and shape and all(isinstance(n, int) and n >= 1 for n in shape)):
+        raise ValueError(f"shape must be a tuple of positive integers, the first of which counts draws, got {shape!r}")
+    return shape[0], shape[1:]
+
+
 def sample(
     key: Key[Array, ""] | Any,
     model: Denoiser | Any,
@@ -101,7 +82,7 @@ def sample(
     Args:
         key: of the noise at the start, and of what the solver puts in.
         model: a denoiser, `NoisePrediction(process, network)` say.
-        solver: `DPMSolverPP2M()` say.
+        solver: `DPMSolverPP()` say.
         times: falling, `uniform_log_snr(process, 10)` say.
         shape: of the draws; the first axis counts them.
         start: the points to start from at the first time, of this shape; by default normal with the standard
@@ -115,33 +96,22 @@ def sample(
             not return what it was given the shape of.
     """
     check_key(key)
-    if not isinstance(model, Denoiser):
-        raise TypeError(
-            f"model must be a denoiser, vt.diffusion.NoisePrediction(process, function) say, got {describe(model)}"
-        )
+    check_model(model)
     check_solver("solver", solver)
-    if not (isinstance(shape, tuple) and shape and all(isinstance(n, int) and n >= 1 for n in shape)):
-        raise ValueError(f"shape must be a tuple of positive integers, the first of which counts draws, got {shape!r}")
-    count = shape[0]
+    count, event = check_shape(shape)
     batch = count if batch is None else min(check_positive_int("batch", batch), count)
     dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
     if start is not None and jnp.shape(start) != shape:
         raise ValueError(f"start must be of the shape {shape} of the draws, got {describe(start)}")
     times = check_times(times, model.process)
+    if isinstance(solver, Particular):
+        solver.check_model(model, event)
     exact = solver.plan(model.process, times)
-    plan = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), exact)
-    first = jnp.asarray(model.process.sigma(jnp.asarray(times[0], dtype)), dtype)
-    begun = Begun(jax.random.split(key, count), None if start is None else jnp.asarray(start, dtype), first)
+    begun, plan = begun_at(key, model.process, times[0], count, start, dtype), cast(exact, dtype)
     pieces = [slice(low, low + batch) for low in range(0, count, batch)]
-    parts = [_run(begun.part(rows), model, plan, shape[1:], trajectory) for rows in pieces]
+    parts = [run(begun.part(rows), model, plan, event, trajectory) for rows in pieces]
     values, path = parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
     finite = jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim)))
-    failed = None
-    if not isinstance(finite, Tracer) and not np.all(finite):
-        bad = np.flatnonzero(~np.asarray(finite))
-        begun = begun._replace(keys=jax.random.clone(begun.keys))  # the same run once more, to look on
-        again = np.asarray(_run(begun.part(bad), model, plan, shape[1:], True)[1])
-        broken = ~np.all(np.isfinite(again), axis=tuple(range(2, again.ndim)))
-        first_bad = dict(zip(bad.tolist(), (np.argmax(broken, axis=1) - 1).tolist(), strict=True))
-        failed = tuple(first_bad.get(i, -1) for i in range(count))
+    sound = isinstance(finite, Tracer) or np.all(finite)
+    failed = None if sound else broken_at(begun, model, plan, event, finite)
     return Samples(values, finite, path, tuple(map(float, exact.level.time)), failed)

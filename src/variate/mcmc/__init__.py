@@ -34,5 +34,8 @@ from variate.mcmc.slices import GibbsianPolarSlice as GibbsianPolarSlice
 from variate.mcmc.slices import HitAndRun as HitAndRun
 from variate.mcmc.slices import Slice as Slice
 from variate.mcmc.subsampled import SGLD as SGLD
+from variate.mcmc.subsampled import DelayedAcceptance as DelayedAcceptance
 from variate.mcmc.subsampled import Sum as Sum
 from variate.mcmc.subsampled import TunaMH as TunaMH
+from variate.mcmc.walks import Graph as Graph
+from variate.mcmc.walks import SelfRepellent as SelfRepellent

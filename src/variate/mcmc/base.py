@@ -51,6 +51,11 @@ def walkers_of(kernel: Any) -> int:
     return getattr(kernel, "walkers", 1)
 
 
+def has_history(kernel: Any) -> bool:
+    """Whether a step of a kernel depends on more than the one before, which its state keeps."""
+    return getattr(kernel, "history", False)
+
+
 def vector_drawn(name: str, distribution: Any, key: Key[Array, ""], position: Float[Array, " d"]) -> Float[Array, " d"]:
     """A draw of a distribution on vectors; raises ValueError for one of another shape than the position."""
     draw = jnp.asarray(distributions.sample(distribution, key))

@@ -17,14 +17,14 @@ from variate.running import chains, compiling
 from variate.running.draws import Draws
 from variate.running.folded import Folded
 from variate.running.keeping import Every, Means
-from variate.running.runner import devices_of
+from variate.running.runner import for_chains
 from variate.running.store import Stored, Streamed
 from variate.running.until import Until, rule_of
 
 from .adaptation import Pathfinder, TurnsWarmup, Warmup
 from .adaptation.pathfinder import led
-from .base import is_kernel, walkers_of
-from .choice import chosen
+from .base import has_history, is_kernel, walkers_of
+from .choice import check_moves, chosen
 from .gibbs import Gibbs
 
 _PLENTY = 100_000  # draws of a chain, where a rule decides
@@ -67,12 +67,18 @@ def sample(
         checkpoint: a file (`.npz`) in which the run is kept, and from which it goes on if it is there, bit for bit as
             if it had never stopped. `until` and `num_samples` may be others then.
         progress: whether to show it, on the standard error stream.
-        runner: `vt.running.Runner(Devices())` shares the chains out to the accelerators of this process. The draws are
-            the same on any number of them that are of one kind, bit for bit where the compiler rounds alike for all and
-            for a part of the chains, which JAX 0.12 does not always do; without a runner last digits may differ.
+        runner: who makes the draws. `vt.running.Runner(Processes(2))`, or `Ray()` for a cluster, shares chains out in
+            groups, each of which is a worker's for 25 steps; a worker that dies costs these. Groups are the same
+            whatever the workers, so the draws are too, bit for bit, and those of `Runner()`, which is this process.
+            The warm-up is done here, by all chains at once: every step of it learns from all. `Runner(Devices())`
+            shares each step out to the accelerators of this process. The draws are the same on any number of them that
+            are of one kind, bit for bit where the compiler rounds alike for all and for a part of the chains. On a CPU
+            products of matrices are rounded by their heights, unless `XLA_FLAGS` have
+            `--xla_cpu_experimental_ynn_fusion_type=`. Without a runner last digits may differ.
 
     Raises:
-        TypeError: a key that is not typed, no target, no kernel, no rule or no such runner; a call under `jit` or
+        TypeError: a key that is not typed, no target, no kernel, no rule or no runner; a target that cannot be sent to
+            other processes; a kernel that moves by real numbers a coordinate that numbers values; a call under `jit` or
             `vmap`.
         ValueError: counts that are not positive, a start without a finite density, or a checkpoint of another run.
         MemoryError: `num_samples` draws for which there is no memory.
@@ -88,7 +94,7 @@ def sample(
         target,
         start,
         kernel,
-        Every(thin, num_samples is not None or until is None, walkers_of(kernel)),
+        Every(thin, num_samples is not None or until is None, walkers_of(kernel), has_history(kernel)),
         until=rule,
         most=most,
         num_warmup=num_warmup,
@@ -200,6 +206,8 @@ def stream(
     Wrong for draws that fit into memory, which `sample` looks at as they come, and for means, which `fold` keeps.
     """
     _check_alone(kernel)
+    if has_history(kernel):
+        raise TypeError(f"kernel must forget, or the store's readers find wrong errors, got {checks.describe(kernel)}")
     checks.check_positive_int("thin", thin)
     checks.check_positive_int("num_samples", num_samples)
     return _run(
@@ -240,7 +248,7 @@ def _run(
     runner: Any,
 ) -> Any:
     began = time.monotonic()
-    devices = devices_of(runner)
+    runner = for_chains(runner)
     checks.check_key(key)
     if isinstance(key, Tracer):
         raise TypeError("key: vt.sample looks at its draws as they come, and cannot run under jit or vmap")
@@ -255,6 +263,7 @@ def _run(
         if (values := start.start if isinstance(start, Pathfinder) else start) is None:
             raise TypeError("start must be given with a bare log density: it tells the shapes of a position")
         target = LogDensity(target, values)
+    check_moves(kernel, target)
     key_start, key_run = jax.random.split(key)
     finder = start if isinstance(start, Pathfinder) else None
     start = start if finder is None else finder.start
@@ -284,7 +293,7 @@ def _run(
             began=began,
             checkpoint=checkpoint,
             shown=shown,
-            devices=devices,
+            runner=runner,
         )
     except chains.NoDensity:
         target.start(jax.random.clone(key_start))  # says why, if it has no start either

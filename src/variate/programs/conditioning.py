@@ -39,7 +39,7 @@ def condition(model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Condi
 
     Discrete draws of finitely many values are summed out, $\sum_k p(x(u), k, y)$: element by element where all that
     depends on them does so element by element, over all values together where it does not, and step after step, by the
-    forward algorithm, in scans. `complete` draws them, given the others.
+    forward algorithm, in scans, several series each by itself. `complete` draws them, given the others.
 
     Raises:
         TypeError: a draw has no real coordinates: it has an atom, is inside a branch or a `while_loop`, is no single

@@ -9,9 +9,21 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from variate.programs.carries import before_of, carried, first_of, labels_in
 from variate.programs.program import Operation, scan_parts
-from variate.programs.summable import carried, labels_in
-from variate.programs.tensors import Axes, Run, Table, joined, mapped, reduced, sizes_of, spread, without
+from variate.programs.tensors import (
+    Axes,
+    Run,
+    Table,
+    joined,
+    mapped,
+    reduced,
+    sizes_of,
+    spread,
+    together,
+    total,
+    without,
+)
 
 if TYPE_CHECKING:
     from variate.programs.worlds import Worlds
@@ -38,10 +50,11 @@ def forward(
 
     operands = [flat(x, axes) if flag else x for x, axes, flag in zip(operands, own, flagged, strict=True)]
     over = [without(begun.axes, first), *(without(axes, first) for axes in own)]
-    outputs, messages, pieces = mapped(lambda *operands: _scan(worlds, scan, operands, flags), over)(
+    outputs, messages, rest, pieces = mapped(lambda *operands: _scan(worlds, scan, operands, flags), over)(
         flat(begun.log, begun.axes), *operands
     )
-    axes, last = joined(over), _first_draw(scan, worlds.draws)
+    axes, last = joined(over), first_of(scan, worlds.draws)
+    elements = tuple(range(messages.ndim - len(axes) - 1))
     sizes[last] = messages.shape[len(axes)]
 
     def ended(x: Array, flag: bool) -> Array:
@@ -51,7 +64,7 @@ def forward(
     return Run(
         [ended(x, flag) for x, flag in zip(outputs, flags, strict=True)],
         [joined([axes, (last,)]) if flag else axes for flag in flags],
-        [*tables, Table(ended(messages, True), joined([axes, (last,)]), {})],
+        [*tables, Table(rest, axes, {}), Table(ended(messages, True), joined([axes, (last,)]), {last: elements})],
         {i: reduced(piece, axes) for i, piece in pieces.items()},
     )
 
@@ -66,21 +79,35 @@ def _begun(worlds: "Worlds", tables: list[Table], first: Axes, alive: set[int]) 
             break
         inside |= reached - alive
     if any(worlds.plates.axes.get(axis) for axis in reached & alive):
+        _check_whole(worlds, first)
         return tables, Table(jnp.zeros(()), (), {}), ()
-    begun = worlds.summed([tables[n] for n in group], joined([first, tuple(reached & alive)]))
-    return [table for n, table in enumerate(tables) if n not in group], begun, first
+    left = worlds.summed([tables[n] for n in group], joined([first, tuple(reached & alive)]))
+    begun, others = together(left, first)
+    return [*(table for n, table in enumerate(tables) if n not in group), *others], begun, first
 
 
-def _scan(worlds: "Worlds", scan: Operation, inputs: Sequence[Any], flags: list[bool]) -> tuple[list, Array, dict]:
-    """Outputs, the log weights of what the last step drew, and pieces; carries that differ have an axis of it.
+def _check_whole(worlds: "Worlds", first: Axes) -> None:
+    for draw in first:
+        if worlds.plates.axes.get(draw):
+            label = worlds.draws[draw].label
+            raise TypeError(f"the draw {label!r} cannot be summed out: a scan begins with it, on which others depend")
 
+
+def _scan(
+    worlds: "Worlds", scan: Operation, inputs: Sequence[Any], flags: list[bool]
+) -> tuple[list, Array, Array, dict]:
+    """Outputs, the log weights of what the last step drew, those of all else, and pieces.
+
+    Carries that differ have an axis of what was drawn last, and weights, behind it, those of elements that are alone.
     The first input has the weights of what was drawn before.
     """
     (constants, carries), (body,) = scan_parts(scan), scan.bodies
     message, *operands = inputs
+    alone = worlds.plates.axes.get(first_of(scan, worlds.draws), ()) if any(flags) else ()
+    message = message.reshape(len(message), *(message.shape[1:] or [1] * len(alone)))
     consts, init, xs = operands[:constants], operands[constants:][:carries], operands[constants + carries :]
     own, at_step = worlds.handler.stepped(body)
-    before = -1 - _first_draw(scan, worlds.draws)
+    before = before_of(first_of(scan, worlds.draws))
     over = [*[()] * constants, *((before,) if flag else () for flag in flags), *[()] * len(xs)]
 
     keys = None
@@ -89,22 +116,33 @@ def _scan(worlds: "Worlds", scan: Operation, inputs: Sequence[Any], flags: list[
 
     def once(carry: list[Any], message: Array, xs: Sequence[Any], own: Any, key: Any) -> Run:
         here = replace(worlds, handler=at_step(own), key=key)
-        return here.run(body, [*consts, *carry, *xs], over, [Table(message, (before,), {})])
+        elements = tuple(range(message.ndim - 1))
+        return here.run(body, [*consts, *carry, *xs], over, [Table(message, (before,), {before: elements})])
 
     def drawn(found: Run) -> Axes:
         return joined([axes for axes, flag in zip(found.axes, flags, strict=False) if flag])
 
+    def handed_on(found: Run, key: Any) -> tuple[Table, Array]:
+        left = replace(worlds, key=key).summed(found.tables, drawn(found))
+        table, rest = together(left, drawn(found))
+        return table, total(rest)
+
     def weights(at: tuple) -> Array:
         found = once(init, message, *at)
         _check_carried(scan, found, before, worlds.draws)
-        return worlds.summed(found.tables, drawn(found)).log
+        table, _ = handed_on(found, at[-1])
+        return flat(table)
+
+    def flat(table: Table) -> Array:
+        return table.log.reshape(-1, *table.log.shape[len(table.axes) :])
 
     at = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (xs, own, keys))
-    size = max(len(message), jax.eval_shape(weights, at).size)
+    count, *elements = jax.eval_shape(weights, at).shape
+    size = max(len(message), count)
 
     def step(state: tuple[list[Any], Array], at: tuple[Sequence[Any], Any, Any]) -> tuple[tuple, tuple]:
         found = once(*state, *at)
-        table = replace(worlds, key=at[-1]).summed(found.tables, drawn(found))
+        table, rest = handed_on(found, at[-1])
 
         def last(x: Array, axes: Axes) -> Array:
             x = spread(x, axes, table.axes, table.sizes)
@@ -112,14 +150,14 @@ def _scan(worlds: "Worlds", scan: Operation, inputs: Sequence[Any], flags: list[
 
         which = zip(found.outputs, found.axes, flags, strict=False)
         after = [last(x, axes) if flag else x for x, axes, flag in which]
-        message = _longer(table.log.ravel(), size, -jnp.inf)
-        return (after, message), (found.outputs[carries:], found.pieces)
+        message = _longer(flat(table), size, -jnp.inf)
+        return (after, message), (found.outputs[carries:], rest, found.pieces)
 
     begun = [_longer(x, size) if flag else x for x, flag in zip(init, flags, strict=True)]
     options = {name: scan.params[name] for name in ("reverse", "unroll", "length")}
-    state = (begun, _longer(message, size, -jnp.inf))
-    (carry, message), (ys, pieces) = lax.scan(step, state, (xs, own, keys), **options)
-    return [*carry, *ys], message, pieces
+    state = (begun, _longer(jnp.broadcast_to(message, (len(message), *elements)), size, -jnp.inf))
+    (carry, message), (ys, rest, pieces) = lax.scan(step, state, (xs, own, keys), **options)
+    return [*carry, *ys], message, jnp.sum(rest), pieces
 
 
 def _check_carried(scan: Operation, found: Run, before: int, draws: Collection[int]) -> None:
@@ -131,11 +169,6 @@ def _check_carried(scan: Operation, found: Run, before: int, draws: Collection[i
         problem = "stacks what depends on it"
     if problem:
         raise TypeError(f"the draw {labels_in(scan, draws)} cannot be summed out: the scan around it {problem}")
-
-
-def _first_draw(scan: Operation, draws: Collection[int]) -> int:
-    """Its axis stands for all that the last step drew."""
-    return min(site.index for site in scan.sites if site.index in draws)
 
 
 def _longer(x: Array, size: int, filled: float | None = None) -> Array:

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import jax
 
 from variate.programs.axes import Link
+from variate.programs.carries import Chain, before_of, chains, enters, first_of
 from variate.programs.interpretation import run
 from variate.programs.program import Factor, Program, Site
 from variate.programs.relations import Relation, Relations, Tracing
-from variate.programs.simulation import shape_of
+from variate.programs.simulation import shape_of, steps_of
 from variate.programs.staging import stage
 from variate.programs.tensors import Unlinked, links_without, order
 from variate.programs.weighing import Weighing, unchecked
@@ -32,15 +33,17 @@ class Plates(NamedTuple):
 NONE = Plates({}, {}, {})
 
 
-def plates(program: Program, numbers: Sequence[Any], draws: Collection[int], counts: Mapping[int, int]) -> Plates:
-    """Of the `draws` outside of loops among those in `counts`, which tells how many values each element has."""
-    shapes = {site.index: shape_of(site) for site in program.sites if site.index in draws}
-    shapes = {index: shape for index, shape in shapes.items() if math.prod(shape) > 1}
+def plates(program: Program, numbers: Sequence[Any], counts: Mapping[int, int]) -> Plates:
+    """Of the draws in `counts`, which tells how many values each element has."""
+    steps = {site.index: len(steps_of(site)) for site in program.sites if site.index in counts}
+    shapes = {site.index: shape_of(site) for site in program.sites if site.index in counts}
+    shapes = {index: shape for index, shape in shapes.items() if math.prod(shape[steps[index] :]) > 1}
     if not shapes or any(loop.kind == "while" for site in program.sites for loop in site.loops):
         return NONE
-    whole = {index for index in shapes if _enters(program, index, counts)}
+    every = chains(program, counts)
+    whole = {draw for draw in shapes if not _may_be_alone(program, draw, steps[draw], every, counts)}
     found = _relations(program, numbers, shapes)
-    free = {index: set(range(len(shape))) for index, shape in shapes.items()}
+    free = {index: set(range(steps[index], len(shape))) for index, shape in shapes.items()}
     stopped: dict[int, Site | Factor] = {}
     about = {each.index: each for each in (*program.sites, *program.factors)}
     for piece, (shape, relations) in found.items():
@@ -49,26 +52,60 @@ def plates(program: Program, numbers: Sequence[Any], draws: Collection[int], cou
             if free[draw] - links:
                 stopped.setdefault(draw, about[piece])
             free[draw] &= links
+    inside = {each.index for chain in every for each in (*chain.scan.sites, *chain.scan.factors)}
     axes = {draw: tuple(sorted(each)) for draw, each in free.items()}
-    links = {
-        piece: {d: tuple(_linked(shape, r)[e] for e in axes[d]) if axes[d] else () for d, r in relations.items()}
-        for piece, (shape, relations) in found.items()
-    }
+
+    def linked() -> dict[int, dict[int, tuple[int, ...]]]:
+        # In a scan that is run step by step the axis of its steps is not there.
+        return {
+            piece: {d: tuple(_linked(shape, r)[e] - (piece in inside) for e in axes[d]) for d, r in relations.items()}
+            for piece, (shape, relations) in found.items()
+        }
+
+    for chain in every:
+        sizes = {draw: [shapes[draw][axis] for axis in each] for draw, each in axes.items()}
+        if not _alike(chain, sizes, linked()):
+            axes |= dict.fromkeys({*chain.draws, *chain.first} & axes.keys(), ())
+    links = linked()
     if not any(axes.values()) or not _can_be_ordered(axes, links, counts):
         return NONE._replace(joined=stopped)
-    return Plates(axes, links, stopped)
+    axes = {draw: tuple(axis - steps[draw] for axis in each) for draw, each in axes.items()}
+    return _with_chains(Plates(axes, links, stopped), every)
 
 
-def _enters(program: Program, draw: int, summed: Collection[int]) -> bool:
-    """Whether a draw reaches a scan in which others are summed out."""
-    reached: set[Any] = set()
-    for operation in program.operations:
-        own = operation.site is not None
-        into = operation.site.index == draw if operation.site else any(x in reached for x in operation.inputs)
-        if into and not own and any(site.index in summed for site in operation.sites):
-            return True
-        reached |= set(operation.outputs) if into else set()
-    return False
+def _may_be_alone(program: Program, draw: int, steps: int, every: Sequence[Chain], counts: Collection[int]) -> bool:
+    """Whether the only scan in which draws are summed out that it is in, or reaches, is one that can take it so."""
+    entered = enters(program, draw, counts)
+    if steps:
+        return not entered and steps == 1 and any(draw in chain.draws for chain in every)
+    return all(draw in chain.first for chain in every if chain.scan in entered) and len(entered) <= 1
+
+
+def _alike(chain: Chain, sizes: Mapping[int, list[int]], links: Mapping[int, Links]) -> bool:
+    """Whether all draws of a chain have elements that are alone, and the same everywhere."""
+    members = {*chain.draws, *chain.first}
+    if not members <= sizes.keys() or len({tuple(sizes[draw]) for draw in members}) > 1 or not sizes[chain.draws[0]]:
+        return False
+    for each in links.values():
+        with_first = any(draw in chain.first for draw in each)
+        if len({places for draw, places in each.items() if draw in members}) > 1:
+            return False
+        if with_first and any(sizes[draw] for draw in each if draw not in members):
+            return False
+    return True
+
+
+def _with_chains(found: Plates, every: Sequence[Chain]) -> Plates:
+    """With the axes of what was drawn last, for which one draw stands, and before."""
+    axes, links = dict(found.axes), {piece: dict(each) for piece, each in found.links.items()}
+    for chain in every:
+        if own := axes.get(chain.draws[0]):
+            last = first_of(chain.scan, chain.draws)
+            axes[before_of(last)] = own
+            for each in links.values():
+                if of_chain := [each[draw] for draw in (*chain.draws, *chain.first) if draw in each]:
+                    each |= dict.fromkeys((*chain.draws, before_of(last)), of_chain[0])
+    return found._replace(axes=axes, links=links)
 
 
 def _relations(

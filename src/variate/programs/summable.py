@@ -1,4 +1,4 @@
-"""Which discrete draws can be summed out, and what a scan around them carries of them."""
+"""Which discrete draws can be summed out, over which of their values."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from variate.programs.plates import NONE, Plates, plates
-from variate.programs.program import Operation, Program, Site, every_operation, scan_parts
+from variate.programs.program import Operation, Program, Site, every_operation
 from variate.programs.samplers import nature, support
 from variate.programs.simulation import shape_of, steps_of
 
@@ -42,8 +42,7 @@ def summed_draws(
     draws = {index: draw for index, draw in discrete_draws(program).items() if index not in kept}
     each = {index: _values(draw) for index, draw in draws.items()}
     counts = {index: len(values) for index, values in each.items() if not isinstance(values, str)}
-    outside = [index for index in counts if not _site(draws[index]).loops]
-    found = plates(program, numbers, outside, counts) if len(counts) == len(each) else NONE
+    found = plates(program, numbers, counts) if len(counts) == len(each) else NONE
     return {index: _summed(draw, each[index], found) for index, draw in draws.items()}, found
 
 
@@ -84,35 +83,5 @@ def _why(site: Site, found: Plates) -> str:
     if by is None:
         return "; draw them in a scan, where each step is summed by itself"
     what = "draw" if isinstance(by, Site) else by.kind
-    return f", for the {what} {by.label!r} ({by.source}) is of several of them at once"
-
-
-def carried(scan: Operation, summed: Collection[int]) -> list[bool]:
-    """Which of the values that a scan carries may depend on the draws inside it that are summed out.
-
-    Raises `TypeError` for a loop that is no scan.
-    """
-    if scan.name != "scan":
-        raise TypeError(f"the draw {labels_in(scan, summed)} is inside {scan.name}, so it cannot be summed out")
-    flags, before = [False] * scan_parts(scan)[1], None
-    while flags != before:
-        before = flags
-        flags = [old or new for old, new in zip(flags, _reached(scan, flags, summed), strict=False)]
-    return flags
-
-
-def labels_in(scan: Operation, summed: Collection[int]) -> str:
-    return ", ".join(repr(site.label) for site in scan.sites if site.index in summed)
-
-
-def _reached(scan: Operation, flags: list[bool], summed: Collection[int]) -> list[bool]:
-    """Which outputs of the body depend on the carries that are flagged, or on draws that are summed out."""
-    constants, (body,) = scan_parts(scan)[0], scan.bodies
-    carries = body.inputs[constants : constants + len(flags)]
-    reached = {place for place, flag in zip(carries, flags, strict=True) if flag}
-    for operation in body.operations:
-        parts = any(site.index in summed for site in operation.sites)
-        # Other draws are given.
-        if parts or (operation.site is None and any(operand in reached for operand in operation.inputs)):
-            reached |= set(operation.outputs)
-    return [output in reached for output in body.outputs]
+    more = "; of an array it adds the elements itself" if what == "factor" else ""
+    return f", for the {what} {by.label!r} ({by.source}) is of several of them at once{more}"

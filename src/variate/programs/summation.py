@@ -12,6 +12,7 @@ from variate.programs.plates import Plates
 from variate.programs.program import Program, Site
 from variate.programs.simulation import shape_of, steps_of
 from variate.programs.summable import Summed
+from variate.programs.tensors import total
 from variate.programs.weighing import Reading, Weighing
 from variate.programs.worlds import Worlds
 
@@ -41,8 +42,7 @@ def summed_joint(
     apart = {index for index, links in plates.links.items() if any(links.values())}
     worlds = Worlds(draws, plates, Weighing(given, reading, apart))
     found = worlds.run(program, inputs, [()] * len(inputs))
-    total = worlds.summed(found.tables, ()).log
-    return joint_from(program, found.pieces, total, omitted=draws.keys())
+    return joint_from(program, found.pieces, total(worlds.summed(found.tables, ())), omitted=draws.keys())
 
 
 def drawn_given(
@@ -66,14 +66,14 @@ def drawn_given(
     sites = {site.index: site for site in program.sites if site.index in draws}
     apart = {index for index, links in plates.links.items() if any(links.values())}
 
-    def total(weights: dict[int, Array]) -> Array:
+    def weighed(weights: dict[int, Array]) -> Array:
         each = {**given, **{index: [weight] for index, weight in weights.items()}}
         worlds = Worlds(draws, plates, Weighing(each, reading, apart), key)
         inputs = [jax.random.key(0), *numbers]
-        return worlds.summed(worlds.run(program, inputs, [()] * len(inputs)).tables, ()).log
+        return total(worlds.summed(worlds.run(program, inputs, [()] * len(inputs)).tables, ()))
 
     found = {}
-    for index, chosen in jax.grad(total)({i: _weights(site, draws[i]) for i, site in sites.items()}).items():
+    for index, chosen in jax.grad(weighed)({i: _weights(site, draws[i]) for i, site in sites.items()}).items():
         values, axis = jnp.asarray(draws[index].values), len(steps_of(sites[index]))
         each = jnp.sum(jnp.where(chosen > 0.5, values, jnp.zeros_like(values)), axis)
         found[index] = each.astype(values.dtype)

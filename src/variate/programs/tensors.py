@@ -85,19 +85,23 @@ def summed_over(tables: Sequence[Table], draw: int, log_sum: LogSum) -> list[Tab
     axes = joined([t.axes for t in own])
     sizes = {axis: size for t in own for axis, size in t.sizes.items()}
     links = links_without(draw, [{axis: t.links.get(axis, ()) for axis in t.axes} for t in own])
-    parts = []
-    for t in own:
-        at, keep = len(t.axes), t.links.get(draw, ())
-        others = [n for n in range(t.log.ndim - at) if n not in keep]
-        x = jnp.sum(t.log, [at + n for n in others])
-        left = sorted(keep)
-        x = jnp.transpose(x, (*range(at), *(at + left.index(n) for n in keep)))
-        parts.append(spread(x, t.axes, axes, sizes))
-    # Elements along which a table does not vary are its axes of size 1.
-    shape = jnp.broadcast_shapes(*(x.shape for x in parts))
-    total = sum((jnp.broadcast_to(x, shape) for x in parts[1:]), jnp.broadcast_to(parts[0], shape))
+    total = added([spread(_elements(t, draw), t.axes, axes, sizes) for t in own])
     found = log_sum(total, axes.index(draw), draw)
     return [*rest, Table(found, tuple(axis for axis in axes if axis != draw), links)]
+
+
+def added(parts: Sequence[Array]) -> Array:
+    """Their sum; elements along which a table does not vary are its axes of size 1."""
+    shape = jnp.broadcast_shapes(*(x.shape for x in parts))
+    return sum((jnp.broadcast_to(x, shape) for x in parts[1:]), jnp.broadcast_to(parts[0], shape))
+
+
+def _elements(table: Table, draw: int) -> Array:
+    """Its log weights with no elements behind but those of a draw, in its own order."""
+    at, keep = len(table.axes), table.links.get(draw, ())
+    x = jnp.sum(table.log, [at + n for n in range(table.log.ndim - at) if n not in keep])
+    left = sorted(keep)
+    return jnp.transpose(x, (*range(at), *(at + left.index(n) for n in keep)))
 
 
 def links_without(draw: int, links: Sequence[Mapping[int, tuple[int, ...]]]) -> dict[int, tuple[int, ...]]:
@@ -128,15 +132,31 @@ def order(tables: Sequence[Mapping[int, int]], finest: Mapping[int, int]) -> int
     return min({draw for table in tables for draw in table}, key=cost)
 
 
-def summed(tables: Sequence[Table], keep: Axes, finest: Mapping[int, int], log_sum: LogSum) -> Table:
-    """One table of the draws in `keep`; all others are summed out, and all elements of what is left are added up."""
-    tables, sizes = list(tables), {}
-    for table in tables:
-        sizes |= table.sizes
+def summed(tables: Sequence[Table], keep: Axes, finest: Mapping[int, int], log_sum: LogSum) -> list[Table]:
+    """Tables of the draws in `keep`; all others are summed out."""
+    tables = list(tables)
     while left := [{a: n for a, n in t.sizes.items() if a not in keep} for t in tables if not set(t.axes) <= set(keep)]:
         tables = summed_over(tables, order(left, finest), log_sum)
-    parts = [spread(jnp.sum(t.log, range(len(t.axes), t.log.ndim)), t.axes, keep, sizes) for t in tables]
-    return Table(sum(parts, jnp.zeros([sizes[axis] for axis in keep])), keep, {})
+    return tables
+
+
+def together(tables: Sequence[Table], draws: Axes) -> tuple[Table, list[Table]]:
+    """One table of all that depends on any of the `draws`, whose elements are linked alike, and the tables left.
+
+    Elements that are not theirs are added up.
+    """
+    own, rest = [t for t in tables if {*draws} & {*t.axes}], [t for t in tables if not {*draws} & {*t.axes}]
+    if not own:
+        return Table(jnp.zeros(()), (), {}), rest
+    axes = joined([t.axes for t in own])
+    sizes = {axis: size for t in own for axis, size in t.sizes.items()}
+    log = added([spread(_elements(t, min({*draws} & {*t.axes})), t.axes, axes, sizes) for t in own])
+    return Table(log, axes, dict.fromkeys(draws, tuple(range(log.ndim - len(axes))))), rest
+
+
+def total(tables: Sequence[Table]) -> Array:
+    """Of tables of no draws."""
+    return sum((jnp.sum(t.log) for t in tables), jnp.zeros(()))
 
 
 def log_sum(x: Array, axis: int, draw: int = 0) -> Array:

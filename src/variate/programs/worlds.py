@@ -67,8 +67,8 @@ class Worlds:
         outputs = [read(environment, output) for output in program.outputs]
         return Run(outputs, [axes.get(output, ()) for output in program.outputs], tables, pieces)
 
-    def summed(self, tables: Sequence[Table], keep: Axes) -> Table:
-        """One table of the draws in `keep` alone."""
+    def summed(self, tables: Sequence[Table], keep: Axes) -> list[Table]:
+        """Tables of the draws in `keep` alone."""
         finest = {index: len(each) for index, each in self.plates.axes.items()}
         return summed(tables, keep, finest, log_sum if self.key is None else self._drawing)
 

@@ -1,4 +1,4 @@
-"""Who does the pieces of a task: what the loop needs of a process, a cluster, or itself."""
+"""Who does work in pieces: what the loop needs of a process, a cluster, or itself."""
 
 import contextlib
 import os
@@ -11,9 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import cloudpickle
 import jax
 import numpy as np
-
-from variate.estimates.blocks import State
-from variate.estimates.tasks import Pieces
+from jaxtyping import PyTree
 
 # Numbers depend on these.
 _SETTINGS = """
@@ -26,24 +24,38 @@ class Lost(RuntimeError):
     """A piece that could not be done, however often it was tried."""
 
 
+@runtime_checkable
+class Work(Protocol):
+    """What is done in pieces, each the same whoever does it: samples of a task, or blocks of chains."""
+
+    def piece(self, order: Any, /) -> PyTree:
+        """One of them, by its number, or by all that it takes: a value that pickles, whose text names the piece."""
+        ...
+
+    def like(self) -> PyTree:
+        """The shapes of a piece."""
+        ...
+
+
+@runtime_checkable
 class Crew(Protocol):
-    """Workers that know the task."""
+    """Workers that know the work."""
 
     @property
     def ahead(self) -> int:
-        """How many pieces to submit before the first of them is waited for."""
+        """How many pieces to submit before the first of them is waited for, where none waits for another."""
         ...
 
-    def submit(self, index: int) -> Callable[[], State]:
+    def submit(self, order: Any) -> Callable[[], PyTree]:
         """Begin a piece; what comes back waits for it. Raises `Lost` where it cannot be had."""
         ...
 
 
 @runtime_checkable
 class Workers(Protocol):
-    """Who can be told of a task."""
+    """Who can be told of work."""
 
-    def open(self, pieces: Pieces) -> contextlib.AbstractContextManager[Crew]:
+    def open(self, pieces: Work) -> contextlib.AbstractContextManager[Crew]:
         """The crew that does its pieces, until it is closed."""
         ...
 
@@ -53,22 +65,22 @@ class Here:
     """This process, one piece after the other."""
 
     @contextlib.contextmanager
-    def open(self, pieces: Pieces) -> Iterator["_Here"]:
+    def open(self, pieces: Work) -> Iterator["_Here"]:
         yield _Here(pieces)
 
 
 @dataclass(frozen=True)
 class _Here:
-    pieces: Pieces
+    pieces: Work
     ahead: int = 2  # the next is begun before this one is read
 
-    def submit(self, index: int) -> Callable[[], State]:
-        state = self.pieces.piece(index)
+    def submit(self, order: Any) -> Callable[[], PyTree]:
+        state = self.pieces.piece(order)
         return lambda: jax.block_until_ready(state)
 
 
-def packed(pieces: Pieces) -> bytes:
-    """A task for another process, with JAX's settings.
+def packed(pieces: Work) -> bytes:
+    """Work for another process, with JAX's settings.
 
     Raises:
         TypeError: a function that cannot be sent.
@@ -77,18 +89,20 @@ def packed(pieces: Pieces) -> bytes:
     try:
         return pickle.dumps((settings, cloudpickle.dumps(pieces)))
     except Exception as error:
-        raise TypeError(f"f and its arguments must be picklable to be run by other processes: {error}") from error
+        raise TypeError(
+            f"f or target, and all that it holds, must be picklable to be run by other processes: {error}"
+        ) from error
 
 
-def unpacked(payload: bytes) -> Pieces:
-    """The task of another process, whose settings become this one's."""
+def unpacked(payload: bytes) -> Work:
+    """The work of another process, whose settings become this one's."""
     settings, pieces = pickle.loads(payload)
     for name, value in settings.items():
         jax.config.update(name, value)
     return pickle.loads(pieces)
 
 
-def numbers_of(state: State) -> list[np.ndarray]:
+def numbers_of(state: PyTree) -> list[np.ndarray]:
     """A state without its structure, which both sides know."""
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
@@ -98,5 +112,5 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-def state_of(numbers: Any, like: State) -> State:
+def state_of(numbers: Any, like: PyTree) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(like), numbers)

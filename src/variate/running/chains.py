@@ -1,8 +1,10 @@
 """The loop of Markov chains: compiled blocks of steps of all chains at once, until there are enough."""
 
+import contextlib
 import dataclasses
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +12,25 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
 from variate.estimates.tasks import digest, digest_of
-from variate.protocols import Adaptation, Move, Steps, Target
+from variate.protocols import Adaptation, Steps, Target
 
 from . import memory, progress
+from .base import Here, Lost
 from .chain_file import Block, ChainFile, Reached
 from .devices import Devices, Shared
-from .keeping import Every, Means, thinned
+from .keeping import Every, Means
+from .runner import Runner
+from .sharing import Chains, Groups, shared_out
+from .steps import BLOCK, Flat, begun, block
 from .store import Unwritten
 from .until import SoFar, Until
 
-BLOCK = 25  # steps: what an interrupt may cost, and the shortest window of a warm-up
 _NO_ROOM = "ended for lack of memory"
 _MORE = 1.1  # so many times as many draws before a rule is asked again
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Flat:
-    """The log density of a target, of its positions as vectors; a function like others, whatever it holds."""
-
-    target: Any
-    like: Any  # a position
-
-    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        return self.target.log_density(ravel_pytree(self.like)[1](x))
 
 
 class NoDensity(ValueError):
@@ -56,15 +49,16 @@ def run(
     began: float,
     checkpoint: str | Path | None = None,
     shown: bool = False,
-    devices: Devices | None = None,
+    runner: Runner | None = None,
 ) -> Any:
     """Draws of a target by chains that begin at `positions`: until a rule is met, or the `most` of each chain."""
     chains, like = len(jax.tree.leaves(positions)[0]), jax.tree.map(lambda x: x[0], positions)
     keeping.check(jax.eval_shape(target.constrain, like), chains, most)
+    devices = runner.workers if runner is not None and isinstance(runner.workers, Devices) else None
     shared = Shared(None if devices is None else devices.line(chains))
     key_init, key_run = jax.random.split(key)
     tuned = adaptation.begin()
-    state = _begun(target, like, tuned, jax.random.split(key_init, chains), positions)
+    state = begun(target, like, tuned, jax.random.split(key_init, chains), positions)
     density = state.log_density if hasattr(state, "log_density") else jnp.zeros(())
     if not np.all(np.isfinite(density)):
         raise NoDensity(f"start must have a finite log density in every chain, got {density}")
@@ -75,8 +69,9 @@ def run(
         file = ChainFile(checkpoint, _identity(target, like, reached, key, positions, adaptation.blocks, keeping, most))
         reached = file.load(reached, lambda: blocks.shapes(reached))
     keeping.go_on(reached)
-    first, seconds, ended, asked = reached.blocks, {"start": time.monotonic() - began}, None, 0
-    with (progress.chains_shown if shown else progress.chains_silent)(adaptation.blocks, blocks.total) as tell:
+    told = (progress.chains_shown if shown else progress.chains_silent)(adaptation.blocks, blocks.total)
+    with told as tell, blocks.shared_out(runner if devices is None else None, reached) as blocks:
+        first, seconds, ended, asked = reached.blocks, {"start": time.monotonic() - began}, None, 0
         try:
             while not (reached.kept and len(reached.kept) * BLOCK >= most):
                 if until is not None and reached.kept and len(reached.kept) >= _MORE * asked:
@@ -100,7 +95,9 @@ def run(
             if not reached.kept:
                 raise
             ended = "interrupted"
-        except Unwritten as error:
+        except (Unwritten, Lost) as error:
+            if isinstance(error, Lost) and not reached.kept:
+                raise
             ended = str(error)
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if not (reached.kept and memory.is_lack(error)):
@@ -136,6 +133,19 @@ class _Blocks:
     keeping: Every | Means
     total: int  # without the warm-up
     shared: Shared
+    groups: Groups | None = None
+
+    @contextlib.contextmanager
+    def shared_out(self, runner: Runner | None, reached: Reached) -> Iterator["_Blocks"]:
+        """With those of which something is kept done by the workers of a runner, if there is one."""
+        if runner is None:
+            yield self
+            return
+        count = len(reached.state.position)
+        some = jax.tree.map(lambda x: x[: -(-count // runner.groups)], reached.state)
+        chains = Chains(self.target, self.like, self.key, (reached.tuned, some), count, self.keeping.thin)
+        with shared_out(runner.workers or Here(), chains, self.adaptation.blocks + self.total) as groups:
+            yield dataclasses.replace(self, groups=groups)
 
     def begun(self, tuned: Any, state: Any) -> Reached:
         reached = Reached(tuned, state)
@@ -144,7 +154,8 @@ class _Blocks:
 
     def after(self, reached: Reached) -> Reached:
         if reached.blocks >= self.adaptation.blocks:
-            tuned, state, sums, found = self._kept(reached)
+            made = self._made(reached, self.keeping.thin) if self.groups is None else self.groups.after(reached)
+            tuned, state, sums, found = self._kept(reached, *made)
             held = self.keeping.held(len(reached.kept), jax.device_get(found))
             return reached._replace(tuned=tuned, state=state, sums=sums, kept=(*reached.kept, held))
         tuned, state, found = self._warm(reached)
@@ -154,23 +165,26 @@ class _Blocks:
 
     def shapes(self, reached: Reached) -> list[Block]:
         """Of a block of the warm-up and of one that is kept."""
-        warm, kept = (eqx.filter_eval_shape(part, reached)[-1] for part in (self._warm, self._kept))
-        return [warm, self.keeping.like(kept)]
+
+        def kept(reached: Reached) -> Any:
+            return self._kept(reached, *self._made(reached, self.keeping.thin))
+
+        warm, held = (eqx.filter_eval_shape(part, reached)[-1] for part in (self._warm, kept))
+        return [warm, self.keeping.like(held)]
 
     def _warm(self, reached: Reached) -> tuple[Any, Any, Block]:
         tuned, state, *found = self._made(reached, 1)
         return tuned, state, self.keeping.warm(*found)
 
-    def _kept(self, reached: Reached) -> tuple[Any, Any, Any, Block]:
-        tuned, state, *found = self._made(reached, self.keeping.thin)
-        sums, block = self.keeping.add(reached.sums, 2 * len(reached.kept) >= self.total, *found)
-        return tuned, state, sums, block
+    def _kept(self, reached: Reached, tuned: Any, state: Any, *found: Any) -> tuple[Any, Any, Any, Block]:
+        sums, held = self.keeping.add(reached.sums, 2 * len(reached.kept) >= self.total, *found)
+        return tuned, state, sums, held
 
     def _made(self, reached: Reached, thin: int) -> tuple[Any, Any, Any, Steps]:
         key = jax.random.fold_in(self.key, reached.blocks)
         tuned, key = self.shared.to_all((reached.tuned, key))
         state = self.shared.to_each(reached.state)
-        tuned, state, *found = _block(self.target, self.like, tuned, key, state, thin, self.shared)
+        tuned, state, *found = block(self.target, self.like, tuned, key, state, thin, self.shared)
         return tuned, state, *self.shared.home(found)
 
 
@@ -190,44 +204,3 @@ def _identity(
         "draws kept": keeping.identity(begun.sums, most),
         "version of JAX": jax.__version__,
     }
-
-
-@eqx.filter_jit
-def _begun(target: Any, like: Any, tuned: Any, keys: Key[Array, " chains"], positions: PyTree[Array]) -> Any:
-    kernel = tuned.kernel(Flat(target, like))
-    return jax.vmap(kernel.init)(keys, jax.vmap(lambda tree: ravel_pytree(tree)[0])(positions))
-
-
-@eqx.filter_jit
-def _block(
-    target: Any, like: Any, tuned: Any, key: Key[Array, ""], state: Any, thin: int, shared: Shared
-) -> tuple[Any, Any, Any, Steps]:
-    chains, fixed = len(state.position), eqx.partition((target, like, tuned), eqx.is_array)
-
-    def steps_of_some(numbers: Any, key: Key[Array, ""], state: Any) -> tuple[Any, Any, Block]:
-        target, like, tuned = eqx.combine(numbers, fixed[1])
-        log_density, unravel = Flat(target, like), ravel_pytree(like)[1]
-        numbers, rest = eqx.partition(tuned, eqx.is_array)
-
-        def once(at: tuple[Any, Any], key: Key[Array, ""]) -> tuple[tuple[Any, Any], Steps]:
-            numbers, state = at
-            tuned = eqx.combine(numbers, rest)
-            kernel = tuned.kernel(log_density)
-            keys = shared.own(jax.random.split(key, chains), len(state.position))
-            after, info = jax.vmap(kernel.step)(keys, state)
-            numbers = eqx.filter(tuned.learned(shared.together(Move(state, after, info))), eqx.is_array)
-            steps = Steps(after.position, getattr(after, "gradient", None), info)
-            return (numbers, after), each_walker(steps) if after.position.ndim > 2 else steps
-
-        (numbers, state), steps = lax.scan(once, (numbers, state), jax.random.split(key, BLOCK * thin))
-        steps = thinned(steps, thin)
-        values = jax.vmap(jax.vmap(lambda x: target.constrain(unravel(x))))(steps.position)
-        return numbers, state, (values, steps)
-
-    numbers, state, found = shared.map(steps_of_some, fixed[0], key, state)
-    return eqx.combine(numbers, eqx.filter(tuned, eqx.is_array, inverse=True)), state, *found
-
-
-def each_walker(steps: Any) -> Any:
-    """Walkers of ensembles as chains, those of an ensemble one after another."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps)

@@ -97,9 +97,13 @@ class Shared:
             numbers, key, state
         )
 
-    def own(self, keys: Key[Array, " all"], count: int) -> Key[Array, " chains"]:
+    def keys(self, key: Key[Array, ""], count: int) -> Key[Array, " chains"]:
         """Of the keys of all chains those of the chains that are here."""
-        return keys if self.line is None else lax.dynamic_slice_in_dim(keys, lax.axis_index(_CHAINS) * count, count)
+        if self.line is None:
+            return jax.random.split(key, count)
+        return lax.dynamic_slice_in_dim(
+            jax.random.split(key, count * self.line.size), lax.axis_index(_CHAINS) * count, count
+        )
 
     def together(self, tree: Any) -> Any:
         """Arrays of the chains that are here, of all chains."""

@@ -14,7 +14,16 @@ from variate.checks import check_at_least, check_fraction, check_key
 from variate.estimates import Estimate
 from variate.trees import as_float
 
-from .measures import degrees, effective, energy_information, named, quantile_error, rank_rhat, standard_error
+from .measures import (
+    degrees,
+    effective,
+    energy_information,
+    error_between,
+    named,
+    quantile_error,
+    rank_rhat,
+    standard_error,
+)
 from .summary import Doubt, StepsTold, Summary, doubts_of, summary_of
 
 
@@ -27,7 +36,8 @@ class Draws(eqx.Module):
     steps before, which no estimate uses. `seconds`: until chains could `start`, of the `first block` of steps, of
     `compiling`, most of which is in these two, and of `all`. `told`: what else the kernel tells of each step, by name.
     `biased`: the kernel is, by an amount that no error bar tells. `walkers`: so many chains in a row are one ensemble,
-    and depend on each other; errors, effective draws and R-hat are those of the ensembles.
+    and depend on each other; errors, effective draws and R-hat are those of the ensembles. `history`: a step depends on
+    all before it, so that autocorrelations tell no errors.
     """
 
     values: PyTree[Array | np.ndarray]
@@ -41,6 +51,7 @@ class Draws(eqx.Module):
     biased: bool = eqx.field(static=True, default=False)
     told: dict[str, PyTree[Array | np.ndarray]] = eqx.field(default_factory=dict)
     walkers: int = eqx.field(static=True, default=1)
+    history: bool = eqx.field(static=True, default=False)
 
     def expect(self, f: Callable[[Any], PyTree] | None = None) -> Estimate:
         r"""$E[f(x)]$ under the target, with the standard error of dependent draws, $\sigma / \sqrt{\mathrm{ESS}}$.
@@ -49,11 +60,18 @@ class Draws(eqx.Module):
         freedom as its jackknife over halves of chains says, which are of all numbers together. `converged` is false if
         anything is found in `doubts(f)`, or if the run ended before it was to. A number that never changes in one of
         the chains has no error bar: a chain that is stuck looks the same as a constant.
+
+        Where steps have a `history` the error is that of the means of independent chains, whose number less one are the
+        degrees of freedom: more chains make it better known.
         """
         found = self.of(f)
         mean = jax.tree.map(lambda x: x.mean((0, 1)), found)
-        estimate = self._estimate(found, mean, jax.tree.map(lambda x: standard_error(x, self.walkers), found))
-        return dataclasses.replace(estimate, degrees=degrees(jax.tree.leaves(found), self.walkers))
+        if self.history:
+            estimate, known = self._estimate(found, mean, jax.tree.map(error_between, found)), len(self.acceptance) - 1
+        else:
+            estimate = self._estimate(found, mean, jax.tree.map(lambda x: standard_error(x, self.walkers), found))
+            known = degrees(jax.tree.leaves(found), self.walkers)
+        return dataclasses.replace(estimate, degrees=known)
 
     def predict(self, key: Key[Array, ""], f: Callable[[Any, Any], PyTree]) -> "Draws":
         r"""Of $f(k, x)$ in place of every draw x, each with a key of its own: random consequences of the draws.
@@ -73,8 +91,8 @@ class Draws(eqx.Module):
         With S the effective sample size of $1(f(x) \le \hat\theta_q)$, the probability below $\hat\theta_q$ is
         $\mathrm{Beta}(Sq + 1, S(1 - q) + 1)$; the error is half of what is between the draws at the 16% and the 84% of
         that law. There is no error bar where a chain stands still, where fewer than five effective draws are beyond the
-        quantile, and where all draws near it are one number, as those of a number that takes few values. f is the
-        identity if left out; `converged` is as for `expect`.
+        quantile, where all draws near it are one number, as those of a number that takes few values, and where steps
+        have a `history`. f is the identity if left out; `converged` is as for `expect`.
 
         Raises `ValueError` if q is not between 0 and 1.
 
@@ -83,7 +101,10 @@ class Draws(eqx.Module):
         q = check_fraction("q", q)
         found = self.of(f)
         value = jax.tree.map(lambda x: np.quantile(x, q, axis=(0, 1)).astype(x.dtype), found)
-        return self._estimate(found, value, jax.tree.map(lambda x: quantile_error(x, q, self.walkers), found))
+        errors = jax.tree.map(lambda x: quantile_error(x, q, self.walkers), found)
+        if self.history:
+            errors = jax.tree.map(lambda x: np.full_like(x, np.nan), errors)
+        return self._estimate(found, value, errors)
 
     def summary(self, f: Callable[[Any], PyTree] | None = None) -> Summary:
         """A table of every number of f(x), and the verdict: what is in doubt and what to try, or that nothing is found.
@@ -199,7 +220,7 @@ class Draws(eqx.Module):
     def _steps(self) -> StepsTold:
         divergent = np.asarray(self.divergent)
         bfmi = self.bfmi() if "energy" in self.told else np.full(len(divergent), np.nan)
-        return StepsTold(divergent, bfmi, self.walkers)
+        return StepsTold(divergent, bfmi, self.walkers, self.history)
 
     def stats(self) -> dict[str, np.ndarray]:
         """What is told of the steps, by ArviZ's names."""

@@ -12,7 +12,7 @@ from scipy import special
 
 from variate.estimates import Estimate
 
-from .measures import named
+from .measures import error_of_means, named
 from .summary import LOST
 
 # Where chains forget at a constant rate, n effective draws later exp(-2 n) is left of where they were.
@@ -74,7 +74,7 @@ class Folded(eqx.Module):
         bad = [~np.isfinite(x).reshape(self._chains, -1).all(1) for x in jax.tree.leaves(means)]
         return Estimate(
             jax.tree.map(lambda x: jnp.asarray(x.mean(0)), means),
-            jax.tree.map(lambda x: jnp.asarray(_error(x)), means),
+            jax.tree.map(lambda x: jnp.asarray(error_of_means(x)), means),
             self._chains * int(np.sum(self.moments.count)),
             self.ended is None and not self.doubts(),
             int(np.any(bad, axis=0).sum()),
@@ -110,7 +110,7 @@ class Folded(eqx.Module):
             if np.any(np.isnan(rhat)):
                 found.append(f"a chain stands still in {name}, or is no number")
                 continue
-            apart = np.abs(np.mean(mean[1] - mean[0], 0)) / _error(mean[1] - mean[0])
+            apart = np.abs(np.mean(mean[1] - mean[0], 0)) / error_of_means(mean[1] - mean[0])
             if np.max(rhat) >= _RHAT:
                 few = 1 / (np.max(rhat) ** 2 - 1)
                 found.append(
@@ -134,8 +134,3 @@ class Folded(eqx.Module):
             between = mean.reshape(-1, *mean.shape[2:]).var(0, ddof=1)
             found = np.sqrt((count.min() - 1) / count.min() + between / within.mean((0, 1)))
         return np.where(np.all(squares > 0, axis=(0, 1)), found, np.nan)
-
-
-def _error(means: np.ndarray) -> np.ndarray:
-    """The standard error of the mean of those of independent chains."""
-    return np.asarray(means.std(0, ddof=1) / len(means) ** 0.5, means.dtype)

@@ -53,6 +53,7 @@ class Every(Keeping):
     thin: int = 1
     asked: bool = False  # for all of them, no rule may end it before
     walkers: int = 1  # of an ensemble
+    history: bool = False  # of steps, which depend on all before them
 
     def begin(self, values: Callable[[], PyTree]) -> Any:
         """What is to be kept beside the blocks, before there are any; `values` tells the shapes of those of a block."""
@@ -83,7 +84,7 @@ class Every(Keeping):
         return sums, (values, steps._replace(position=jnp.zeros(0), gradient=None))
 
     def read(self, reached: Reached, most: int) -> Draws:
-        return draws_of(reached.kept, self.walkers, most)
+        return dataclasses.replace(draws_of(reached.kept, self.walkers, most), history=self.history)
 
     def end(self, reached: Reached, most: int) -> Draws:
         """What is read when there are no more to come, with the warm-up."""

@@ -30,6 +30,16 @@ def standard_error(x: np.ndarray, walkers: int = 1) -> np.ndarray | np.floating:
     return group_means(x, walkers).std((0, 1)) / np.sqrt(ess.astype(x.dtype))
 
 
+def error_of_means(means: np.ndarray) -> np.ndarray:
+    """The standard error of the mean of those of independent chains."""
+    return np.asarray(means.std(0, ddof=1) / len(means) ** 0.5, means.dtype)
+
+
+def error_between(x: np.ndarray) -> np.ndarray:
+    """The standard error of the mean by how far those of chains are apart, whatever the draws of a chain depend on."""
+    return _diagnosed(lambda x: error_of_means(x.mean(1)), x).astype(x.dtype)
+
+
 def degrees(numbers: Sequence[np.ndarray], walkers: int = 1) -> float | None:
     """Of freedom of the standard errors of means, the harmonic mean of all numbers' own; None where that is unknown."""
     each = [_diagnosed(lambda x: degrees_of_freedom(group_means(x, walkers)), x) for x in numbers]

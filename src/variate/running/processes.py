@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from variate.checks import check_positive_int
-from variate.estimates.blocks import State
-from variate.estimates.tasks import Pieces
+from jaxtyping import PyTree
 
-from .base import Lost, environment, packed, state_of
+from variate.checks import check_positive_int
+
+from .base import Lost, Work, environment, packed, state_of
 
 _TRIES = 3
 
@@ -37,7 +37,7 @@ class Processes:
         check_positive_int("count", self.count)
 
     @contextlib.contextmanager
-    def open(self, pieces: Pieces) -> Iterator["_Crew"]:
+    def open(self, pieces: Work) -> Iterator["_Crew"]:
         crew = _Crew(packed(pieces), pieces.like(), self.count)
         try:
             yield crew
@@ -46,7 +46,7 @@ class Processes:
 
 
 class _Crew:
-    def __init__(self, payload: bytes, like: State, count: int):
+    def __init__(self, payload: bytes, like: PyTree, count: int):
         self.payload, self.like, self.ahead = payload, like, 2 * count
         self.idle: queue.SimpleQueue[subprocess.Popen | None] = queue.SimpleQueue()
         self.started: list[subprocess.Popen] = []
@@ -55,8 +55,8 @@ class _Crew:
         for _ in range(count):
             self.idle.put(None)
 
-    def submit(self, index: int) -> Callable[[], State]:
-        answer = self.threads.submit(self._do, index)
+    def submit(self, order: Any) -> Callable[[], PyTree]:
+        answer = self.threads.submit(self._do, order)
         return lambda: state_of(answer.result(), self.like)
 
     def close(self) -> None:
@@ -68,18 +68,18 @@ class _Crew:
         for process in self.started:
             process.communicate()
 
-    def _do(self, index: int) -> Any:
+    def _do(self, order: Any) -> Any:
         worker = self.idle.get()
         try:
             for _ in range(_TRIES):
                 worker = worker or self._start()
-                answer = _ask(worker, index)
+                answer = _ask(worker, order)
                 if isinstance(answer, str):
-                    raise Lost(f"piece {index} failed in a worker: {answer}")
+                    raise Lost(f"piece {order} failed in a worker: {answer}")
                 if answer is not None:
                     return answer
                 worker = None
-            raise Lost(f"piece {index} lost {_TRIES} workers, one after the other")
+            raise Lost(f"piece {order} lost {_TRIES} workers, one after the other")
         finally:
             self.idle.put(worker)
 
@@ -101,10 +101,10 @@ class _Crew:
         return worker
 
 
-def _ask(worker: subprocess.Popen, index: int) -> Any:
+def _ask(worker: subprocess.Popen, order: Any) -> Any:
     """The numbers of a piece, or what went wrong with it; None of a worker that died."""
     try:
-        _send(worker, index)
+        _send(worker, order)
         assert worker.stdout is not None
         return pickle.load(worker.stdout)
     except (OSError, EOFError, pickle.UnpicklingError):

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from variate.checks import check_positive
-from variate.estimates.blocks import State
-from variate.estimates.tasks import Pieces
+from jaxtyping import PyTree
 
-from .base import Lost, environment, numbers_of, packed, state_of, unpacked
+from variate.checks import check_positive
+
+from .base import Lost, Work, environment, numbers_of, packed, state_of, unpacked
 
 _TRIES = 3
 
@@ -33,7 +33,7 @@ class Ray:
         check_positive("cpus", self.cpus)
 
     @contextlib.contextmanager
-    def open(self, pieces: Pieces) -> Iterator["_Crew"]:
+    def open(self, pieces: Work) -> Iterator["_Crew"]:
         import ray
 
         started = not ray.is_initialized()
@@ -51,28 +51,28 @@ class Ray:
 
 
 class _Crew:
-    def __init__(self, ray: Any, pieces: Pieces, cpus: float | int):
+    def __init__(self, ray: Any, pieces: Work, cpus: float | int):
         self.ray, self.like = ray, pieces.like()
         self.payload = ray.put(packed(pieces))
         self.ahead = 2 * max(int(ray.cluster_resources().get("CPU", 1) / cpus), 1)
         self.task = ray.remote(num_cpus=cpus, max_retries=_TRIES - 1)(_do)
 
-    def submit(self, index: int) -> Callable[[], State]:
-        answer = self.task.remote(self.payload, index)
+    def submit(self, order: Any) -> Callable[[], PyTree]:
+        answer = self.task.remote(self.payload, order)
 
-        def wait() -> State:
+        def wait() -> PyTree:
             try:
                 return state_of(self.ray.get(answer), self.like)
             except self.ray.exceptions.RayError as error:
-                raise Lost(f"piece {index} was lost: {error}") from error
+                raise Lost(f"piece {order} was lost: {error}") from error
 
         return wait
 
 
-def _do(payload: bytes, index: int) -> Any:
-    return numbers_of(_loaded(payload).piece(index))
+def _do(payload: bytes, order: Any) -> Any:
+    return numbers_of(_loaded(payload).piece(order))
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(payload: bytes) -> Pieces:
+def _loaded(payload: bytes) -> Work:
     return unpacked(payload)

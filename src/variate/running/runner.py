@@ -15,7 +15,6 @@ from variate.estimates.tasks import Pieces, Task
 from . import progress
 from .base import Crew, Here, Lost, Workers
 from .checkpoint import Checkpoint
-from .devices import Devices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +30,9 @@ class Runner:
     estimate is that of the pieces so far; it is not `converged`, and `ended` says why. An interrupt before the first
     piece is done is passed on.
 
+    Of Markov chains (`vt.sample(..., runner=...)`) it says who makes the steps after the warm-up, and in what `groups`;
+    the rest they have themselves.
+
     Args:
         workers: who does the pieces, `Devices()`, `Processes(2)` or `Ray()`; this process, on one device, if left out.
         checkpoint: a file (`.npz`) in which the state is kept, and from which the run goes on if it is there. The
@@ -40,10 +42,12 @@ class Runner:
         progress: whether to show it, on the standard error stream.
         piece: how many samples make a piece, about. It is what a lost worker costs, and what has to be done before
             anything is saved or shown; take more where a run is cheap, so that a piece takes a second.
+        groups: into how many groups of one size, at most, Markov chains are shared out; 25 steps of a group are a piece
+            of theirs. More than that many workers have nothing to do. Last digits may depend on it.
 
     Raises:
         TypeError: `workers` that are none.
-        ValueError: `seconds` or a `piece` that are not positive; a checkpoint of another run.
+        ValueError: `seconds`, a `piece` or `groups` that are not positive; a checkpoint of another run.
     """
 
     workers: Any = None
@@ -52,6 +56,7 @@ class Runner:
     seconds: float | int | None = None
     progress: bool = False
     piece: int = 2**16
+    groups: int = 16
 
     def __post_init__(self) -> None:
         if self.workers is not None and (isinstance(self.workers, type) or not isinstance(self.workers, Workers)):
@@ -59,6 +64,7 @@ class Runner:
         if self.seconds is not None:
             check_positive("seconds", self.seconds)
         check_positive_int("piece", self.piece)
+        check_positive_int("groups", self.groups)
 
     def run(self, task: Task) -> Folded:
         start, ended = time.monotonic(), None
@@ -116,12 +122,12 @@ def _first(indices: Iterator[int], count: int) -> list[int]:
     return [index for _, index in zip(range(count), indices, strict=False)]
 
 
-def devices_of(runner: Any) -> Devices | None:
-    """Those that chains are shared out to; raises TypeError for other workers, ValueError for what chains have."""
+def for_chains(runner: Any) -> Runner | None:
+    """A runner, if there is one; raises TypeError for what is none, ValueError for one of what chains have."""
     if runner is None:
         return None
-    if not isinstance(runner, Runner) or not isinstance(runner.workers, Devices):
-        raise TypeError(f"runner must be vt.running.Runner(Devices(...)) for chains, got {describe(runner)}")
+    if not isinstance(runner, Runner):
+        raise TypeError(f"runner must be a vt.running.Runner, of Processes(2) say, got {describe(runner)}")
     if (runner.checkpoint, runner.seconds, runner.progress) != (None, None, False):
         raise ValueError("runner: vt.sample has a checkpoint and progress of its own, and until=vt.running.Seconds(60)")
-    return runner.workers
+    return runner

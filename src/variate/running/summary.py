@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from variate.trees import place
 
-from .measures import alone, apart, effective, named, rank_rhat, standard_error
+from .measures import alone, apart, effective, error_between, named, rank_rhat, standard_error
 
 # Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2), sections 4 and 6.
 _RHAT, _ESS = 1.01, 100
@@ -37,6 +37,7 @@ class StepsTold(NamedTuple):
     divergent: np.ndarray
     bfmi: np.ndarray  # NaN where there is no energy
     walkers: int  # so many chains in a row are one ensemble
+    history: bool  # a step depends on all before it
 
 
 class Row(NamedTuple):
@@ -92,17 +93,20 @@ class _Measured(NamedTuple):
     rhat: np.ndarray
 
 
-def _measured(found: PyTree[np.ndarray], walkers: int) -> list[_Measured]:
+def _measured(found: PyTree[np.ndarray], steps: StepsTold) -> list[_Measured]:
+    walkers = steps.walkers
+
     def measured(x: np.ndarray) -> _Measured:
         bulk, tail = effective(x, "bulk", walkers=walkers), effective(x, "tail", _TAILS, walkers)
         rhat = rank_rhat(x, len(x) // walkers if walkers > 1 else None)
-        return _Measured(x, standard_error(x, walkers), bulk, tail, rhat)
+        error = error_between(x) if steps.history else standard_error(x, walkers)
+        return _Measured(x, error, bulk, tail, rhat)
 
     return [measured(x) for x in jax.tree.leaves(found)]
 
 
 def summary_of(found: PyTree[np.ndarray], values: PyTree, steps: StepsTold, ended: str | None) -> Summary:
-    measured = _measured(found, steps.walkers)
+    measured = _measured(found, steps)
     doubts = _doubts(named(found, _BARE), measured, values, steps)
     if ended is not None:
         doubts.append(Doubt(f"the run was {ended}" if ended == "interrupted" else f"the run {ended}", _GO_ON))
@@ -120,7 +124,7 @@ def _rows(name: str, of: _Measured) -> Iterator[Row]:
 
 def doubts_of(found: PyTree[np.ndarray], values: PyTree, steps: StepsTold) -> list[Doubt]:
     """Of f of the draws, the draws themselves, and their steps."""
-    return _doubts(named(found, _BARE), _measured(found, steps.walkers), values, steps)
+    return _doubts(named(found, _BARE), _measured(found, steps), values, steps)
 
 
 def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, steps: StepsTold) -> list[Doubt]:

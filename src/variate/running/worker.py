@@ -1,4 +1,4 @@
-"""A process that does the pieces it is told to: it reads indices from its input and writes numbers to its output."""
+"""A process that does the pieces it is told to: it reads orders from its input and writes numbers to its output."""
 
 import os
 import pickle
@@ -15,11 +15,11 @@ def main() -> None:
     pieces = unpacked(pickle.load(orders))
     while True:
         try:
-            index = pickle.load(orders)
+            order = pickle.load(orders)
         except EOFError:  # whoever gave orders has gone
             return
         try:
-            answer = numbers_of(pieces.piece(index))
+            answer = numbers_of(pieces.piece(order))
         except Exception as error:
             answer = f"{type(error).__name__}: {error}"
         pickle.dump(answer, answers)

@@ -4,7 +4,11 @@ import abc
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
+from jax.core import Tracer
 from jaxtyping import Array, Float
+
+from variate.checks import describe
 
 from ..processes.base import Level, Process
 
@@ -48,9 +52,50 @@ class Denoiser(eqx.Module):
         return slope.alpha * found.data + slope.sigma * found.noise
 
 
+class ExactDenoiser(Denoiser):
+    """A denoiser that knows the log density of the noisy points as well, at every time."""
+
+    @abc.abstractmethod
+    def log_marginal(self, x: Float[Array, "..."], level: Level) -> Float[Array, ""]:
+        """The log density of one noisy point x."""
+
+    def log_density(self, x: Float[Array, "..."], t: Any = 0.0) -> Float[Array, ""]:
+        r"""$\log p_t(x)$."""
+        return self.log_marginal(x, self.process.level(t))
+
+
 def from_data(x: Float[Array, "..."], data: Float[Array, "..."], level: Level) -> Prediction:
     return Prediction(data, (x - level.alpha * data) / level.sigma)
 
 
 def from_noise(x: Float[Array, "..."], noise: Float[Array, "..."], level: Level) -> Prediction:
     return Prediction((x - level.sigma * noise) / level.alpha, noise)
+
+
+def with_data(found: Prediction, data: Float[Array, "..."], level: Level) -> Prediction:
+    """The prediction whose data are these, of the same point."""
+    return Prediction(data, found.noise + level.alpha / level.sigma * (found.data - data))
+
+
+def with_noise(found: Prediction, noise: Float[Array, "..."], level: Level) -> Prediction:
+    """The prediction whose noise is this, of the same point."""
+    return Prediction(found.data + level.sigma / level.alpha * (found.noise - noise), noise)
+
+
+def check_model(name: str, value: Any) -> None:
+    if not isinstance(value, Denoiser):
+        raise TypeError(
+            f"{name} must be a denoiser, vt.diffusion.NoisePrediction(process, f) say, got {describe(value)}"
+        )
+
+
+def check_models(**models: Any) -> Process:
+    """The process that some denoisers share; raises where one is none, or has another."""
+    for name, model in models.items():
+        check_model(name, model)
+    (first, process), *rest = [(name, model.process) for name, model in models.items()]
+    for name, other in rest:
+        leaves = jax.tree.leaves((process, other))
+        if not any(isinstance(leaf, Tracer) for leaf in leaves) and not eqx.tree_equal(process, other):
+            raise ValueError(f"{first} and {name} must share a process, got {process} and {other}")
+    return process

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ..processes.base import Level, Process, check_process
-from .base import Denoiser, Prediction
+from .base import ExactDenoiser, Prediction
 
 
-class GaussianMixture(Denoiser):
+class GaussianMixture(ExactDenoiser):
     r"""$p_0 = \sum_k w_k N(m_k, C_k)$ in d dimensions, and what follows from it at every time, in closed form.
 
     At time t it is $\sum_k w_k N(\alpha m_k, \alpha^2 C_k + \sigma^2 I)$, with responsibilities $r_k(x)$, and
@@ -85,9 +85,8 @@ class GaussianMixture(Denoiser):
         data = shares @ means + level.alpha * self._averaged(shares, variances * pulled)
         return Prediction(data, level.sigma * self._averaged(shares, pulled))
 
-    def log_density(self, x: Float[Array, " d"], t: Any = 0.0) -> Float[Array, ""]:
-        r"""$\log p_t(x)$."""
-        return jax.nn.logsumexp(self._parts(x, self.process.level(t))[0])
+    def log_marginal(self, x: Float[Array, " d"], level: Level) -> Float[Array, ""]:
+        return jax.nn.logsumexp(self._parts(x, level)[0])
 
     def draw(self, key: Key[Array, ""], t: Any = 0.0) -> Float[Array, " d"]:
         r"""A draw of $p_t$."""

@@ -79,6 +79,8 @@ class Process(eqx.Module):
         low, high = np.zeros_like(wanted), np.full_like(wanted, self.horizon)
         for _ in range(200):  # every bit of a double, wherever the time lies
             middle = 0.5 * (low + high)
+            if np.all((middle == low) | (middle == high)):
+                break
             at = exact_levels(self, middle)
             with np.errstate(divide="ignore"):
                 later = np.log(at.alpha) - np.log(at.sigma) > wanted

@@ -73,6 +73,17 @@ def half_log_snr(level: Level) -> float:
     return math.log(level.alpha) - math.log(level.sigma)
 
 
+@runtime_checkable
+class Particular(Protocol):
+    """A solver that was made for one model."""
+
+    def plan(self, process: Process, times: np.ndarray) -> Stage: ...
+
+    def check_model(self, model: Denoiser, event: tuple[int, ...]) -> None:
+        """Raise ValueError unless this is it; `event` is the shape of a draw."""
+        ...
+
+
 @dataclass(frozen=True)
 class Combination:
     """A sum of what a run has in hand, as coefficients."""

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from variate.checks import check_positive_int
 from variate.mcmc.base import LogDensity
-from variate.running.chains import Flat
+from variate.running.steps import Flat
 
 from .scale import DENSE
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from variate import checks, trees
 from variate.programs import LogDensity
-from variate.running.chains import Flat
+from variate.running.steps import Flat
 
 
 class Sum(LogDensity):

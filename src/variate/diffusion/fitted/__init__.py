@@ -1,0 +1,4 @@
+"""Samplers with numbers that are learned from a model."""
+
+from .coefficients import Fitted as Fitted
+from .coefficients import fit as fit

@@ -1,0 +1,226 @@
+"""A solver whose coefficients and times are learned from where fine runs of the same model end."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Key
+from scipy.optimize import least_squares
+
+from variate.checks import check_key, check_positive_int
+
+from ..denoisers.base import Denoiser
+from ..loop import Begun, cast, run
+from ..processes.base import Level, Process, exact_levels
+from ..sampling import check_model, check_shape
+from ..schedules.base import check_times
+from ..solvers.base import Linear, Solver, Terms, check_solver, data, noise
+from .trajectories import Ends, trajectories
+
+ROUNDS, LOOKS = 3, 15  # of least squares, and evaluations of the residuals in each
+AT_ONCE = 16  # columns of the Jacobian
+
+
+class Errors(NamedTuple):
+    """Distances a coordinate of draws from where they should be, over trajectories that were not fitted to."""
+
+    rms: float
+    median: float
+
+
+class Fitted(eqx.Module):
+    """A solver for one model and one schedule, as `fit` makes it."""
+
+    stages: Linear
+    times: tuple[float, ...] = eqx.field(static=True)  # that it was fitted for
+    before: Errors = eqx.field(static=True)  # of the solver that it started from
+    after: Errors = eqx.field(static=True)
+    probe: tuple[float, ...] = eqx.field(static=True)  # what the model says of a point, to know it by
+
+    def plan(self, process: Process, times: np.ndarray) -> Linear:
+        if len(times) != len(self.times) or not np.allclose(times, self.times, rtol=1e-9, atol=0):
+            own = list(self.times)
+            raise ValueError(f"times must be those that the solver was fitted for, {own}, got {np.asarray(times)}")
+        return self.stages
+
+    def check_model(self, model: Denoiser, event: tuple[int, ...]) -> None:
+        same = np.prod(event) == len(self.probe)
+        if not (same and np.allclose(_probe(model, self.times, event), self.probe, rtol=1e-3, atol=1e-3)):
+            raise ValueError("solver: it was fitted to another model than this one; vt.diffusion.fit fits it anew")
+
+    def save(self, path: str | Path) -> None:
+        """To a file of NumPy's, `.npz`."""
+        told = {"times": self.times, "before": self.before, "after": self.after, "probe": self.probe}
+        told |= {"data": self.stages.kept is data, "depth": self.stages.depth}
+        tables = {
+            f"{name} {part}": value
+            for name, terms in (("x", self.stages.x), ("anchor", self.stages.anchor))
+            if terms is not None
+            for part, value in _parts(terms).items()
+            if value is not None
+        }
+        np.savez(path, told=json.dumps(told), level=np.stack(self.stages.level), **tables)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Fitted":
+        """What `save` wrote; whether it is of the model and the times that it is used with is looked at when it is."""
+        with np.load(path) as file:
+            told = json.loads(str(file["told"]))
+            tables = {name: file[name] for name in file.files}
+
+        def terms(name: str) -> Terms | None:
+            found = {part.removeprefix(f"{name} "): x for part, x in tables.items() if part.startswith(f"{name} ")}
+            history = tuple(found.get(str(j)) for j in range(told["depth"]))
+            return Terms(found.get("x"), history, found.get("anchor"), found.get("noise")) if found else None
+
+        x = terms("x")
+        if x is None:
+            raise ValueError(f"path must be a file that save wrote, got {path}")
+        kept = data if told["data"] else noise
+        stages = Linear(Level(*tables["level"]), x, terms("anchor"), kept, told["depth"])
+        errors = Errors(*told["before"]), Errors(*told["after"])
+        return cls(stages, tuple(told["times"]), *errors, tuple(told["probe"]))
+
+
+def fit(
+    key: Key[Array, ""], model: Denoiser, solver: Solver, times: Any, shape: tuple[int, ...], *, depth: int = 3
+) -> Fitted:
+    r"""A solver that ends where fine runs of the model do, for as many evaluations as another one takes.
+
+    It starts from the plan of a solver whose updates are linear, $x' = a x + \sum_j b_j p_j$ with predictions p, and
+    minimizes over all of its coefficients and over the times at which the model is asked the distance of its ends from
+    the exact ones, by least squares on some trajectories: $\sum \rho(x_n - x_n^*)$ with a loss $\rho$ that
+    forgives the few that end in another mode. A handful of numbers are learned for each evaluation.
+
+    Choose it where many draws will be made of one model by few evaluations: it costs some hundred runs of the
+    trajectories, with derivatives, and is for this model, these times and no other. The wrong choice for a solver that
+    draws noise.
+
+    Args:
+        key: of the trajectories.
+        model: what is drawn from.
+        solver: to start from, `DPMSolverPP()` say.
+        times: from which it starts and between the first and last of which it works.
+        shape: of the trajectories; the first axis counts them, 256 say. As many again are kept apart for `after`.
+        depth: how many predictions an update may use, the newest first.
+
+    Returns:
+        A solver for these times; `before` and `after` are its errors, on trajectories that it was not fitted to.
+
+    Raises:
+        TypeError, ValueError: a solver whose updates are not linear or that draws noise, or a model with draws that are
+            not finite.
+
+    Sources: the coefficients are those of Zhang, Niwa and Kleijn (2024), On accelerating diffusion-based sampling
+    process via improved integration approximation, ICLR, section 4, fitted to the end of a run and not step by step;
+    the times are learned with them as in Shaul et al. (2024), Bespoke solvers for generative flow models, ICLR,
+    section 2.
+    """
+    check_key(key)
+    check_model(model)
+    check_solver("solver", solver)
+    count, event = check_shape(shape)
+    times = check_times(times, model.process)
+    plan = _widened(solver.plan(model.process, times), check_positive_int("depth", depth))
+    key_fit, key_held = jax.random.split(key)
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    fitted, held = (trajectories(key, model, times, shape) for key in (key_fit, key_held))
+    numbers, unravel = ravel_pytree(cast((plan.x, plan.anchor, np.zeros(len(plan.level.time) - 1)), dtype))
+
+    def planned(numbers: Float[Array, " numbers"]) -> Linear:
+        x, anchor, shift = unravel(numbers)
+        first, *_ = asked = jnp.asarray(plan.level.time, dtype)
+        later = jnp.minimum(asked[1:] * jnp.exp(shift), model.process.horizon)
+        level = model.process.level(jnp.concatenate([first[None], later]))
+        return Linear(level, x, anchor, plan.kept, plan.depth)
+
+    def misses(numbers: Float[Array, " numbers"], ends: Ends) -> Float[Array, "n ..."]:
+        begun = Begun(jax.random.split(jax.random.key(0), count), ends.start.astype(dtype), jnp.ones((), dtype))
+        return run(begun, model, planned(numbers), event, False)[0] - ends.end
+
+    best = _least_squares(misses, numbers, fitted)
+    before, after = (_errors(misses(x, held)) for x in (numbers, best))
+    if after.rms >= before.rms:
+        best, after = numbers, before
+    found = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), planned(best))
+    found = eqx.tree_at(lambda one: one.level, found, exact_levels(model.process, found.level.time))
+    return Fitted(found, tuple(times.tolist()), before, after, tuple(_probe(model, times, event).tolist()))
+
+
+def _least_squares(misses: Any, numbers: Float[Array, " numbers"], ends: Ends) -> Float[Array, " numbers"]:
+    """The numbers at which few miss by much, found from these."""
+    far = eqx.filter_jit(lambda x: misses(x, ends).ravel())
+
+    @eqx.filter_jit
+    def slopes(x: Float[Array, " numbers"]) -> Float[Array, "numbers residuals"]:
+        def column(direction: Float[Array, " numbers"]) -> Float[Array, " residuals"]:
+            return jax.jvp(lambda x: misses(x, ends).ravel(), (x,), (direction,))[1]
+
+        return jax.lax.map(column, jnp.eye(len(x), dtype=x.dtype), batch_size=AT_ONCE)
+
+    def as_ours(x: np.ndarray) -> Float[Array, " numbers"]:
+        return jnp.asarray(x, numbers.dtype)
+
+    def jacobian(x: np.ndarray) -> np.ndarray:
+        return np.asarray(slopes(as_ours(x)), np.float64).T
+
+    solve: Any = least_squares  # its types know no Jacobian that is a function
+
+    for _ in range(ROUNDS):
+        scale = 3 * float(jnp.median(jnp.abs(far(numbers))))  # three times what is usual is far
+        found = solve(
+            lambda x: np.asarray(far(as_ours(x)), np.float64),
+            np.asarray(numbers, np.float64),
+            jacobian,
+            x_scale="jac",
+            loss="soft_l1",
+            f_scale=max(scale, float(jnp.finfo(numbers.dtype).tiny)),
+            max_nfev=LOOKS,
+        )
+        numbers = as_ours(found.x)
+    return numbers
+
+
+def _widened(plan: Any, depth: int) -> Linear:
+    """A plan whose updates use as many predictions as they may, though with coefficients of zero."""
+    if not isinstance(plan, Linear):
+        raise TypeError(
+            f"solver must have linear updates to be fitted, DPMSolverPP() say; its stages are {type(plan).__name__}"
+        )
+    both = [terms for terms in (plan.x, plan.anchor) if terms is not None]
+    if any(terms.noise is not None for terms in both):
+        raise ValueError("solver must not draw noise to be fitted: its ends would not be those of the probability flow")
+    depth, zeros = max(depth, plan.depth), np.zeros(len(plan.level.time))
+
+    def wide(terms: Terms | None) -> Terms | None:
+        if terms is None:
+            return None
+        history = (*terms.history, *(None,) * (depth - plan.depth))
+        return Terms(terms.x, tuple(zeros if b is None else b for b in history), terms.anchor, None)
+
+    x = wide(plan.x)
+    assert x is not None
+    return Linear(plan.level, x, wide(plan.anchor), plan.kept, depth)
+
+
+def _errors(misses: Float[Array, "n ..."]) -> Errors:
+    each = np.mean(np.asarray(misses, np.float64).reshape(len(misses), -1) ** 2, axis=1)
+    return Errors(float(np.sqrt(np.mean(each))), float(np.sqrt(np.median(each))))
+
+
+def _probe(model: Denoiser, times: Any, event: tuple[int, ...]) -> np.ndarray:
+    """What a model says of one point, the same for all, half-way down the times."""
+    time = times[len(times) // 2] or times[0]
+    point = jnp.asarray(np.sin(np.arange(1.0, 1.0 + np.prod(event))).reshape(event), float)
+    return np.asarray(model.data(point, time), np.float64).ravel()
+
+
+def _parts(terms: Terms) -> dict[str, Any]:
+    return {"x": terms.x, "anchor": terms.anchor, "noise": terms.noise} | {
+        str(j): b for j, b in enumerate(terms.history)
+    }

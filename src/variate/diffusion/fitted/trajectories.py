@@ -1,0 +1,40 @@
+"""What a fit is measured by: points of noise, and where the probability flow leads from them."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from ..denoisers.base import Denoiser
+from ..processes.base import exact_levels
+from ..sampling import sample
+from ..schedules.uniform import uniform_log_snr
+from ..solvers import DPMSolverPP
+
+FINE = 500  # steps: for an error some hundred times smaller than that of the solvers that are fitted
+LEAST_RATIO = 1e-4  # of the noise to the data, below which a denoiser is taken for constant
+
+
+class Ends(NamedTuple):
+    """Where runs start and where they should end."""
+
+    start: Float[Array, "n ..."]
+    end: Float[Array, "n ..."]
+
+
+def trajectories(key: Key[Array, ""], model: Denoiser, times: np.ndarray, shape: tuple[int, ...]) -> Ends:
+    """Of as many draws as `shape` says, between the first and the last of the times."""
+    key_start, key_run = jax.random.split(key)
+    first, last = exact_levels(model.process, times[[0, -1]]).sigma
+    start = first * jax.random.normal(key_start, shape)
+    if last == 0:
+        floor = float(model.process.time_of(-np.log(LEAST_RATIO)))
+        fine = np.append(uniform_log_snr(model.process, FINE, times[0], floor), 0.0)
+    else:
+        fine = uniform_log_snr(model.process, FINE, times[0], times[-1])
+    found = sample(key_run, model, DPMSolverPP(), fine, shape, start=start)
+    if not bool(jnp.all(found.finite)):
+        raise ValueError(f"model: it cannot be fitted to, for its draws are not all finite: {found!r}")
+    return Ends(start, found.values)

@@ -1,0 +1,90 @@
+"""Compiled blocks of steps of several chains: all of them, those on a device, or one group of them."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from variate.protocols import Move, Steps
+
+from .chain_file import Block
+from .devices import Shared
+from .keeping import thinned
+
+BLOCK = 25  # steps: what an interrupt may cost, and the shortest window of a warm-up
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Flat:
+    """The log density of a target, of its positions as vectors; a function like others, whatever it holds."""
+
+    target: Any
+    like: Any  # a position
+
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
+        return self.target.log_density(ravel_pytree(self.like)[1](x))
+
+
+class Group(eqx.Module):
+    """Some of the chains, one after another: what `Shared` is for a device, for whoever has these alone."""
+
+    first: Int[Array, ""]
+    chains: int = eqx.field(static=True)  # in all
+
+    def keys(self, key: Key[Array, ""], count: int) -> Key[Array, " chains"]:
+        """Of the keys of all chains those of the chains that are here."""
+        return lax.dynamic_slice_in_dim(jax.random.split(key, self.chains), self.first, count)
+
+    def together(self, tree: Any) -> Any:
+        """These alone: a kernel has learned what it can."""
+        return tree
+
+    def map(self, f: Any, numbers: PyTree[Array], key: Key[Array, ""], state: PyTree[Array]) -> Any:
+        return f(numbers, key, state)
+
+
+@eqx.filter_jit
+def begun(target: Any, like: Any, tuned: Any, keys: Key[Array, " chains"], positions: PyTree[Array]) -> Any:
+    """Where chains are in the beginning."""
+    kernel = tuned.kernel(Flat(target, like))
+    return jax.vmap(kernel.init)(keys, jax.vmap(lambda tree: ravel_pytree(tree)[0])(positions))
+
+
+@eqx.filter_jit
+def block(
+    target: Any, like: Any, tuned: Any, key: Key[Array, ""], state: Any, thin: int, shared: Shared | Group
+) -> tuple[Any, Any, Any, Steps]:
+    """The kernel, where chains are, values and steps, after a block of `thin` steps for each that is kept."""
+    fixed = eqx.partition((target, like, tuned), eqx.is_array)
+
+    def steps_of_some(numbers: Any, key: Key[Array, ""], state: Any) -> tuple[Any, Any, Block]:
+        target, like, tuned = eqx.combine(numbers, fixed[1])
+        log_density, unravel = Flat(target, like), ravel_pytree(like)[1]
+        numbers, rest = eqx.partition(tuned, eqx.is_array)
+
+        def once(at: tuple[Any, Any], key: Key[Array, ""]) -> tuple[tuple[Any, Any], Steps]:
+            numbers, state = at
+            tuned = eqx.combine(numbers, rest)
+            kernel = tuned.kernel(log_density)
+            keys = shared.keys(key, len(state.position))
+            after, info = jax.vmap(kernel.step)(keys, state)
+            numbers = eqx.filter(tuned.learned(shared.together(Move(state, after, info))), eqx.is_array)
+            steps = Steps(after.position, getattr(after, "gradient", None), info)
+            return (numbers, after), each_walker(steps) if after.position.ndim > 2 else steps
+
+        (numbers, state), steps = lax.scan(once, (numbers, state), jax.random.split(key, BLOCK * thin))
+        steps = thinned(steps, thin)
+        values = jax.vmap(jax.vmap(lambda x: target.constrain(unravel(x))))(steps.position)
+        return numbers, state, (values, steps)
+
+    numbers, state, found = shared.map(steps_of_some, fixed[0], key, state)
+    return eqx.combine(numbers, eqx.filter(tuned, eqx.is_array, inverse=True)), state, *found
+
+
+def each_walker(steps: Any) -> Any:
+    """Walkers of ensembles as chains, those of an ensemble one after another."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps)

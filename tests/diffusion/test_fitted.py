@@ -1,0 +1,54 @@
+"""Fitted solvers end nearer to where they should than those that they start from, and know what they were fitted to."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from diffusion.problems import PROCESSES, mixture
+
+from variate.diffusion import DDIM, DPMSolverPP, Fitted, fit, sample, uniform, uniform_log_snr
+
+PROCESS = PROCESSES["variance preserving"]
+MODEL = mixture(PROCESS)
+TIMES = uniform_log_snr(PROCESS, 4)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    return fit(jax.random.key(0), MODEL, DPMSolverPP(), TIMES, (64, 2))
+
+
+def test_it_ends_nearer(fitted: Fitted) -> None:
+    """Five times, of the size of its own errors: what it started from is a formula of order two."""
+    fine = uniform_log_snr(PROCESS, 400)
+    exact, before, after = (
+        np.asarray(sample(jax.random.key(1), MODEL, solver, times, (200, 2)).values)
+        for solver, times in ((DPMSolverPP(), fine), (DPMSolverPP(), TIMES), (fitted, TIMES))
+    )
+    far = [np.mean((x - exact) ** 2, axis=1) for x in (before, after)]
+    gain = np.log(far[0] / far[1])
+    assert np.mean(gain) > 5 * np.std(gain) / np.sqrt(len(gain))
+    # What it says of itself is of other draws, and is as large: the mean square within its own spread.
+    assert abs(np.mean(far[1]) - fitted.after.rms**2) < 5 * np.std(far[1]) * np.sqrt(1 / 200 + 1 / 64)
+    assert fitted.after.rms < fitted.before.rms
+
+
+def test_it_comes_back_from_a_file(fitted: Fitted, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "solver.npz")
+    again = Fitted.load(tmp_path / "solver.npz")
+    one, two = (sample(jax.random.key(1), MODEL, solver, TIMES, (5, 2)).values for solver in (fitted, again))
+    np.testing.assert_array_equal(one, two)
+    assert again.after == fitted.after
+
+
+def test_another_model_or_schedule_is_refused(fitted: Fitted) -> None:
+    with pytest.raises(ValueError, match="times must be those that the solver was fitted for"):
+        sample(jax.random.key(1), MODEL, fitted, uniform(PROCESS, 4), (5, 2))
+    with pytest.raises(ValueError, match="fitted to another model"):
+        sample(jax.random.key(1), mixture(PROCESSES["EDM"]), fitted, TIMES, (5, 2))
+
+
+def test_what_draws_noise_is_not_fitted() -> None:
+    with pytest.raises(ValueError, match="must not draw noise"):
+        fit(jax.random.key(0), MODEL, DDIM(1.0), TIMES, (4, 2))
