@@ -13,11 +13,13 @@ from variate.diffusion import (
     DDIM,
     DEIS,
     ERSDE,
+    AcceleratedDDIM,
     DPMSolver,
     DPMSolverPP,
     DPMSolverPPSinglestep,
     DPMSolverSinglestep,
     Euler,
+    Genie,
     Heun,
     Process,
     SASolver,
@@ -88,6 +90,28 @@ def _halves(solver: Any) -> Law:
     return Law(solver, 2, 2, {"asked at the start again": Tampered(solver, _asked_at_the_start)})
 
 
+def _no(what: str) -> Any:
+    """Without a part of the derivative."""
+
+    def change(plan: Any) -> Any:
+        def where(plan: Any) -> Any:
+            return plan.second if what == "derivative" else plan.change.sigma
+
+        return eqx.tree_at(where, plan, replace_fn=np.zeros_like)
+
+    return Tampered(Genie(), change)
+
+
+def _turned(plan: Any) -> Any:
+    """With the line through two predictions turned the other way."""
+
+    def columns(plan: Any) -> Any:
+        return plan.x.history
+
+    new, old = columns(plan)
+    return eqx.tree_at(columns, plan, (new + 2 * old, -old))
+
+
 @dataclass(frozen=True)
 class Altered:
     """A solver one coefficient of which is another at every step."""
@@ -136,6 +160,10 @@ def lively(time: float) -> float:
 
 # Those that follow the probability flow: the order is of where they lead.
 LAWS = {
+    "accelerated DDIM": Law(AcceleratedDDIM(), 2, mutants={"the line is turned": Tampered(AcceleratedDDIM(), _turned)}),
+    "GENIE": Law(
+        Genie(), 2, mutants={"one term": _no("derivative"), "the level does not change": _no("level's change")}
+    ),
     "DDIM": Law(DDIM(), 1),
     "Euler": Law(Euler(), 1, mutants={"noise does not fade": Tampered(Euler(), _still)}),
     "Heun": Law(Heun(), 2, evaluations=2),

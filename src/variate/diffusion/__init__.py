@@ -26,6 +26,8 @@ from .fitted import fit as fit
 from .likelihood import LogLikelihood as LogLikelihood
 from .likelihood import log_likelihood as log_likelihood
 from .likelihood import log_likelihood_by_probes as log_likelihood_by_probes
+from .parallel import ParallelSamples as ParallelSamples
+from .parallel import sample_parallel as sample_parallel
 from .processes import EDM as EDM
 from .processes import AugmentedProcess as AugmentedProcess
 from .processes import CosineVP as CosineVP
@@ -50,13 +52,17 @@ from .schedules import uniform_log_snr as uniform_log_snr
 from .solvers import DDIM as DDIM
 from .solvers import DEIS as DEIS
 from .solvers import ERSDE as ERSDE
+from .solvers import AcceleratedDDIM as AcceleratedDDIM
 from .solvers import Ancestral as Ancestral
 from .solvers import DPMSolver as DPMSolver
 from .solvers import DPMSolverPP as DPMSolverPP
 from .solvers import DPMSolverPPSinglestep as DPMSolverPPSinglestep
 from .solvers import DPMSolverSinglestep as DPMSolverSinglestep
 from .solvers import Euler as Euler
+from .solvers import Genie as Genie
 from .solvers import Heun as Heun
+from .solvers import PredictorCorrector as PredictorCorrector
+from .solvers import Restart as Restart
 from .solvers import SASolver as SASolver
 from .solvers import SDEDPMSolverPP as SDEDPMSolverPP
 from .solvers import Solver as Solver

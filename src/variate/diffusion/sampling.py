@@ -16,7 +16,7 @@ from variate.estimates.moments import Moments
 from .denoisers.base import Denoiser
 from .loop import begun_at, broken_at, cast, run
 from .schedules.base import check_times
-from .solvers.base import Particular, Solver
+from .solvers.base import Particular, Solver, check_solver
 
 
 class Samples(eqx.Module):
@@ -53,11 +53,6 @@ def check_model(model: Any) -> None:
         raise TypeError(
             f"model must be a denoiser, vt.diffusion.NoisePrediction(process, function) say, got {describe(model)}"
         )
-
-
-def check_solver(solver: Any) -> None:
-    if not isinstance(solver, Solver) or isinstance(solver, type):
-        raise TypeError(f"solver must be one of vt.diffusion, DDIM() say, got {describe(solver)}")
 
 
 def check_shape(shape: Any) -> tuple[int, tuple[int, ...]]:
@@ -102,7 +97,7 @@ def sample(
     """
     check_key(key)
     check_model(model)
-    check_solver(solver)
+    check_solver("solver", solver)
     count, event = check_shape(shape)
     batch = count if batch is None else min(check_positive_int("batch", batch), count)
     dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)

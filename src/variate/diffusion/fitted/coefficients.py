@@ -17,9 +17,9 @@ from variate.checks import check_key, check_positive_int
 from ..denoisers.base import Denoiser
 from ..loop import Begun, cast, run
 from ..processes.base import Level, Process, exact_levels
-from ..sampling import check_model, check_shape, check_solver
+from ..sampling import check_model, check_shape
 from ..schedules.base import check_times
-from ..solvers.base import Linear, Solver, Terms, data, noise
+from ..solvers.base import Linear, Solver, Terms, check_solver, data, noise
 from .trajectories import Ends, trajectories
 
 ROUNDS, LOOKS = 3, 15  # of least squares, and evaluations of the residuals in each
@@ -123,7 +123,7 @@ def fit(
     """
     check_key(key)
     check_model(model)
-    check_solver(solver)
+    check_solver("solver", solver)
     count, event = check_shape(shape)
     times = check_times(times, model.process)
     plan = _widened(solver.plan(model.process, times), check_positive_int("depth", depth))

@@ -1,5 +1,6 @@
 """Solvers: from noise to data in few evaluations of a model."""
 
+from .accelerated import AcceleratedDDIM as AcceleratedDDIM
 from .ancestral import Ancestral as Ancestral
 from .base import Solver as Solver
 from .ddim import DDIM as DDIM
@@ -13,4 +14,7 @@ from .exponential import DPMSolverPP as DPMSolverPP
 from .exponential import SASolver as SASolver
 from .exponential import SDEDPMSolverPP as SDEDPMSolverPP
 from .exponential import UniPC as UniPC
+from .genie import Genie as Genie
 from .heun import Heun as Heun
+from .predictor_corrector import PredictorCorrector as PredictorCorrector
+from .restart import Restart as Restart

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from variate.checks import describe
+
 from ..denoisers.base import Denoiser, Prediction
 from ..processes.base import Level, Process, exact_levels
 
@@ -165,3 +167,8 @@ def _terms(combinations: Sequence[Combination], depth: int) -> Terms:
         column([made.anchor for made in combinations]),
         column([made.noise for made in combinations]),
     )
+
+
+def check_solver(name: str, value: Any) -> None:
+    if not isinstance(value, Solver) or isinstance(value, type):
+        raise TypeError(f"{name} must be one of vt.diffusion, DDIM() say, got {describe(value)}")
