@@ -1,5 +1,6 @@
 """On normal data every law is known without a run: orders, mutants, and what is exact."""
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import cache
@@ -30,7 +31,7 @@ from variate.diffusion.processes.base import exact_levels
 MEAN, VARIANCE = 0.7, 0.3
 PROCESS = PROCESSES["variance preserving"]
 ALL = LAWS | NOISY
-FEW, MANY = (16, 32, 64, 128), (64, 128, 256, 512)
+FEW, MANY = (32, 64, 128, 256), (64, 128, 256, 512)
 SHORT = {"UniPC", "SA-Solver", "SA-Solver, noise in the middle"}  # where two errors cancel until steps are short
 
 
@@ -68,12 +69,11 @@ def test_a_point_is_reached_exactly(name: str) -> None:
 
 
 @pytest.mark.parametrize("of_noise", [False, True])
-@pytest.mark.parametrize("order", [1, 2, 3])
-@pytest.mark.parametrize("growth", [math.expm1, one])
-def test_a_plan_that_ends_without_noise_is_finite(growth: Callable[[float], float], order: int, of_noise: bool) -> None:
-    for at in (edm(PROCESS, 3), edm(PROCESS, 20), uniform(PROCESS, 2, end=0.0)):
-        plan = UniPC(order, growth, of_noise).plan(PROCESS, at)
-        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(plan))
+def test_a_plan_that_ends_without_noise_is_finite(of_noise: bool) -> None:
+    for at in (edm(PROCESS, 3), edm(PROCESS, 20)):
+        for order, growth in itertools.product((1, 2, 3), (math.expm1, one)):
+            plan = UniPC(order, growth, of_noise).plan(PROCESS, at)
+            assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(plan))
 
 
 def test_data_alone_may_be_the_start_of_a_solver_of_predicted_data() -> None:
