@@ -13,13 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import reports
 import torch
-from diffusers.schedulers import (
-    DEISMultistepScheduler,
-    DPMSolverMultistepScheduler,
-    SASolverScheduler,
-    UniPCMultistepScheduler,
-    scheduling_sasolver,
-)
+from diffusers.schedulers import scheduling_sasolver
+from diffusers.schedulers.scheduling_deis_multistep import DEISMultistepScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_sasolver import SASolverScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from rich.console import Console
 
 from variate.diffusion import DPMSolver, DPMSolverPP, GaussianMixture, Process, SASolver, SDEDPMSolverPP, UniPC, sample
@@ -27,6 +25,7 @@ from variate.diffusion.solvers.base import noise
 from variate.diffusion.solvers.exponential.multistep import multistep, noise_step
 
 DRAWS, BOUND = 64, 1e-4
+FORMS: dict[Any, Any] = {"bh1": lambda h: h, "bh2": np.expm1}  # of B
 TABLE = jnp.asarray(np.concatenate([[1.0], np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))]), np.float32)
 COLUMNS = ("scheduler", "ours", "steps", "largest difference", "why", "ok")
 WORDS = f"""The largest difference of a coordinate over {DRAWS} draws in two dimensions of a mixture of normals, all in
@@ -94,13 +93,14 @@ def draws(steps: int) -> tuple[Any, Any]:
 def compare(name: str, scheduler: Any, ours: str, solver: Any, steps: int, why: str = "") -> Row:
     scheduler.set_timesteps(steps)
     start, normals = draws(steps)
-    x = torch.from_numpy(np.array(start))
+    step: Any = scheduler.step
+    x: Any = torch.from_numpy(np.array(start))
     for i, time in enumerate(scheduler.timesteps):
         asked = torch.from_numpy(np.array(predict(jnp.asarray(x.numpy()), jnp.float32(time + 1.0))))
         z = torch.from_numpy(normals[:, i].copy())
-        more = {"variance_noise": z} if isinstance(scheduler, DPMSolverMultistepScheduler) else {}
+        more: dict[str, Any] = {"variance_noise": z} if isinstance(scheduler, DPMSolverMultistepScheduler) else {}
         with mock.patch.object(scheduling_sasolver, "randn_tensor", lambda *_, z=z, **__: z):
-            x = scheduler.step(asked, time, x, **more).prev_sample
+            x = step(asked, time, x, **more).prev_sample
     last = 0.0 if float(scheduler.sigmas[-1]) == 0 else 1.0
     times = np.append(scheduler.timesteps.numpy() + 1.0, last)
     run = sample(jax.random.key(0), MODEL, solver, times, (DRAWS, 2), start=start)
@@ -108,7 +108,7 @@ def compare(name: str, scheduler: Any, ours: str, solver: Any, steps: int, why: 
     return Row(name, ours, steps, float(np.max(np.abs(np.asarray(run.values) - x.numpy()))), why)
 
 
-def dpm(kind: str, order: int, end: str = "zero") -> Any:
+def dpm(kind: Any, order: int, end: Any = "zero") -> Any:
     return DPMSolverMultistepScheduler(algorithm_type=kind, solver_order=order, final_sigmas_type=end)
 
 
@@ -135,7 +135,7 @@ def rows() -> list[Row]:
                 compare(f"deis, {k}", DEISMultistepScheduler(solver_order=k), f"log rho, {k}", LogRho(k), steps, long)
             )
             for of_data in (True, False):
-                for b, growth in (("bh1", lambda h: h), ("bh2", np.expm1)):
+                for b, growth in FORMS.items():
                     theirs = UniPCMultistepScheduler(
                         solver_order=k,
                         solver_type=b,
