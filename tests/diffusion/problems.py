@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from scipy.integrate import solve_ivp
 
 import variate as vt
-from variate.diffusion import EDM, Denoiser, Flow, GaussianMixture, Prediction, Process, VariancePreserving
+from variate.diffusion import EDM, Denoiser, Flow, GaussianMixture, Process, VariancePreserving
 
 PROCESSES: dict[str, Process] = {
     "variance preserving": VariancePreserving(),
@@ -70,29 +70,6 @@ def led(solver: Any, model: Denoiser, times: np.ndarray, start: Float[Array, "n 
     for low in range(0, evaluations, part):
         states = _part(states, model, jax.tree.map(lambda leaf, low=low: leaf[low : low + part], plan))
     return np.asarray(states.x)
-
-
-def moments(solver: Any, process: Process, times: np.ndarray, mean: float, std: float) -> tuple[float, float]:
-    """Mean and variance of what a linear solver draws of normal data: with their exact model, both are sums."""
-    plan = solver.plan(process, times)
-    count, level = len(plan.level.time), plan.level
-    one, start, *noises = np.eye(count + 2)  # everything is a combination of these
-    x, anchor, history = start, start, [np.zeros(count + 2)] * plan.depth
-
-    def combined(terms: Any, i: int, z: np.ndarray) -> np.ndarray:
-        pairs = [(terms.x, x), *zip(terms.history, history, strict=True), (terms.anchor, anchor), (terms.noise, z)]
-        return sum((a[i] * value for a, value in pairs if a is not None), np.zeros(count + 2))
-
-    for i in range(count):
-        alpha, sigma = level.alpha[i], level.sigma[i]
-        pulled = (x - alpha * mean * one) / ((alpha * std) ** 2 + sigma**2)
-        found = plan.kept(Prediction(mean * one + alpha * std**2 * pulled, sigma * pulled))
-        history = [found, *history][: plan.depth]
-        after = combined(plan.x, i, noises[i])
-        anchor = anchor if plan.anchor is None else combined(plan.anchor, i, noises[i])
-        x = after
-    begun = (level.alpha[0] * std) ** 2 + level.sigma[0] ** 2
-    return float(x[0] + x[1] * level.alpha[0] * mean), float(x[1] ** 2 * begun + np.sum(x[2:] ** 2))
 
 
 def extrapolated(errors: Sequence[float]) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """On normal data every law is known without a run: orders, mutants, and what is exact."""
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import cache
@@ -29,8 +30,8 @@ from variate.diffusion.processes.base import exact_levels
 
 MEAN, VARIANCE = 0.7, 0.3
 PROCESS = PROCESSES["variance preserving"]
-ALL = LAWS | NOISY
-FEW, MANY = (16, 32, 64, 128), (64, 128, 256, 512)
+ALL = {name: law for name, law in (LAWS | NOISY).items() if name != "GENIE"}  # its updates have derivatives
+FEW, MANY = (32, 64, 128, 256), (64, 128, 256, 512)
 SHORT = {"UniPC", "SA-Solver", "SA-Solver, noise in the middle"}  # where two errors cancel until steps are short
 
 
@@ -54,7 +55,7 @@ def test_the_order_is_the_one_stated(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "mutant"), [(name, mutant) for name in ALL for mutant in ALL[name].mutants])
 def test_a_mutant_is_of_a_lower_order(name: str, mutant: str) -> None:
-    coarse, fine = errors(ALL[name].mutants[mutant], FEW[:2])
+    coarse, fine = errors(ALL[name].mutants[mutant], (16, 32))
     assert np.log2(coarse / fine) < ALL[name].order - 0.5
 
 
@@ -68,12 +69,11 @@ def test_a_point_is_reached_exactly(name: str) -> None:
 
 
 @pytest.mark.parametrize("of_noise", [False, True])
-@pytest.mark.parametrize("order", [1, 2, 3])
-@pytest.mark.parametrize("growth", [math.expm1, one])
-def test_a_plan_that_ends_without_noise_is_finite(growth: Callable[[float], float], order: int, of_noise: bool) -> None:
-    for at in (edm(PROCESS, 3), edm(PROCESS, 20), uniform(PROCESS, 2, end=0.0)):
-        plan = UniPC(order, growth, of_noise).plan(PROCESS, at)
-        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(plan))
+def test_a_plan_that_ends_without_noise_is_finite(of_noise: bool) -> None:
+    for at in (edm(PROCESS, 3), edm(PROCESS, 20)):
+        for order, growth in itertools.product((1, 2, 3), (math.expm1, one)):
+            plan = UniPC(order, growth, of_noise).plan(PROCESS, at)
+            assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(plan))
 
 
 def test_data_alone_may_be_the_start_of_a_solver_of_predicted_data() -> None:

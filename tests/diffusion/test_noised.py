@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from diffusion.laws import Tampered
-from diffusion.problems import PROCESSES, moments
+from diffusion.moments import laws
+from diffusion.problems import PROCESSES
 
 from variate.diffusion import (
     DDIM,
@@ -29,7 +30,7 @@ PROCESS = PROCESSES["variance preserving"]
 def off(solver: Any, process: Process, times: np.ndarray) -> float:
     """By how much the variance of normal draws is off."""
     at = process.level(jnp.asarray(times[-1]))
-    return abs(moments(solver, process, times, 0.7, 0.5)[1] - float((0.5 * at.alpha) ** 2 + at.sigma**2))
+    return abs(laws(solver, process, times, 0.7, 0.5**2)[-1][1] - float((0.5 * at.alpha) ** 2 + at.sigma**2))
 
 
 @pytest.mark.parametrize("name", PROCESSES)

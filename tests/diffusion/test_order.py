@@ -39,7 +39,7 @@ def order(solver: Solver, name: str) -> tuple[float, float]:
 
 
 # On few solvers and processes, since updates know no more than levels; all solvers are in test_moments.py.
-CASES = [(name, "variance preserving") for name in ("DDIM", "Heun", "DPM-Solver++")] + [
+CASES = [(name, "variance preserving") for name in ("DDIM", "Heun", "DPM-Solver++", "GENIE")] + [
     ("Heun", "EDM"),
     ("DPM-Solver++", "flow"),
 ]

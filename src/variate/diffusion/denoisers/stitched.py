@@ -41,4 +41,4 @@ class Stitched(Denoiser):
 
     def predict(self, x: Float[Array, "..."], level: Level) -> Prediction:
         late = jnp.asarray(level.time) >= self.time
-        return jax.lax.cond(late, self.noisy.predict, self.clean.predict, x, level)
+        return jax.lax.cond(late, lambda: self.noisy.predict(x, level), lambda: self.clean.predict(x, level))

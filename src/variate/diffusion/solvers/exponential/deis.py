@@ -19,7 +19,7 @@ class DEIS(eqx.Module):
 
     $\epsilon$ is the polynomial in time through as many predictions of the noise as `order`, the newest at s. With
     `in_rho` it is one in $\rho$, whose integral is the Adams method's; the one in $\log \rho$ is `DPMSolver`. The first
-    steps look back less, and so do the last ones where the end has no noise or there are fewer than 15 steps.
+    steps look back less, and so do the last ones where `DPMSolverPP`'s do.
 
     Choose it with times that are equal or nearly equal steps of time. The wrong choice where a step is much longer than
     the one before: polynomials extrapolate badly.

@@ -19,7 +19,8 @@ class DPMSolverPP(eqx.Module):
     that is $x_t = (\sigma_t / \sigma_s)\, x_s - \alpha_t (e^{-h} - 1)\, ((1 + \frac1{2r}) d_s - \frac1{2r} d_q)$, where
     $h = \lambda_t - \lambda_s$, $r h = \lambda_s - \lambda_q$, and q is the time before s: the integral of
     $\lambda - \lambda_s$ is taken as the source does, which is right to the same order. The first steps look back on
-    what there is, and so do the last ones look back less where the end has no noise or there are fewer than 15 steps.
+    what there is, and the last ones look back less where the last is more than twice as long in $\lambda$ as the one
+    before, to no noise say, or where there are fewer than 15 steps: a polynomial does not extrapolate far.
     Being of order one, the first step would leave a solver of order three with order two, were not predictions nearly
     constant where there is hardly any signal.
 

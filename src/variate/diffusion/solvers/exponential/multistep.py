@@ -79,7 +79,7 @@ def multistep(
     if kept is noise:
         check_signal(process, times)
     pairs = steps(process, times)
-    lowered = pairs[-1][1].sigma == 0 or len(pairs) < FEW
+    lowered = len(pairs) < FEW or _leaps(pairs)
     evaluations, mended, most = [], np.zeros(0), max(order, corrector)
     for i, (s, t) in enumerate(pairs):
         left = len(pairs) - i if lowered else order
@@ -93,6 +93,12 @@ def multistep(
             reach = _reach(behind, t, min(corrector, left + 1))
             mended = _sum(made.weigh(behind[:reach]), -np.concatenate([[0.0], ahead]))
     return linear(process, kept, evaluations)
+
+
+def _leaps(pairs: Sequence[tuple[Level, Level]]) -> bool:
+    """Whether the last step is more than twice as long as the one before: to no noise it is infinitely long."""
+    before, last = (half_log_snr(t) - half_log_snr(s) for s, t in pairs[-2:])
+    return last > 2 * before
 
 
 def _reach(levels: Sequence[Level], end: Level, most: int) -> int:
