@@ -84,7 +84,7 @@ def test_a_flow_may_start_from_pure_noise_where_data_are_predicted() -> None:
 def test_bad_fields_are_refused() -> None:
     with pytest.raises(ValueError, match="data_std must not be negative"):
         Ancestral(-1.0)
-    with pytest.raises(ValueError, match="the order of DPMSolver must be 2 or 3, got 1"):
+    with pytest.raises(ValueError, match="the order of DPMSolverSinglestep must be 2 or 3, got 1"):
         DPMSolverSinglestep(1)
     with pytest.raises(ValueError, match="the order of DPMSolverPPSinglestep must be 2 or 3, got 4"):
         DPMSolverPPSinglestep(4)
