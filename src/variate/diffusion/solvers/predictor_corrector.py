@@ -24,11 +24,6 @@ class PredictorCorrector(eqx.Module):
     The wrong choice for few coordinates, where a score may be next to nothing and the step is then without bound; and
     for few evaluations. A correction is one evaluation, and there is none where no noise is left.
 
-    Args:
-        predictor: a solver that takes one evaluation a step, `Ancestral()` say.
-        corrections: m, of each step.
-        ratio: r, of signal to noise.
-
     Raises:
         TypeError, ValueError: a predictor that is none, or takes several evaluations a step.
 
@@ -36,9 +31,9 @@ class PredictorCorrector(eqx.Module):
     stochastic differential equations, ICLR, algorithms 4 and 5, with the norms of one draw for those of a batch.
     """
 
-    predictor: Solver
-    corrections: int = eqx.field(static=True, default=1)
-    ratio: float = eqx.field(static=True, default=0.16)
+    predictor: Solver  # that takes one evaluation a step, `Ancestral()` say
+    corrections: int = eqx.field(static=True, default=1)  # m, of each step
+    ratio: float = eqx.field(static=True, default=0.16)  # r, of signal to noise
 
     def __check_init__(self) -> None:
         check_solver("predictor", self.predictor)
