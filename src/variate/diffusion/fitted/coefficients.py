@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 from scipy.optimize import least_squares
 
-from variate.checks import check_key, check_positive_int
+from variate.checks import check_key, check_positive, check_positive_int
 
 from ..denoisers.base import Denoiser
 from ..loop import Begun, cast, run
@@ -88,7 +88,14 @@ class Fitted(eqx.Module):
 
 
 def fit(
-    key: Key[Array, ""], model: Denoiser, solver: Solver, times: Any, shape: tuple[int, ...], *, depth: int = 3
+    key: Key[Array, ""],
+    model: Denoiser | Any,
+    solver: Solver | Any,
+    times: Any,
+    shape: tuple[int, ...] | Any,
+    *,
+    depth: int | Any = 3,
+    forgiven: float | Any = 3.0,
 ) -> Fitted:
     r"""A solver that ends where fine runs of the model do, for as many evaluations as another one takes.
 
@@ -108,6 +115,8 @@ def fit(
         times: from which it starts and between the first and last of which it works.
         shape: of the trajectories; the first axis counts them, 256 say. As many again are kept apart for `after`.
         depth: how many predictions an update may use, the newest first.
+        forgiven: how many times the usual miss is far, and counts for less than its square. With a large number these
+            are plain least squares, which heed most the few draws that end in another mode.
 
     Returns:
         A solver for these times; `before` and `after` are its errors, on trajectories that it was not fitted to.
@@ -143,7 +152,7 @@ def fit(
         begun = Begun(jax.random.split(jax.random.key(0), count), ends.start.astype(dtype), jnp.ones((), dtype))
         return run(begun, model, planned(numbers), event, False)[0] - ends.end
 
-    best = _least_squares(misses, numbers, fitted)
+    best = _least_squares(misses, numbers, fitted, check_positive("forgiven", forgiven))
     before, after = (_errors(misses(x, held)) for x in (numbers, best))
     if after.rms >= before.rms:
         best, after = numbers, before
@@ -152,7 +161,9 @@ def fit(
     return Fitted(found, tuple(times.tolist()), before, after, tuple(_probe(model, times, event).tolist()))
 
 
-def _least_squares(misses: Any, numbers: Float[Array, " numbers"], ends: Ends) -> Float[Array, " numbers"]:
+def _least_squares(
+    misses: Any, numbers: Float[Array, " numbers"], ends: Ends, forgiven: float
+) -> Float[Array, " numbers"]:
     """The numbers at which few miss by much, found from these."""
     far = eqx.filter_jit(lambda x: misses(x, ends).ravel())
 
@@ -172,7 +183,7 @@ def _least_squares(misses: Any, numbers: Float[Array, " numbers"], ends: Ends) -
     solve: Any = least_squares  # its types know no Jacobian that is a function
 
     for _ in range(ROUNDS):
-        scale = 3 * float(jnp.median(jnp.abs(far(numbers))))  # three times what is usual is far
+        scale = forgiven * float(jnp.median(jnp.abs(far(numbers))))
         found = solve(
             lambda x: np.asarray(far(as_ours(x)), np.float64),
             np.asarray(numbers, np.float64),
