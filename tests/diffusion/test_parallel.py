@@ -17,6 +17,7 @@ def test_parallel_draws_are_those_in_turn() -> None:
     exact = sample_parallel(jax.random.key(0), MODEL, solver, times, shape, window=16, tolerance=0.0)
     np.testing.assert_allclose(exact.values, turn, atol=1e-12)
     assert np.all(exact.rounds <= 60)
+    assert np.all(exact.finite)
     near = sample_parallel(jax.random.key(0), MODEL, solver, times, shape, window=16, tolerance=0.01)
     assert np.all(near.rounds < 40)
     assert 1e-12 < np.max(np.abs(near.values - turn)) < 0.05

@@ -6,12 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt
+from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
 from variate.checks import check_key, check_number, check_positive_int, describe
 
 from .denoisers.base import Denoiser
-from .reference import check_model
+from .sampling import check_model, check_shape
 from .schedules.base import check_times
 from .solvers.base import Linear, Solver, check_solver
 from .solvers.ddim import DDIM
@@ -21,6 +21,7 @@ class ParallelSamples(eqx.Module):
     """Draws, and how many rounds of evaluations each took."""
 
     values: Float[Array, "n ..."]
+    finite: Bool[Array, " n"]  # which draws are numbers throughout
     rounds: Int[Array, " n"]  # one after another, each of `window` evaluations at once
     window: int = eqx.field(static=True)
 
@@ -74,8 +75,7 @@ def sample_parallel(
     check_key(key)
     check_model(model)
     check_solver("solver", solver)
-    if not (isinstance(shape, tuple) and shape and all(isinstance(n, int) and n >= 1 for n in shape)):
-        raise ValueError(f"shape must be a tuple of positive integers, the first of which counts draws, got {shape!r}")
+    count, event = check_shape(shape)
     if start is not None and jnp.shape(start) != shape:
         raise ValueError(f"start must be of the shape {shape} of the draws, got {describe(start)}")
     if check_number("tolerance", tolerance) < 0:
@@ -90,11 +90,12 @@ def sample_parallel(
     allowed = tolerance * np.append(np.zeros(len(times) - 1) if noise is None else noise, 0.0)
     plan, allowed = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (plan, allowed))
     sigma = jnp.asarray(model.process.sigma(jnp.asarray(times[0], dtype)), dtype)
-    keys = jax.random.split(key, shape[0])
+    keys = jax.random.split(key, count)
     values, rounds = _run(
-        keys, None if start is None else jnp.asarray(start, dtype), model, plan, (allowed, sigma), (window, shape[1:])
+        keys, None if start is None else jnp.asarray(start, dtype), model, plan, (allowed, sigma), (window, event)
     )
-    return ParallelSamples(values, rounds, window)
+    finite = jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim)))
+    return ParallelSamples(values, finite, rounds, window)
 
 
 @eqx.filter_jit
