@@ -20,8 +20,8 @@ from variate.checks import (
 from variate.estimates import Estimate
 from variate.estimates.moments import Moments
 
-from .denoisers.base import Denoiser
-from .reference import check_model, follow
+from .denoisers.base import Denoiser, check_model
+from .reference import follow
 
 Prior = Callable[[Float[Array, "..."]], Float[Array, ""]]
 
@@ -118,7 +118,7 @@ def log_likelihood_by_probes(
 
 
 def _checked(model: Any, x: Any, time: Any, prior: Any, tolerance: Any, max_steps: Any) -> _Flow:
-    check_model(model)
+    check_model("model", model)
     process = model.process
     if jnp.ndim(x) < 1 or not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         raise ValueError(f"x must be points, one a row, got {describe(x)}")

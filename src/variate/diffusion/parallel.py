@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
 from variate.checks import check_key, check_number, check_positive_int, describe
 
-from .denoisers.base import Denoiser
-from .sampling import check_model, check_shape
+from .denoisers.base import Denoiser, check_model
+from .sampling import check_shape
 from .schedules.base import check_times
 from .solvers.base import Linear, Solver, check_solver
 from .solvers.ddim import DDIM
@@ -73,7 +73,7 @@ def sample_parallel(
     algorithm 1.
     """
     check_key(key)
-    check_model(model)
+    check_model("model", model)
     check_solver("solver", solver)
     count, event = check_shape(shape)
     if start is not None and jnp.shape(start) != shape:

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from variate.checks import check_positive, check_positive_int, describe
+from variate.checks import check_positive, check_positive_int
 
-from .denoisers.base import Denoiser
+from .denoisers.base import Denoiser, check_model
 from .processes.base import exact_levels
 from .schedules.base import check_times
 
@@ -50,7 +50,7 @@ def exact_ends(
 
     Source: Kidger (2021), On neural differential equations, chapter 5, and Diffrax, whose Dopri8 it is.
     """
-    check_model(model)
+    check_model("model", model)
     times = check_times(times, model.process)
     if exact_levels(model.process, times[-1]).sigma == 0:
         raise ValueError(f"times must end where there is noise left, got {times[-1]}: the flow has no speed there")
@@ -80,10 +80,3 @@ def follow(
     after = jax.tree.map(lambda leaf: leaf[-1], found.ys)
     finite = jnp.asarray([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(after)])
     return after, (found.result == diffrax.RESULTS.successful) & jnp.all(finite), jnp.asarray(found.stats["num_steps"])
-
-
-def check_model(model: Any) -> None:
-    if not isinstance(model, Denoiser):
-        raise TypeError(
-            f"model must be a denoiser, vt.diffusion.NoisePrediction(process, function) say, got {describe(model)}"
-        )

@@ -13,7 +13,7 @@ from variate.checks import check_key, check_positive_int, describe
 from variate.estimates import Estimate
 from variate.estimates.moments import Moments
 
-from .denoisers.base import Denoiser
+from .denoisers.base import Denoiser, check_model
 from .loop import begun_at, broken_at, cast, run
 from .schedules.base import check_times
 from .solvers.base import Particular, Solver, check_solver
@@ -46,13 +46,6 @@ class Samples(eqx.Module):
             time = self.times[min(bad)]
             lines.append(f"{len(bad):,} are not finite: the first after evaluation {min(bad) + 1}, at time {time:.4g}")
         return "\n".join(lines)
-
-
-def check_model(model: Any) -> None:
-    if not isinstance(model, Denoiser):
-        raise TypeError(
-            f"model must be a denoiser, vt.diffusion.NoisePrediction(process, function) say, got {describe(model)}"
-        )
 
 
 def check_shape(shape: Any) -> tuple[int, tuple[int, ...]]:
@@ -96,7 +89,7 @@ def sample(
             not return what it was given the shape of.
     """
     check_key(key)
-    check_model(model)
+    check_model("model", model)
     check_solver("solver", solver)
     count, event = check_shape(shape)
     batch = count if batch is None else min(check_positive_int("batch", batch), count)

@@ -14,10 +14,10 @@ from scipy.optimize import least_squares
 
 from variate.checks import check_key, check_positive, check_positive_int
 
-from ..denoisers.base import Denoiser
+from ..denoisers.base import Denoiser, check_model
 from ..loop import Begun, cast, run
 from ..processes.base import Level, Process, exact_levels
-from ..sampling import check_model, check_shape
+from ..sampling import check_shape
 from ..schedules.base import check_times
 from ..solvers.base import Linear, Solver, Terms, check_solver, data, noise
 from .trajectories import Ends, trajectories
@@ -131,7 +131,7 @@ def fit(
     section 2.
     """
     check_key(key)
-    check_model(model)
+    check_model("model", model)
     check_solver("solver", solver)
     count, event = check_shape(shape)
     times = check_times(times, model.process)
