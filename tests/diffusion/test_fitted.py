@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from diffusion.problems import PROCESSES, mixture
 
-from variate.diffusion import DDIM, DPMSolverPP, Fitted, fit, sample, uniform, uniform_log_snr
+from variate.diffusion import DDIM, DPMSolverPP, Fitted, fit, fit_schedule, sample, uniform, uniform_log_snr
 
 PROCESS = PROCESSES["variance preserving"]
 MODEL = mixture(PROCESS)
@@ -32,6 +32,20 @@ def test_it_ends_nearer(fitted: Fitted) -> None:
     # What it says of itself is of other draws, and is as large: the mean square within its own spread.
     assert abs(np.mean(far[1]) - fitted.after.rms**2) < 5 * np.std(far[1]) * np.sqrt(1 / 200 + 1 / 64)
     assert fitted.after.rms < fitted.before.rms
+
+
+def test_a_fitted_schedule_ends_nearer() -> None:
+    times = fit_schedule(jax.random.key(2), MODEL, DPMSolverPP(), TIMES, (64, 2))
+    assert times[0] == TIMES[0]
+    assert times[-1] == pytest.approx(TIMES[-1], rel=1e-12)
+    assert np.all(np.diff(times) < 0)
+    exact, before, after = (
+        np.asarray(sample(jax.random.key(1), MODEL, DPMSolverPP(), some, (200, 2)).values)
+        for some in (uniform_log_snr(PROCESS, 400), TIMES, times)
+    )
+    far = [np.mean((x - exact) ** 2, axis=1) for x in (before, after)]
+    gain = np.log(far[0] / far[1])
+    assert np.mean(gain) > 5 * np.std(gain) / np.sqrt(len(gain))
 
 
 def test_it_comes_back_from_a_file(fitted: Fitted, tmp_path: Path) -> None:

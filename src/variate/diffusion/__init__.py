@@ -23,6 +23,7 @@ from .denoisers import VelocityPrediction as VelocityPrediction
 from .denoisers import check_denoiser as check_denoiser
 from .fitted import Fitted as Fitted
 from .fitted import fit as fit
+from .fitted import fit_schedule as fit_schedule
 from .likelihood import LogLikelihood as LogLikelihood
 from .likelihood import log_likelihood as log_likelihood
 from .likelihood import log_likelihood_by_probes as log_likelihood_by_probes

@@ -2,3 +2,4 @@
 
 from .coefficients import Fitted as Fitted
 from .coefficients import fit as fit
+from .schedule import fit_schedule as fit_schedule

@@ -154,7 +154,7 @@ def fit(
 
     best = _least_squares(misses, numbers, fitted, check_positive("forgiven", forgiven))
     before, after = (_errors(misses(x, held)) for x in (numbers, best))
-    if after.rms >= before.rms:
+    if after.rms >= before.rms and after.median >= before.median:
         best, after = numbers, before
     found = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), planned(best))
     found = eqx.tree_at(lambda one: one.level, found, exact_levels(model.process, found.level.time))
