@@ -34,7 +34,7 @@ def fit_schedule(
     It minimizes, over the logarithms of the ratios $t_{i + 1} / t_i$ of neighbouring times, what `fit` does over the
     coefficients as well: the misses of some trajectories, where the few that end in another mode are forgiven.
 
-    Choose it where the solver is to stay what it is; `fit` comes nearer. The wrong choice for a solver that draws noise.
+    Choose it where the solver is to stay what it is; `fit` comes nearer. The wrong choice for one that draws noise.
 
     Args:
         key: of the trajectories.
