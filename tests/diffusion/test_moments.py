@@ -28,6 +28,9 @@ from variate.diffusion import (
 )
 from variate.diffusion.processes.base import exact_levels
 
+# Plans are made in double precision by functions that no version of JAX changes.
+pytestmark = pytest.mark.spared
+
 MEAN, VARIANCE = 0.7, 0.3
 PROCESS = PROCESSES["variance preserving"]
 ALL = {name: law for name, law in (LAWS | NOISY).items() if name != "GENIE"}  # its updates have derivatives

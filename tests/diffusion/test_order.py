@@ -11,6 +11,9 @@ from diffusion.problems import POINTS, PROCESSES, ends, extrapolated, led, mixtu
 
 from variate.diffusion import Solver, uniform_log_snr
 
+# Plans are made in double precision by functions that no version of JAX changes.
+pytestmark = pytest.mark.spared
+
 STEPS = (32, 64, 128, 256)
 
 
