@@ -1,6 +1,7 @@
 """Rows of a benchmark: on the screen, and in files that name the machine and the versions."""
 
 import json
+import math
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -127,7 +128,9 @@ def write_sections(sections: list[Section], path: Path, title: str, words: str, 
 
 
 def _record(row: Any) -> dict[str, Any]:
-    return {**(row.record() if hasattr(row, "record") else row._asdict()), "ok": row.ok}
+    found = {**(row.record() if hasattr(row, "record") else row._asdict()), "ok": row.ok}
+    # JSON has no numbers that are none.
+    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in found.items()}
 
 
 def _said(about: dict[str, Any]) -> str:
