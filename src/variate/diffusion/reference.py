@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -71,6 +70,8 @@ def follow(
     speed: Callable[[Any, PyTree], PyTree], start: PyTree, ends: tuple[Any, Any], tolerance: float, max_steps: int
 ) -> tuple[PyTree, Bool[Array, ""], Int[Array, ""]]:
     """The solution of an equation at the second end, whether it is one to the tolerance, and the steps it took."""
+    import diffrax  # which takes as long as a sixth of all other imports, and few need it
+
     control = diffrax.PIDController(rtol=tolerance, atol=tolerance)
     term = diffrax.ODETerm(lambda t, y, _: speed(t, y))
     found = diffrax.diffeqsolve(
