@@ -84,7 +84,7 @@ def test_data_alone_may_be_the_start_of_a_solver_of_predicted_data() -> None:
     at = uniform(process, 10)
     found = laws(DPMSolverPP(3), process, at, MEAN, 0.0)
     np.testing.assert_allclose(found[:, 1], at**2, rtol=1e-12)
-    with pytest.raises(ValueError, match="times must begin where there is signal"):
+    with pytest.raises(ValueError, match="some of the data is left to predict noise"):
         DPMSolver().plan(process, at)
 
 

@@ -27,13 +27,13 @@ class Ends(NamedTuple):
 def trajectories(key: Key[Array, ""], model: Denoiser, times: np.ndarray, shape: tuple[int, ...]) -> Ends:
     """Of as many draws as `shape` says, between the first and the last of the times."""
     key_start, key_run = jax.random.split(key)
-    first, last = exact_levels(model.process, times[[0, -1]]).sigma
-    start = first * jax.random.normal(key_start, shape)
-    if last == 0:
-        floor = float(model.process.time_of(-np.log(LEAST_RATIO)))
-        fine = np.append(uniform_log_snr(model.process, FINE, times[0], floor), 0.0)
-    else:
-        fine = uniform_log_snr(model.process, FINE, times[0], times[-1])
+    at = exact_levels(model.process, times[[0, -1]])
+    start = at.sigma[0] * jax.random.normal(key_start, shape)
+    # Where there is no signal, or no noise, steps of its logarithm begin or end just beside.
+    first = times[0] if at.alpha[0] > 0 else times[0] * (1 - LEAST_RATIO)
+    last = times[-1] if at.sigma[-1] > 0 else float(model.process.time_of(-np.log(LEAST_RATIO)))
+    fine = uniform_log_snr(model.process, FINE, first, last)
+    fine = np.concatenate([times[:1][times[:1] > first], fine, times[-1:][times[-1:] < last]])
     found = sample(key_run, model, DPMSolverPP(), fine, shape, start=start)
     if not bool(jnp.all(found.finite)):
         raise ValueError(f"model: it cannot be fitted to, for its draws are not all finite: {found!r}")

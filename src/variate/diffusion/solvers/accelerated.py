@@ -6,7 +6,7 @@ import equinox as eqx
 import numpy as np
 
 from ..processes.base import Level, Process
-from .base import Combination, Evaluation, Linear, linear, noise, steps
+from .base import Combination, Evaluation, Linear, check_signal, linear, noise, steps
 
 
 class AcceleratedDDIM(eqx.Module):
@@ -29,10 +29,9 @@ class AcceleratedDDIM(eqx.Module):
     """
 
     def plan(self, process: Process, times: np.ndarray) -> Linear:
+        check_signal(process, times)
         evaluations, before = [], None
         for s, t in steps(process, times):
-            if s.alpha <= 0:
-                raise ValueError(f"times must start where some of the data is left to predict noise, got {s.time}")
             bend = 0.0 if before is None else t.alpha * _bend(before, s, t)
             straight = t.sigma - t.alpha * s.sigma / s.alpha
             history = [straight - bend, bend] if before is not None else [straight]

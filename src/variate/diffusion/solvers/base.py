@@ -66,6 +66,12 @@ def steps(process: Process, times: np.ndarray) -> list[tuple[Level, Level]]:
     return list(pairwise(levels))
 
 
+def check_signal(process: Process, times: np.ndarray) -> None:
+    """Raise ValueError where nothing is left of the data: predictions of the noise say nothing of them there."""
+    if exact_levels(process, times[:1]).alpha[0] <= 0:
+        raise ValueError(f"times must start where some of the data is left to predict noise, got {times[0]}")
+
+
 def half_log_snr(level: Level) -> float:
     r"""$\lambda = \log \alpha - \log \sigma$; infinite where there is no noise or no signal."""
     if level.sigma == 0 or level.alpha == 0:

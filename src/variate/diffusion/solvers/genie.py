@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Key
 
 from ..denoisers.base import Denoiser
 from ..processes.base import Level, Process, exact_levels, exact_slopes
-from .base import Coefficient, Stage, State
+from .base import Coefficient, Stage, State, check_signal
 
 
 class Genie(eqx.Module):
@@ -29,9 +29,8 @@ class Genie(eqx.Module):
     """
 
     def plan(self, process: Process, times: np.ndarray) -> "Taylor":
+        check_signal(process, times)
         at, slope = exact_levels(process, times), exact_slopes(process, times[:-1])
-        if at.alpha[0] <= 0:
-            raise ValueError(f"times must start where some of the data is left to predict noise, got {times[0]}")
         gamma, first = at.sigma / at.alpha, Level(*(column[:-1] for column in at))
         h = np.diff(gamma)
         speed = (slope.sigma * first.alpha - first.sigma * slope.alpha) / first.alpha**2  # of gamma in time

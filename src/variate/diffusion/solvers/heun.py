@@ -4,7 +4,7 @@ import equinox as eqx
 import numpy as np
 
 from ..processes.base import Process
-from .base import Combination, Evaluation, Linear, linear, noise, steps
+from .base import Combination, Evaluation, Linear, check_signal, linear, noise, steps
 
 
 class Heun(eqx.Module):
@@ -15,11 +15,15 @@ class Heun(eqx.Module):
     takes one if it ends where there is no noise. The wrong choice for few evaluations: a multistep solver has the same
     order for one evaluation a step.
 
+    Raises:
+        ValueError: times that start where nothing is left of the data.
+
     Source: Karras, Aittala, Aila and Laine (2022), Elucidating the design space of diffusion-based generative models,
     NeurIPS 35, algorithm 1.
     """
 
     def plan(self, process: Process, times: np.ndarray) -> Linear:
+        check_signal(process, times)
         evaluations = []
         for s, t in steps(process, times):
             scale, h = t.alpha / s.alpha, t.sigma - t.alpha * s.sigma / s.alpha  # of x, and of the noise

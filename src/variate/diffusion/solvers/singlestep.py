@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..processes.base import Level, Process, exact_levels
-from .base import Combination, Evaluation, half_log_snr, steps
+from .base import Combination, Evaluation, check_signal, half_log_snr, steps
 
 FRACTIONS = {2: (1 / 2,), 3: (1 / 3, 2 / 3)}  # of a step of lambda, at which the model is asked within it
 
@@ -23,8 +23,8 @@ def swapped(level: Level) -> Level:
 def singlestep(process: Process, times: np.ndarray, order: int, of_data: bool) -> list[Evaluation]:
     """As many evaluations a step as the order; one, and of order one, where an end is all data or all noise."""
     pairs = steps(process, times)
-    if pairs[0][0].alpha == 0 and not of_data:
-        raise ValueError(f"times must start where some of the data is left to predict noise, got {times[0]}")
+    if not of_data:
+        check_signal(process, times)
     middles = iter(_within(process, pairs, FRACTIONS[order]))
     evaluations = []
     for s, t in pairs:

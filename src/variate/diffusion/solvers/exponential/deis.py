@@ -9,7 +9,7 @@ import numpy as np
 from variate.checks import check_positive_int
 
 from ...processes.base import Level, Process
-from ..base import Linear, half_log_snr, noise, steps
+from ..base import Linear, check_signal, half_log_snr, noise, steps
 from .multistep import Step, multistep, noise_step
 from .weights import decay, lagrange, points
 
@@ -38,6 +38,7 @@ class DEIS(eqx.Module):
         check_positive_int("order", self.order, 3)
 
     def plan(self, process: Process, times: np.ndarray) -> Linear:
+        check_signal(process, times)
         looked = {s: points(half_log_snr(s), half_log_snr(t)) for s, t in steps(process, times) if t.sigma > 0}
         if self.in_rho:
             along = {s: np.exp(-at) for s, at in looked.items()}

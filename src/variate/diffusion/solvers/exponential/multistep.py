@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from ...denoisers.base import Prediction
 from ...processes.base import Level, Process
-from ..base import Combination, Evaluation, Linear, half_log_snr, linear, noise, steps
+from ..base import Combination, Evaluation, Linear, check_signal, half_log_snr, linear, noise, steps
 from .weights import weights
 
 FEW = 15  # steps: where there are fewer, the last ones had better not extrapolate far
@@ -55,12 +55,6 @@ def noise_step(growth: Callable[[float], float] | None = None) -> Callable[[Leve
         return Step(t.alpha / s.alpha, weigh)
 
     return of
-
-
-def check_signal(process: Process, times: np.ndarray) -> None:
-    """Predictions of the noise say nothing of the data where there is no signal to begin with."""
-    if steps(process, times[:2])[0][0].alpha <= 0:
-        raise ValueError(f"times must begin where there is signal for a solver of predicted noise, got {times[0]}")
 
 
 def multistep(
