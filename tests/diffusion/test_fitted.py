@@ -56,6 +56,12 @@ def test_it_comes_back_from_a_file(fitted: Fitted, tmp_path: Path) -> None:
     assert again.after == fitted.after
 
 
+def test_it_runs_inside_jit(fitted: Fitted) -> None:
+    inside = jax.jit(lambda key: sample(key, MODEL, fitted, TIMES, (5, 2)).values)(jax.random.key(1))
+    alone = sample(jax.random.key(1), MODEL, fitted, TIMES, (5, 2)).values
+    np.testing.assert_allclose(inside, alone, rtol=1e-12)
+
+
 def test_another_model_or_schedule_is_refused(fitted: Fitted) -> None:
     with pytest.raises(ValueError, match="times must be those that the solver was fitted for"):
         sample(jax.random.key(1), MODEL, fitted, uniform(PROCESS, 4), (5, 2))

@@ -30,6 +30,14 @@ def begun_at(key: Key[Array, ""], process: Process, time: float, count: int, sta
     return Begun(jax.random.split(key, count), None if start is None else jnp.asarray(start, dtype), sigma)
 
 
+def begun_with(
+    key: Key[Array, ""], start: Float[Array, "..."] | None, sigma: Float[Array, ""], event: tuple[int, ...]
+) -> tuple[Float[Array, "..."], Key[Array, ""]]:
+    """Where one draw starts, and the key of its steps."""
+    key_start, key_steps = jax.random.split(key)
+    return sigma * jax.random.normal(key_start, event, sigma.dtype) if start is None else start, key_steps
+
+
 def cast(plan: Any, dtype: Any) -> Any:
     """A plan in the precision of a run."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), plan)
@@ -53,9 +61,7 @@ def run(
     indices = jnp.arange(len(jax.tree.leaves(plan)[0]))
 
     def one(key: Key[Array, ""], start: Float[Array, "..."] | None) -> Any:
-        key_start, key_steps = jax.random.split(key)
-        if start is None:
-            start = begun.sigma * jax.random.normal(key_start, event, begun.sigma.dtype)
+        start, key_steps = begun_with(key, start, begun.sigma, event)
 
         def body(state: Any, row: tuple[Stage, Int[Array, ""]]) -> tuple[Any, Any]:
             stage, index = row

@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt
 from variate.checks import check_key, check_number, check_positive_int, describe
 
 from .denoisers.base import Denoiser, check_model
-from .sampling import check_shape
+from .loop import Begun, begun_at, begun_with, cast
+from .sampling import check_shape, check_start
 from .schedules.base import check_times
 from .solvers.base import Linear, Solver, check_solver
 from .solvers.ddim import DDIM
@@ -76,8 +77,7 @@ def sample_parallel(
     check_model("model", model)
     check_solver("solver", solver)
     count, event = check_shape(shape)
-    if start is not None and jnp.shape(start) != shape:
-        raise ValueError(f"start must be of the shape {shape} of the draws, got {describe(start)}")
+    check_start(start, shape)
     if check_number("tolerance", tolerance) < 0:
         raise ValueError(f"tolerance must not be negative, got {tolerance}")
     times = check_times(times, model.process)
@@ -88,34 +88,24 @@ def sample_parallel(
     window = min(check_positive_int("window", window), len(times) - 1)
     noise = DDIM(1.0).plan(model.process, times).x.noise
     allowed = tolerance * np.append(np.zeros(len(times) - 1) if noise is None else noise, 0.0)
-    plan, allowed = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (plan, allowed))
-    sigma = jnp.asarray(model.process.sigma(jnp.asarray(times[0], dtype)), dtype)
-    keys = jax.random.split(key, count)
-    values, rounds = _run(
-        keys, None if start is None else jnp.asarray(start, dtype), model, plan, (allowed, sigma), (window, event)
-    )
+    plan, allowed = cast((plan, allowed), dtype)
+    begun = begun_at(key, model.process, times[0], count, start, dtype)
+    values, rounds = _run(begun, model, plan, allowed, (window, event))
     finite = jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim)))
     return ParallelSamples(values, finite, rounds, window)
 
 
 @eqx.filter_jit
 def _run(
-    keys: Key[Array, " n"],
-    start: Float[Array, "n ..."] | None,
-    model: Denoiser,
-    plan: Linear,
-    scales: tuple[Array, Array],
-    sizes: tuple[int, tuple[int, ...]],
+    begun: Begun, model: Denoiser, plan: Linear, allowed: Array, sizes: tuple[int, tuple[int, ...]]
 ) -> tuple[Array, Array]:
-    (allowed, sigma), (window, event) = scales, sizes
+    window, event = sizes
 
     def one(key: Key[Array, ""], start: Float[Array, "..."] | None) -> tuple[Array, Array]:
-        key_start, key_steps = jax.random.split(key)  # as `sample` splits them
-        if start is None:
-            start = sigma * jax.random.normal(key_start, event, sigma.dtype)
+        start, key_steps = begun_with(key, start, begun.sigma, event)  # as `sample` has them
         return _picard(jax.random.key_data(key_steps), start, model, plan, allowed, window)
 
-    return jax.vmap(one)(keys, start)
+    return jax.vmap(one)(begun.keys, begun.start)
 
 
 def _picard(

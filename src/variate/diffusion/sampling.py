@@ -55,6 +55,11 @@ def check_shape(shape: Any) -> tuple[int, tuple[int, ...]]:
     return shape[0], shape[1:]
 
 
+def check_start(start: Any, shape: tuple[int, ...]) -> None:
+    if start is not None and jnp.shape(start) != shape:
+        raise ValueError(f"start must be of the shape {shape} of the draws, got {describe(start)}")
+
+
 def sample(
     key: Key[Array, ""] | Any,
     model: Denoiser | Any,
@@ -94,8 +99,7 @@ def sample(
     count, event = check_shape(shape)
     batch = count if batch is None else min(check_positive_int("batch", batch), count)
     dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
-    if start is not None and jnp.shape(start) != shape:
-        raise ValueError(f"start must be of the shape {shape} of the draws, got {describe(start)}")
+    check_start(start, shape)
     times = check_times(times, model.process)
     if isinstance(solver, Particular):
         solver.check_model(model, event)

@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 from variate.checks import check_key, check_positive, check_positive_int
 
 from ..denoisers.base import Denoiser, check_model
-from ..loop import Begun, cast, run
+from ..loop import begun_at, cast, run
 from ..processes.base import Level, Process, exact_levels
 from ..sampling import check_shape
 from ..schedules.base import check_times
@@ -149,7 +149,7 @@ def fit(
         return Linear(level, x, anchor, plan.kept, plan.depth)
 
     def misses(numbers: Float[Array, " numbers"], ends: Ends) -> Float[Array, "n ..."]:
-        begun = Begun(jax.random.split(jax.random.key(0), count), ends.start.astype(dtype), jnp.ones((), dtype))
+        begun = begun_at(jax.random.key(0), model.process, times[0], count, ends.start, dtype)
         return run(begun, model, planned(numbers), event, False)[0] - ends.end
 
     best = _least_squares(misses, numbers, fitted, check_positive("forgiven", forgiven))
@@ -227,8 +227,9 @@ def _errors(misses: Float[Array, "n ..."]) -> Errors:
 def _probe(model: Denoiser, times: Any, event: tuple[int, ...]) -> np.ndarray:
     """What a model says of one point, the same for all, half-way down the times."""
     time = times[len(times) // 2] or times[0]
-    point = jnp.asarray(np.sin(np.arange(1.0, 1.0 + np.prod(event))).reshape(event), float)
-    return np.asarray(model.data(point, time), np.float64).ravel()
+    with jax.ensure_compile_time_eval():  # also where the run itself is traced
+        point = jnp.asarray(np.sin(np.arange(1.0, 1.0 + np.prod(event))).reshape(event), float)
+        return np.asarray(model.data(point, time), np.float64).ravel()
 
 
 def _parts(terms: Terms) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 from scipy.optimize import least_squares
@@ -11,7 +10,7 @@ from scipy.optimize import least_squares
 from variate.checks import check_key, check_positive
 
 from ..denoisers.base import Denoiser, check_model
-from ..loop import Begun, cast, run
+from ..loop import begun_at, cast, run
 from ..sampling import check_shape
 from ..schedules.base import check_times
 from ..solvers.base import Solver, check_solver
@@ -59,7 +58,6 @@ def fit_schedule(
     count, event = check_shape(shape)
     times = check_times(times, model.process)
     ends, dtype = trajectories(key, model, times, shape), jax.dtypes.canonicalize_dtype(float)
-    begun = Begun(jax.random.split(jax.random.key(0), count), ends.start.astype(dtype), jnp.ones((), dtype))
     positive = times[times > 0]
     span = np.log(positive[0] / positive[-1])
 
@@ -72,8 +70,8 @@ def fit_schedule(
 
     def misses(logs: np.ndarray) -> np.ndarray:
         # The key draws nothing: it is the flow that is followed.
-        again = begun._replace(keys=jax.random.clone(begun.keys))
-        found = run(again, model, cast(solver.plan(model.process, timed(logs)), dtype), event, False)[0]
+        begun = begun_at(jax.random.key(0), model.process, times[0], count, ends.start, dtype)
+        found = run(begun, model, cast(solver.plan(model.process, timed(logs)), dtype), event, False)[0]
         return np.asarray(found - ends.end, np.float64).ravel()
 
     logs = np.log(-np.diff(np.log(positive)))
