@@ -19,6 +19,7 @@ from variate.diffusion import (
     DPMSolverPPSinglestep,
     DPMSolverSinglestep,
     Euler,
+    EVODiff,
     Genie,
     Heun,
     Process,
@@ -163,6 +164,11 @@ LAWS = {
     "accelerated DDIM": Law(AcceleratedDDIM(), 2, mutants={"the line is turned": Tampered(AcceleratedDDIM(), _turned)}),
     "GENIE": Law(
         Genie(), 2, mutants={"one term": _no("derivative"), "the level does not change": _no("level's change")}
+    ),
+    "EVODiff": Law(
+        EVODiff(),
+        2,
+        mutants={"half of the corrector": Altered(EVODiff(), lambda plan: plan.half, lambda half: 0.5 * half)},
     ),
     "DDIM": Law(DDIM(), 1),
     "Euler": Law(Euler(), 1, mutants={"noise does not fade": Tampered(Euler(), _still)}),

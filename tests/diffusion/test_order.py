@@ -41,8 +41,8 @@ def order(solver: Solver, name: str) -> tuple[float, float]:
     return extrapolated(errors)
 
 
-# On few solvers and processes, since updates know no more than levels; all solvers are in test_moments.py.
-CASES = [(name, "variance preserving") for name in ("DDIM", "Heun", "DPM-Solver++", "GENIE")] + [
+# On few solvers and processes, since updates know no more than levels; all linear ones are in test_moments.py.
+CASES = [(name, "variance preserving") for name in ("DDIM", "Heun", "DPM-Solver++", "GENIE", "EVODiff")] + [
     ("Heun", "EDM"),
     ("DPM-Solver++", "flow"),
 ]

@@ -60,6 +60,7 @@ from .solvers import DPMSolverPP as DPMSolverPP
 from .solvers import DPMSolverPPSinglestep as DPMSolverPPSinglestep
 from .solvers import DPMSolverSinglestep as DPMSolverSinglestep
 from .solvers import Euler as Euler
+from .solvers import EVODiff as EVODiff
 from .solvers import Genie as Genie
 from .solvers import Heun as Heun
 from .solvers import PredictorCorrector as PredictorCorrector

@@ -7,6 +7,7 @@ from .ddim import DDIM as DDIM
 from .dpm_solver_pp_singlestep import DPMSolverPPSinglestep as DPMSolverPPSinglestep
 from .dpm_solver_singlestep import DPMSolverSinglestep as DPMSolverSinglestep
 from .euler import Euler as Euler
+from .evodiff import EVODiff as EVODiff
 from .exponential import DEIS as DEIS
 from .exponential import ERSDE as ERSDE
 from .exponential import DPMSolver as DPMSolver
