@@ -21,8 +21,10 @@ from .denoisers import Stitched as Stitched
 from .denoisers import TorchFunction as TorchFunction
 from .denoisers import VelocityPrediction as VelocityPrediction
 from .denoisers import check_denoiser as check_denoiser
+from .fitted import DPMSolverV3 as DPMSolverV3
 from .fitted import Fitted as Fitted
 from .fitted import fit as fit
+from .fitted import fit_dpm_solver_v3 as fit_dpm_solver_v3
 from .fitted import fit_schedule as fit_schedule
 from .likelihood import LogLikelihood as LogLikelihood
 from .likelihood import log_likelihood as log_likelihood

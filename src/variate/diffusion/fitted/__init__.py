@@ -2,4 +2,6 @@
 
 from .coefficients import Fitted as Fitted
 from .coefficients import fit as fit
+from .dpm_solver_v3 import DPMSolverV3 as DPMSolverV3
+from .dpm_solver_v3 import fit_dpm_solver_v3 as fit_dpm_solver_v3
 from .schedule import fit_schedule as fit_schedule

@@ -1,7 +1,5 @@
 """A solver whose coefficients and times are learned from where fine runs of the same model end."""
 
-import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -20,6 +18,7 @@ from ..processes.base import Level, Process, exact_levels
 from ..sampling import check_shape
 from ..schedules.base import check_times
 from ..solvers.base import Linear, Solver, Terms, check_solver, data, noise
+from .base import Learned, Tables, Told, probed
 from .trajectories import Ends, trajectories
 
 ROUNDS, LOOKS = 3, 15  # of least squares, and evaluations of the residuals in each
@@ -33,7 +32,7 @@ class Errors(NamedTuple):
     median: float
 
 
-class Fitted(eqx.Module):
+class Fitted(Learned):
     """A solver for one model and one schedule, as `fit` makes it."""
 
     stages: Linear
@@ -48,13 +47,7 @@ class Fitted(eqx.Module):
             raise ValueError(f"times must be those that the solver was fitted for, {own}, got {np.asarray(times)}")
         return self.stages
 
-    def check_model(self, model: Denoiser, event: tuple[int, ...]) -> None:
-        same = np.prod(event) == len(self.probe)
-        if not (same and np.allclose(_probe(model, self.times, event), self.probe, rtol=1e-3, atol=1e-3)):
-            raise ValueError("solver: it was fitted to another model than this one; vt.diffusion.fit fits it anew")
-
-    def save(self, path: str | Path) -> None:
-        """To a file of NumPy's, `.npz`."""
+    def _written(self) -> tuple[Told, Tables]:
         told = {"times": self.times, "before": self.before, "after": self.after, "probe": self.probe}
         told |= {"data": self.stages.kept is data, "depth": self.stages.depth}
         tables = {
@@ -64,27 +57,22 @@ class Fitted(eqx.Module):
             for part, value in _parts(terms).items()
             if value is not None
         }
-        np.savez(path, told=json.dumps(told), level=np.stack(self.stages.level), **tables)
+        return told, {"level": np.stack(self.stages.level)} | tables
 
     @classmethod
-    def load(cls, path: str | Path) -> "Fitted":
-        """What `save` wrote; whether it is of the model and the times that it is used with is looked at when it is."""
-        with np.load(path) as file:
-            told = json.loads(str(file["told"]))
-            tables = {name: file[name] for name in file.files}
-
+    def _read(cls, told: Told, tables: Tables) -> "Fitted":
         def terms(name: str) -> Terms | None:
             found = {part.removeprefix(f"{name} "): x for part, x in tables.items() if part.startswith(f"{name} ")}
             history = tuple(found.get(str(j)) for j in range(told["depth"]))
             return Terms(found.get("x"), history, found.get("anchor"), found.get("noise")) if found else None
 
         x = terms("x")
-        if x is None:
-            raise ValueError(f"path must be a file that save wrote, got {path}")
+        assert x is not None
         kept = data if told["data"] else noise
         stages = Linear(Level(*tables["level"]), x, terms("anchor"), kept, told["depth"])
-        errors = Errors(*told["before"]), Errors(*told["after"])
-        return cls(stages, tuple(told["times"]), *errors, tuple(told["probe"]))
+        before, after = Errors(*told["before"]), Errors(*told["after"])
+        times, probe = tuple(told["times"]), tuple(told["probe"])
+        return cls(stages=stages, times=times, before=before, after=after, probe=probe)
 
 
 def fit(
@@ -158,7 +146,8 @@ def fit(
         best, after = numbers, before
     found = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), planned(best))
     found = eqx.tree_at(lambda one: one.level, found, exact_levels(model.process, found.level.time))
-    return Fitted(found, tuple(times.tolist()), before, after, tuple(_probe(model, times, event).tolist()))
+    probe = tuple(probed(model, times, event).tolist())
+    return Fitted(stages=found, times=tuple(times.tolist()), before=before, after=after, probe=probe)
 
 
 def _least_squares(
@@ -222,14 +211,6 @@ def _widened(plan: Any, depth: int) -> Linear:
 def _errors(misses: Float[Array, "n ..."]) -> Errors:
     each = np.mean(np.asarray(misses, np.float64).reshape(len(misses), -1) ** 2, axis=1)
     return Errors(float(np.sqrt(np.mean(each))), float(np.sqrt(np.median(each))))
-
-
-def _probe(model: Denoiser, times: Any, event: tuple[int, ...]) -> np.ndarray:
-    """What a model says of one point, the same for all, half-way down the times."""
-    time = times[len(times) // 2] or times[0]
-    with jax.ensure_compile_time_eval():  # also where the run itself is traced
-        point = jnp.asarray(np.sin(np.arange(1.0, 1.0 + np.prod(event))).reshape(event), float)
-        return np.asarray(model.data(point, time), np.float64).ravel()
 
 
 def _parts(terms: Terms) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from ..denoisers.base import Denoiser
 from ..processes.base import exact_levels
-from ..sampling import sample
+from ..sampling import Samples, sample
 from ..schedules.uniform import uniform_log_snr
 from ..solvers import DPMSolverPP
 
@@ -26,6 +26,25 @@ class Ends(NamedTuple):
 
 def trajectories(key: Key[Array, ""], model: Denoiser, times: np.ndarray, shape: tuple[int, ...]) -> Ends:
     """Of as many draws as `shape` says, between the first and the last of the times."""
+    start, found = _followed(key, model, times, shape, False)
+    return Ends(start, found.values)
+
+
+def paths(
+    key: Key[Array, ""], model: Denoiser, times: np.ndarray, shape: tuple[int, ...]
+) -> tuple[np.ndarray, Float[Array, "n times ..."]]:
+    """Many times, and where trajectories are at them: from the first to the last, where there is signal and noise."""
+    _, found = _followed(key, model, times, shape, True)
+    at = np.asarray([*found.times, times[-1]])
+    level = exact_levels(model.process, at)
+    inside = (level.alpha > 0) & (level.sigma > 0)
+    assert found.trajectory is not None
+    return at[inside], found.trajectory[:, np.flatnonzero(inside)]
+
+
+def _followed(
+    key: Key[Array, ""], model: Denoiser, times: np.ndarray, shape: tuple[int, ...], kept: bool
+) -> tuple[Float[Array, "n ..."], Samples]:
     key_start, key_run = jax.random.split(key)
     at = exact_levels(model.process, times[[0, -1]])
     start = at.sigma[0] * jax.random.normal(key_start, shape)
@@ -34,7 +53,7 @@ def trajectories(key: Key[Array, ""], model: Denoiser, times: np.ndarray, shape:
     last = times[-1] if at.sigma[-1] > 0 else float(model.process.time_of(-np.log(LEAST_RATIO)))
     fine = uniform_log_snr(model.process, FINE, first, last)
     fine = np.concatenate([times[:1][times[:1] > first], fine, times[-1:][times[-1:] < last]])
-    found = sample(key_run, model, DPMSolverPP(), fine, shape, start=start)
+    found = sample(key_run, model, DPMSolverPP(), fine, shape, start=start, trajectory=kept)
     if not bool(jnp.all(found.finite)):
         raise ValueError(f"model: it cannot be fitted to, for its draws are not all finite: {found!r}")
-    return Ends(start, found.values)
+    return start, found

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 from variate.checks import describe
 
 from ..denoisers.base import Denoiser, Prediction
-from ..processes.base import Level, Process, exact_levels
+from ..processes.base import Level, Number, Process, exact_levels
 
 Coefficient = Float[Array, "..."] | Float[np.ndarray, "..."]
 
@@ -92,10 +92,10 @@ class Particular(Protocol):
 
 @dataclass(frozen=True)
 class Combination:
-    """A sum of what a run has in hand, as coefficients."""
+    """A sum of what a run has in hand, as coefficients, which are numbers or arrays: one for each coordinate."""
 
-    x: float = 0.0  # of the point at which the model was asked
-    history: Sequence[float] = ()  # of its predictions, the newest first
+    x: Number = 0.0  # of the point at which the model was asked
+    history: Sequence[Number] = ()  # of its predictions, the newest first
     anchor: float = 0.0
     noise: float = 0.0  # of a standard normal draw, the same in both combinations of an evaluation
 
@@ -160,8 +160,8 @@ def linear(process: Process, kept: Callable[[Prediction], Array], evaluations: S
 
 
 def _terms(combinations: Sequence[Combination], depth: int) -> Terms:
-    def column(numbers: Sequence[float]) -> Any:
-        stacked = np.asarray(numbers, np.float64)
+    def column(numbers: Sequence[Number]) -> Any:
+        stacked = np.stack(np.broadcast_arrays(*numbers)).astype(np.float64)
         if not np.all(np.isfinite(stacked)):
             raise ValueError(f"times give a solver coefficients that are not finite: {stacked}")
         return stacked if np.any(stacked != 0) else None

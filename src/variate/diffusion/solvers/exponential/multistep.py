@@ -16,9 +16,12 @@ FEW = 15  # steps: where there are fewer, the last ones had better not extrapola
 
 
 class Step(NamedTuple):
-    r"""From s to t: $x_t = a x_s + \sum_j w_j m_j + b z$, for predictions m at some levels."""
+    r"""From s to t: $x_t = a x_s + \sum_j w_j m_j + b z$, for predictions m at some levels.
 
-    carry: float  # a
+    Both a and each of the w may be arrays, of a number for each coordinate.
+    """
+
+    carry: float | np.ndarray  # a
     weigh: Callable[[Sequence[Level]], np.ndarray]  # w, of the levels
     noise: float = 0.0  # b
 
@@ -74,18 +77,18 @@ def multistep(
         check_signal(process, times)
     pairs = steps(process, times)
     lowered = len(pairs) < FEW or _leaps(pairs)
-    evaluations, mended, most = [], np.zeros(0), max(order, corrector)
+    evaluations, mended, most = [], None, max(order, corrector)
     for i, (s, t) in enumerate(pairs):
         left = len(pairs) - i if lowered else order
         made, levels = step(s, t), [pairs[j][0] for j in range(i, max(i - most, -1), -1)]
         ahead = made.weigh(levels[: _reach(levels, t, min(order, left))])
-        history = _sum(made.carry * mended, ahead)
+        history = ahead if mended is None else _sum(made.carry * mended, ahead)
         evaluations.append(Evaluation(s.time, Combination(made.carry, list(history), noise=made.noise)))
-        mended = np.zeros(0)
+        mended = None
         if corrector and i + 1 < len(pairs) and math.isfinite(half_log_snr(s)):
             behind = [t, *levels]
             reach = _reach(behind, t, min(corrector, left + 1))
-            mended = _sum(made.weigh(behind[:reach]), -np.concatenate([[0.0], ahead]))
+            mended = _sum(made.weigh(behind[:reach]), -np.concatenate([np.zeros_like(ahead[:1]), ahead]))
     return linear(process, kept, evaluations)
 
 
@@ -103,6 +106,6 @@ def _reach(levels: Sequence[Level], end: Level, most: int) -> int:
 
 
 def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of two vectors, the shorter of which ends in zeros."""
-    long = max(len(a), len(b))
-    return np.pad(a, (0, long - len(a))) + np.pad(b, (0, long - len(b)))
+    """Of two arrays, the shorter of which ends in zeros."""
+    short, long = sorted((a, b), key=len)
+    return long + np.pad(short, [(0, len(long) - len(short)), *[(0, 0)] * (short.ndim - 1)])

@@ -1,0 +1,62 @@
+"""What fitted solvers share: they know the model that their numbers are of, and are written to files."""
+
+import abc
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..denoisers.base import Denoiser
+
+Self = TypeVar("Self", bound="Learned")  # typing's own is unknown to checkers of single methods
+Told = dict[str, Any]
+Tables = dict[str, np.ndarray]
+
+
+class Learned(eqx.Module):
+    """A solver with numbers that were learned from one model."""
+
+    times: eqx.AbstractVar[tuple[float, ...]]  # that it was fitted for
+    probe: eqx.AbstractVar[tuple[float, ...]]  # what the model says of a point, to know it by
+
+    @abc.abstractmethod
+    def _written(self) -> tuple[Told, Tables]:
+        """What goes to a file: what JSON can say, and arrays."""
+
+    @classmethod
+    @abc.abstractmethod
+    def _read(cls, told: Told, tables: Tables) -> Any:
+        """From what was written."""
+
+    def check_model(self, model: Denoiser, event: tuple[int, ...]) -> None:
+        same = np.prod(event) == len(self.probe)
+        if not (same and np.allclose(probed(model, self.times, event), self.probe, rtol=1e-3, atol=1e-3)):
+            raise ValueError("solver: it was fitted to another model than this one, and has to be fitted anew")
+
+    def save(self, path: str | Path) -> None:
+        """To a file of NumPy's, `.npz`."""
+        told, tables = self._written()
+        written: dict[str, Any] = {"told": json.dumps({"solver": type(self).__name__} | told)} | tables
+        np.savez(path, **written)
+
+    @classmethod
+    def load(cls: type[Self], path: str | Path) -> Self:
+        """What `save` wrote; whether it is of the model and the times that it is used with is looked at when it is."""
+        with np.load(path) as file:
+            told = json.loads(str(file["told"])) if "told" in file.files else {}
+            tables = {name: file[name] for name in file.files}
+        if told.get("solver") != cls.__name__:
+            raise ValueError(f"path must be a file that save wrote of {cls.__name__}, got {path}")
+        return cls._read(told, tables)
+
+
+def probed(model: Denoiser, times: Any, event: tuple[int, ...]) -> np.ndarray:
+    """What a model says of one point, the same for all, half-way down the times."""
+    time = times[len(times) // 2] or times[0]
+    with jax.ensure_compile_time_eval():  # also where the run itself is traced
+        point = jnp.asarray(np.sin(np.arange(1.0, 1.0 + np.prod(event))).reshape(event), float)
+        return np.asarray(model.data(point, time), np.float64).ravel()
