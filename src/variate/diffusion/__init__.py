@@ -18,6 +18,7 @@ from .denoisers import Rescaled as Rescaled
 from .denoisers import ScorePrediction as ScorePrediction
 from .denoisers import StaticThreshold as StaticThreshold
 from .denoisers import Stitched as Stitched
+from .denoisers import TimeShifted as TimeShifted
 from .denoisers import TorchFunction as TorchFunction
 from .denoisers import VelocityPrediction as VelocityPrediction
 from .denoisers import check_denoiser as check_denoiser
@@ -57,10 +58,12 @@ from .solvers import DEIS as DEIS
 from .solvers import ERSDE as ERSDE
 from .solvers import AcceleratedDDIM as AcceleratedDDIM
 from .solvers import Ancestral as Ancestral
+from .solvers import ConjugateDDIM as ConjugateDDIM
 from .solvers import DPMSolver as DPMSolver
 from .solvers import DPMSolverPP as DPMSolverPP
 from .solvers import DPMSolverPPSinglestep as DPMSolverPPSinglestep
 from .solvers import DPMSolverSinglestep as DPMSolverSinglestep
+from .solvers import DualFast as DualFast
 from .solvers import Euler as Euler
 from .solvers import EVODiff as EVODiff
 from .solvers import Genie as Genie

@@ -20,4 +20,5 @@ from .rescaled import Rescaled as Rescaled
 from .stitched import Stitched as Stitched
 from .thresholds import DynamicThreshold as DynamicThreshold
 from .thresholds import StaticThreshold as StaticThreshold
+from .time_shifted import TimeShifted as TimeShifted
 from .torch import TorchFunction as TorchFunction

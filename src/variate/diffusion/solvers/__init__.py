@@ -3,9 +3,11 @@
 from .accelerated import AcceleratedDDIM as AcceleratedDDIM
 from .ancestral import Ancestral as Ancestral
 from .base import Solver as Solver
+from .conjugate import ConjugateDDIM as ConjugateDDIM
 from .ddim import DDIM as DDIM
 from .dpm_solver_pp_singlestep import DPMSolverPPSinglestep as DPMSolverPPSinglestep
 from .dpm_solver_singlestep import DPMSolverSinglestep as DPMSolverSinglestep
+from .dual_fast import DualFast as DualFast
 from .euler import Euler as Euler
 from .evodiff import EVODiff as EVODiff
 from .exponential import DEIS as DEIS

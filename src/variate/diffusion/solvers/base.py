@@ -125,8 +125,11 @@ class Linear(Stage):
         return State(x, None if self.anchor is None else x, (jnp.zeros_like(x),) * self.depth)
 
     def step(self, key: Key[Array, ""], model: Denoiser, state: State) -> State:
-        found = self.kept(model.predict(state.x, self.level))
-        state = state._replace(history=(found, *state.history)[: self.depth])
+        return self.after(key, model.predict(state.x, self.level), state)
+
+    def after(self, key: Key[Array, ""], found: Prediction, state: State) -> State:
+        """The state after a prediction."""
+        state = state._replace(history=(self.kept(found), *state.history)[: self.depth])
         random = self.x.noise is not None or (self.anchor is not None and self.anchor.noise is not None)
         z = jax.random.normal(key, state.x.shape, state.x.dtype) if random else None
         anchor = None if self.anchor is None else self.anchor.of(state, z)
