@@ -91,3 +91,13 @@ def test_the_network_that_is_shipped_draws_digits() -> None:
         far = jnp.sum((run.values[:, None] - images[None]) ** 2, axis=-1)
         right = int(jnp.sum(labels[jnp.argmin(far, axis=1)] == label))
         assert right >= 20  # by chance once in 10^10
+
+
+def test_a_perturbed_input_costs_what_the_model_makes_of_it(rows: jax.Array) -> None:
+    """The exact noise is c x with c = sigma / (alpha^2 V + sigma^2), so the loss grows by (c sigma gamma)^2."""
+    process, gamma = PROCESSES["EDM"], 2.0
+    level = process.level(TIME)
+    exact = GaussianMixture(process, [1.0], [[0.0, 0.0]], [VARIANCE])
+    found = denoising_loss(jax.random.key(1), exact, rows, jnp.full(ROWS, TIME), perturbation=gamma)
+    share = float(level.sigma**2 / (level.alpha**2 * VARIANCE + level.sigma**2))
+    assert abs(float(found) / (1 - share + (share * gamma) ** 2) - 1) < 5 / np.sqrt(ROWS)

@@ -11,6 +11,7 @@ from .denoisers import EpsilonScaling as EpsilonScaling
 from .denoisers import ExactDenoiser as ExactDenoiser
 from .denoisers import GaussianMixture as GaussianMixture
 from .denoisers import Mixture as Mixture
+from .denoisers import NoiseAndShare as NoiseAndShare
 from .denoisers import NoisePrediction as NoisePrediction
 from .denoisers import Prediction as Prediction
 from .denoisers import Product as Product
@@ -59,6 +60,7 @@ from .solvers import ERSDE as ERSDE
 from .solvers import AcceleratedDDIM as AcceleratedDDIM
 from .solvers import Ancestral as Ancestral
 from .solvers import ConjugateDDIM as ConjugateDDIM
+from .solvers import AncestralLearned as AncestralLearned
 from .solvers import DPMSolver as DPMSolver
 from .solvers import DPMSolverPP as DPMSolverPP
 from .solvers import DPMSolverPPSinglestep as DPMSolverPPSinglestep
@@ -80,4 +82,5 @@ from .training import data as data
 from .training import denoising_loss as denoising_loss
 from .training import noise as noise
 from .training import sliced_score_loss as sliced_score_loss
+from .training import variance_loss as variance_loss
 from .training import velocity as velocity

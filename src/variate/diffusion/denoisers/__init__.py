@@ -17,6 +17,7 @@ from .predictions import NoisePrediction as NoisePrediction
 from .predictions import ScorePrediction as ScorePrediction
 from .predictions import VelocityPrediction as VelocityPrediction
 from .rescaled import Rescaled as Rescaled
+from .shared_variance import NoiseAndShare as NoiseAndShare
 from .stitched import Stitched as Stitched
 from .thresholds import DynamicThreshold as DynamicThreshold
 from .thresholds import StaticThreshold as StaticThreshold

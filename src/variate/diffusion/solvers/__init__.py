@@ -2,6 +2,7 @@
 
 from .accelerated import AcceleratedDDIM as AcceleratedDDIM
 from .ancestral import Ancestral as Ancestral
+from .ancestral_learned import AncestralLearned as AncestralLearned
 from .base import Solver as Solver
 from .conjugate import ConjugateDDIM as ConjugateDDIM
 from .ddim import DDIM as DDIM

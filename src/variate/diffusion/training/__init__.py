@@ -6,3 +6,4 @@ from .losses import denoising_loss as denoising_loss
 from .losses import noise as noise
 from .losses import sliced_score_loss as sliced_score_loss
 from .losses import velocity as velocity
+from .variances import variance_loss as variance_loss
