@@ -25,6 +25,7 @@ from variate.diffusion import (
     Heun,
     Process,
     SASolver,
+    SDEDPMSolver,
     SDEDPMSolverPP,
     Solver,
     UniPC,
@@ -204,6 +205,10 @@ NOISY = {
     "SDE-DPM-Solver++, 1": Law(SDEDPMSolverPP(1), 1, mutants=too_little_noise(SDEDPMSolverPP(1))),
     "SDE-DPM-Solver++": Law(
         SDEDPMSolverPP(), 2, mutants={"one order fewer": SDEDPMSolverPP(1)} | half_an_older_one(SDEDPMSolverPP())
+    ),
+    "SDE-DPM-Solver, 1": Law(SDEDPMSolver(1), 1, mutants=too_little_noise(SDEDPMSolver(1))),
+    "SDE-DPM-Solver": Law(
+        SDEDPMSolver(), 2, mutants={"one order fewer": SDEDPMSolver(1)} | half_an_older_one(SDEDPMSolver())
     ),
     "SA-Solver": Law(SASolver(), 2, mutants=too_little_noise(SASolver()) | {"one order fewer": SASolver(1.0, 1, 0)}),
     "SA-Solver, noise in the middle": Law(SASolver(lively, 2, 2), 2, mutants=too_little_noise(SASolver(lively, 2, 2))),

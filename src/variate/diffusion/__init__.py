@@ -73,6 +73,7 @@ from .solvers import Heun as Heun
 from .solvers import PredictorCorrector as PredictorCorrector
 from .solvers import Restart as Restart
 from .solvers import SASolver as SASolver
+from .solvers import SDEDPMSolver as SDEDPMSolver
 from .solvers import SDEDPMSolverPP as SDEDPMSolverPP
 from .solvers import Solver as Solver
 from .solvers import UniPC as UniPC

@@ -15,13 +15,15 @@ class MeanReverting(Process):
     $dx = \theta_t'\, (\mu - x)\, dt + \lambda \sqrt{2 \theta_t'}\, dw$ leads from a clean image $x_0$, say, to its
     degraded version $\mu$ with stationary noise. Relative to $\mu$ it is an ordinary process, which is this one: a
     network that is given $x_t$ becomes `NoisePrediction(process, lambda y, t: network(y + mu, t))`, and $\mu$ is added
-    to the draws. $e^{-\theta_t}$ is the $\alpha$ of a variance-preserving process.
+    to the draws. $e^{-\theta_t}$ is the $\alpha$ of a variance-preserving process. All solvers serve: `DPMSolver` and
+    `DPMSolverPP`, and `SDEDPMSolver` and `SDEDPMSolverPP` with fresh noise, are then the MR sampler.
 
     Raises:
         TypeError, ValueError: a process that is not variance-preserving, a noise that is not positive.
 
-    Source: Luo, Gustafsson, Zhao, Sjölund and Schön (2023), Image restoration with mean-reverting stochastic
-    differential equations, ICML, eqs. 3 and 6.
+    Sources: Luo, Gustafsson, Zhao, Sjölund and Schön (2023), Image restoration with mean-reverting stochastic
+    differential equations, ICML, eqs. 3 and 6; Li, Fang, Zhao, Lu, Yang and Xu (2025), MRS: a fast sampler for mean
+    reverting diffusion based on ODE and SDE solvers, ICLR.
     """
 
     noise: float | Float[Array, ""] = 0.1  # lambda: its standard deviation at last

@@ -16,6 +16,7 @@ from .exponential import ERSDE as ERSDE
 from .exponential import DPMSolver as DPMSolver
 from .exponential import DPMSolverPP as DPMSolverPP
 from .exponential import SASolver as SASolver
+from .exponential import SDEDPMSolver as SDEDPMSolver
 from .exponential import SDEDPMSolverPP as SDEDPMSolverPP
 from .exponential import UniPC as UniPC
 from .genie import Genie as Genie

@@ -5,5 +5,6 @@ from .dpm_solver import DPMSolver as DPMSolver
 from .dpm_solver_pp import DPMSolverPP as DPMSolverPP
 from .er_sde import ERSDE as ERSDE
 from .sa_solver import SASolver as SASolver
+from .sde_dpm_solver import SDEDPMSolver as SDEDPMSolver
 from .sde_dpm_solver_pp import SDEDPMSolverPP as SDEDPMSolverPP
 from .unipc import UniPC as UniPC

@@ -35,4 +35,4 @@ class DPMSolver(eqx.Module):
         check_positive_int("order", self.order, 3)
 
     def plan(self, process: Process, times: np.ndarray) -> Linear:
-        return multistep(process, times, noise, self.order, noise_step(math.expm1))
+        return multistep(process, times, noise, self.order, noise_step(growth=math.expm1))

@@ -75,7 +75,8 @@ class ERSDE(eqx.Module):
             def weigh(levels: Sequence[Level]) -> np.ndarray:
                 return t.alpha * lagrange([one.sigma / one.alpha for one in levels], at[2:]) @ masses
 
-            fresh = t.sigma * math.sqrt(max(0.0, 1 - (ratio / kept) ** 2))
+            fresh = 1 - (ratio / kept) ** 2
+            fresh = t.sigma * math.sqrt(fresh) if fresh > 1e-12 else 0.0  # what rounding leaves is no noise
             return Step(t.alpha / s.alpha * ratio, weigh, fresh)
 
         return multistep(process, times, data, self.order, step)

@@ -45,17 +45,22 @@ def data_step(tau: float = 0.0, growth: Callable[[float], float] | None = None) 
     return of
 
 
-def noise_step(growth: Callable[[float], float] | None = None) -> Callable[[Level, Level], Step]:
-    r"""Predictions of the noise: $x_t = \alpha_t x_s / \alpha_s - \alpha_t \int e^{-\lambda} \epsilon\, d\lambda$."""
+def noise_step(tau: float = 0.0, growth: Callable[[float], float] | None = None) -> Callable[[Level, Level], Step]:
+    r"""Predictions of the noise, integrated with the signal; a part of the noise is fresh, where some is left.
+
+    $x_t = \frac{\alpha_t}{\alpha_s} x_s - (1 + \tau^2)\, \alpha_t \int e^{-\lambda} \epsilon\, d\lambda + \tau \sigma_t
+    \sqrt{e^{2h} - 1}\, z$.
+    """
 
     def of(s: Level, t: Level) -> Step:
-        start, end = half_log_snr(s), half_log_snr(t)
+        start, end, part = half_log_snr(s), half_log_snr(t), tau if t.sigma > 0 else 0.0
+        carry = t.alpha / s.alpha
 
         def weigh(levels: Sequence[Level]) -> np.ndarray:
             nodes = [half_log_snr(one) for one in levels]
-            return -t.alpha * s.sigma / s.alpha * weights(nodes, start, end, -1.0, growth)
+            return -(1 + part**2) * carry * s.sigma * weights(nodes, start, end, -1.0, growth)
 
-        return Step(t.alpha / s.alpha, weigh)
+        return Step(carry, weigh, part * math.sqrt((carry * s.sigma) ** 2 - t.sigma**2))
 
     return of
 
