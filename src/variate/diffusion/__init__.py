@@ -59,8 +59,8 @@ from .solvers import DEIS as DEIS
 from .solvers import ERSDE as ERSDE
 from .solvers import AcceleratedDDIM as AcceleratedDDIM
 from .solvers import Ancestral as Ancestral
-from .solvers import ConjugateDDIM as ConjugateDDIM
 from .solvers import AncestralLearned as AncestralLearned
+from .solvers import ConjugateDDIM as ConjugateDDIM
 from .solvers import DPMSolver as DPMSolver
 from .solvers import DPMSolverPP as DPMSolverPP
 from .solvers import DPMSolverPPSinglestep as DPMSolverPPSinglestep
