@@ -72,8 +72,8 @@ def test_statistics_of_normal_data_are_those_of_theory(of_normal: DPMSolverV3) -
 
 
 def test_what_other_coordinates_say_grows_at_first_as_theory_has_it(fitted: DPMSolverV3) -> None:
-    r"""Where there is much noise, $d \approx m + e^{2 \lambda} C y$, so $f - E f$ is $-e^{2 \lambda} C_{12} y_2$, and y falls
-    as $e^{-\lambda}$: f grows as $e^\lambda$, up to its next term, which is of that size itself."""
+    r"""Where there is much noise, $d \approx m + e^{2 \lambda} C y$, so $f - E f$ is $-e^{2 \lambda} C_{12} y_2$, and y
+    falls as $e^{-\lambda}$: f grows as $e^\lambda$, up to its next term, which is of that size itself."""
     found = fitted.statistics
     np.testing.assert_allclose(found.growth[0], 1, atol=np.exp(found.half_log_snr[0]))
 
