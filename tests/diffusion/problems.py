@@ -61,7 +61,9 @@ def _part(states: Any, model: Denoiser, plan: Any) -> Any:
     return jax.lax.scan(body, states, plan)[0]
 
 
-def led(solver: Any, model: Denoiser, times: np.ndarray, start: Float[Array, "n d"], part: int = 32) -> np.ndarray:
+def led(
+    solver: Any, model: Denoiser | Any, times: np.ndarray, start: Float[Array, "n d"], part: int = 32
+) -> np.ndarray:
     """Where a solver leads; compiled once for all numbers of evaluations that `part` divides."""
     plan = solver.plan(model.process, times)
     states = jax.vmap(plan.init)(start)

@@ -1,6 +1,7 @@
 """Draws of diffusion and flow models: processes, denoisers, solvers, schedules, and the loop that runs them."""
 
 from .denoisers import AnglePrediction as AnglePrediction
+from .denoisers import Augmented as Augmented
 from .denoisers import ClassifierFreeGuidance as ClassifierFreeGuidance
 from .denoisers import ClassifierGuidance as ClassifierGuidance
 from .denoisers import DataPrediction as DataPrediction
@@ -57,6 +58,7 @@ from .schedules import uniform_log_snr as uniform_log_snr
 from .solvers import DDIM as DDIM
 from .solvers import DEIS as DEIS
 from .solvers import ERSDE as ERSDE
+from .solvers import GDDIM as GDDIM
 from .solvers import AcceleratedDDIM as AcceleratedDDIM
 from .solvers import Ancestral as Ancestral
 from .solvers import AncestralLearned as AncestralLearned

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from .denoisers.base import Denoiser
+from .denoisers.base import Model
+from .processes.augmented import AugmentedProcess
 from .processes.base import Process
 from .solvers.base import Stage
+
+Anyhow = Process | AugmentedProcess
 
 
 class Begun(NamedTuple):
@@ -18,24 +21,30 @@ class Begun(NamedTuple):
 
     keys: Key[Array, " n"]
     start: Float[Array, "n ..."] | None
-    sigma: Float[Array, ""]
+    sigma: Float[Array, "..."]  # a number, or a root of the covariance of variables
 
     def part(self, rows: Any) -> "Begun":
         return Begun(self.keys[rows], None if self.start is None else self.start[rows], self.sigma)
 
 
-def begun_at(key: Key[Array, ""], process: Process, time: float, count: int, start: Any, dtype: Any) -> Begun:
+def begun_at(key: Key[Array, ""], process: Anyhow, time: float, count: int, start: Any, dtype: Any) -> Begun:
     """At a time, from given points or from noise as there is then."""
     sigma = jnp.asarray(process.sigma(jnp.asarray(time, dtype)), dtype)
     return Begun(jax.random.split(key, count), None if start is None else jnp.asarray(start, dtype), sigma)
 
 
 def begun_with(
-    key: Key[Array, ""], start: Float[Array, "..."] | None, sigma: Float[Array, ""], event: tuple[int, ...]
+    key: Key[Array, ""],
+    start: Float[Array, "..."] | None,
+    process: Anyhow,
+    sigma: Float[Array, "..."],
+    event: tuple[int, ...],
 ) -> tuple[Float[Array, "..."], Key[Array, ""]]:
     """Where one draw starts, and the key of its steps."""
     key_start, key_steps = jax.random.split(key)
-    return sigma * jax.random.normal(key_start, event, sigma.dtype) if start is None else start, key_steps
+    if start is None:
+        start = process.spread(sigma, jax.random.normal(key_start, event, sigma.dtype))
+    return start, key_steps
 
 
 def cast(plan: Any, dtype: Any) -> Any:
@@ -43,7 +52,7 @@ def cast(plan: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), plan)
 
 
-def broken_at(begun: Begun, model: Denoiser, plan: Stage, event: tuple[int, ...], finite: Any) -> tuple[int, ...]:
+def broken_at(begun: Begun, model: Model, plan: Stage, event: tuple[int, ...], finite: Any) -> tuple[int, ...]:
     """After which evaluation each draw was no number, and -1 for those that are: a second look at those that failed."""
     bad = np.flatnonzero(~np.asarray(finite))
     again = begun._replace(keys=jax.random.clone(begun.keys))
@@ -55,13 +64,13 @@ def broken_at(begun: Begun, model: Denoiser, plan: Stage, event: tuple[int, ...]
 
 @eqx.filter_jit
 def run(
-    begun: Begun, model: Denoiser, plan: Stage, event: tuple[int, ...], trajectory: bool
+    begun: Begun, model: Model | Any, plan: Stage, event: tuple[int, ...], trajectory: bool
 ) -> tuple[Float[Array, "n ..."], Float[Array, "n times ..."] | None]:
     """The draws, and where the model was asked."""
     indices = jnp.arange(len(jax.tree.leaves(plan)[0]))
 
     def one(key: Key[Array, ""], start: Float[Array, "..."] | None) -> Any:
-        start, key_steps = begun_with(key, start, begun.sigma, event)
+        start, key_steps = begun_with(key, start, model.process, begun.sigma, event)
 
         def body(state: Any, row: tuple[Stage, Int[Array, ""]]) -> tuple[Any, Any]:
             stage, index = row

@@ -102,7 +102,7 @@ def _run(
     window, event = sizes
 
     def one(key: Key[Array, ""], start: Float[Array, "..."] | None) -> tuple[Array, Array]:
-        start, key_steps = begun_with(key, start, begun.sigma, event)  # as `sample` has them
+        start, key_steps = begun_with(key, start, model.process, begun.sigma, event)  # as `sample` has them
         return _picard(jax.random.key_data(key_steps), start, model, plan, allowed, window)
 
     return jax.vmap(one)(begun.keys, begun.start)

@@ -13,7 +13,7 @@ from variate.checks import check_key, check_positive_int, describe
 from variate.estimates import Estimate
 from variate.estimates.moments import Moments
 
-from .denoisers.base import Denoiser, check_model
+from .denoisers.base import Model, check_model
 from .loop import begun_at, broken_at, cast, run
 from .schedules.base import check_times
 from .solvers.base import Particular, Solver, check_solver
@@ -62,7 +62,7 @@ def check_start(start: Any, shape: tuple[int, ...]) -> None:
 
 def sample(
     key: Key[Array, ""] | Any,
-    model: Denoiser | Any,
+    model: Model | Any,
     solver: Solver | Any,
     times: Any,
     shape: tuple[int, ...] | Any,
@@ -94,7 +94,7 @@ def sample(
             not return what it was given the shape of.
     """
     check_key(key)
-    check_model("model", model)
+    check_model("model", model, Model)
     check_solver("solver", solver)
     count, event = check_shape(shape)
     batch = count if batch is None else min(check_positive_int("batch", batch), count)

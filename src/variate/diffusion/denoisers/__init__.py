@@ -1,5 +1,6 @@
 """Denoisers: functions of yours, closed forms, and what is made of others."""
 
+from .augmented import Augmented as Augmented
 from .base import Denoiser as Denoiser
 from .base import ExactDenoiser as ExactDenoiser
 from .base import Prediction as Prediction

@@ -20,7 +20,17 @@ class Prediction(NamedTuple):
     noise: Float[Array, "..."]  # e
 
 
-class Denoiser(eqx.Module):
+class Model(eqx.Module):
+    """What a draw needs to know of a model: predictions at noisy points, and the process that made the noise."""
+
+    process: eqx.AbstractVar[Any]
+
+    @abc.abstractmethod
+    def predict(self, x: Float[Array, "..."], level: Level) -> Prediction:
+        """Of one point x, without a batch."""
+
+
+class Denoiser(Model):
     r"""The expected data $E[x_0 \mid x_t = x]$ of one noisy point, with the process that made the noise.
 
     `predict` is asked once for both forms, so that neither is found from the other where that would lose it: the noise
@@ -28,10 +38,6 @@ class Denoiser(eqx.Module):
     """
 
     process: eqx.AbstractVar[Process]
-
-    @abc.abstractmethod
-    def predict(self, x: Float[Array, "..."], level: Level) -> Prediction:
-        """Of one point x, without a batch."""
 
     def data(self, x: Float[Array, "..."], t: Any) -> Float[Array, "..."]:
         """$E[x_0 | x_t = x]$."""
@@ -82,8 +88,8 @@ def with_noise(found: Prediction, noise: Float[Array, "..."], level: Level) -> P
     return Prediction(found.data + level.sigma / level.alpha * (found.noise - noise), noise)
 
 
-def check_model(name: str, value: Any) -> None:
-    if not isinstance(value, Denoiser):
+def check_model(name: str, value: Any, kind: type[Model] = Denoiser) -> None:
+    if not isinstance(value, kind):
         raise TypeError(
             f"{name} must be a denoiser, vt.diffusion.NoisePrediction(process, f) say, got {describe(value)}"
         )

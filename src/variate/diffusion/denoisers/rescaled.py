@@ -25,9 +25,13 @@ class Rescaled(Denoiser):
 
     def __check_init__(self) -> None:
         check_process(self.process)
-        if not isinstance(self.denoiser.process, EDM):
-            raise ValueError(f"denoiser must be one on EDM(), got one on {type(self.denoiser.process).__name__}")
+        check_edm(self.denoiser)
 
     def predict(self, x: Float[Array, "..."], level: Level) -> Prediction:
         ratio = level.sigma / level.alpha
         return self.denoiser.predict(x / level.alpha, Level(ratio, 1.0, ratio))
+
+
+def check_edm(denoiser: Denoiser) -> None:
+    if not isinstance(denoiser.process, EDM):
+        raise ValueError(f"denoiser must be one on EDM(), got one on {type(denoiser.process).__name__}")

@@ -19,7 +19,7 @@ class AugmentedProcess(eqx.Module):
     Whatever the positive semidefinite D and the skew-symmetric Q, the normal distribution with covariance S is
     invariant, and where every variable gets noise, by itself or by way of others, the process leads there. A process
     in which only the velocity gets noise (`critically_damped`) has smoother paths than one that adds it to data. It
-    knows its own moments, by which networks are trained; `sample` draws from processes of the data alone.
+    knows its own moments, by which networks are trained; `sample` draws from it by `GDDIM`, with an `Augmented` model.
 
     Args:
         friction: D.
@@ -98,12 +98,19 @@ class AugmentedProcess(eqx.Module):
         rest = matrix[:, 1:]
         return matrix[:, 0], rest @ jnp.diag(self.first) @ rest.T + added
 
+    def sigma(self, t: Any) -> Float[Array, "k k"]:
+        """A root of their covariance at a time t > 0, as a process of the data has the standard deviation of noise."""
+        return jnp.linalg.cholesky(self.moments(t)[1])
+
+    def spread(self, sigma: Float[Array, "k k"], noise: Float[Array, "k ..."]) -> Float[Array, "k ..."]:
+        """Standard normal noise, made one of the covariance whose root is given."""
+        return jnp.tensordot(sigma, noise, 1)
+
     def noisy(self, key: Key[Array, ""], data: Float[Array, "..."], t: Any) -> Float[Array, "k ..."]:
         """A draw of all variables at time t > 0, one after another along the first axis, given data."""
         mean, covariance = self.moments(t)
         noise = jax.random.normal(key, (len(mean), *data.shape), data.dtype)
-        root = jnp.linalg.cholesky(covariance)
-        return jnp.multiply.outer(mean, data) + jnp.tensordot(root, noise, 1)
+        return jnp.multiply.outer(mean, data) + self.spread(jnp.linalg.cholesky(covariance), noise)
 
 
 def critically_damped(

@@ -53,6 +53,10 @@ class Process(eqx.Module):
         r"""$\lambda(t) = \log \alpha(t) - \log \sigma(t)$, which falls with time."""
         return jnp.log(self.alpha(t)) - jnp.log(self.sigma(t))
 
+    def spread(self, sigma: Float[Array, ""], noise: Float[Array, "..."]) -> Float[Array, "..."]:
+        r"""$\sigma\, \epsilon$."""
+        return sigma * noise
+
     def slopes(self, t: Any) -> Level:
         r"""$\alpha'(t)$ and $\sigma'(t)$."""
         t = jnp.asarray(t)
@@ -93,6 +97,7 @@ def exact_levels(process: Process, times: Any) -> Level:
 
     Coefficients of solvers are differences of these: in single precision hardly a digit of them would be left.
     """
+    check_process(process)
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         t = jnp.asarray(np.asarray(times, np.float64))
         return Level(np.asarray(t), np.asarray(process.alpha(t)), np.asarray(process.sigma(t)))

@@ -6,6 +6,7 @@ import numpy as np
 
 from variate.checks import check_number, check_positive_int
 
+from ..processes.augmented import AugmentedProcess
 from ..processes.base import Process, check_process
 
 
@@ -23,7 +24,7 @@ def checked(process: Process, steps: Any, start: Any, end: Any) -> tuple[int, fl
     return steps, start, end
 
 
-def check_times(times: Any, process: Process) -> np.ndarray:
+def check_times(times: Any, process: Process | AugmentedProcess) -> np.ndarray:
     """Times as numbers in double precision; raises ValueError unless they fall, and lie within the process."""
     numbers = np.asarray(times, np.float64)
     if numbers.ndim != 1 or len(numbers) < 2:

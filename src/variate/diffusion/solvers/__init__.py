@@ -19,6 +19,7 @@ from .exponential import SASolver as SASolver
 from .exponential import SDEDPMSolver as SDEDPMSolver
 from .exponential import SDEDPMSolverPP as SDEDPMSolverPP
 from .exponential import UniPC as UniPC
+from .gddim import GDDIM as GDDIM
 from .genie import Genie as Genie
 from .heun import Heun as Heun
 from .predictor_corrector import PredictorCorrector as PredictorCorrector

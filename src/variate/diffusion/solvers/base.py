@@ -43,7 +43,7 @@ class Stage(eqx.Module):
         """The state of a run that starts from the noise x; its field `x` is the point reached."""
 
     @abc.abstractmethod
-    def step(self, key: Key[Array, ""], model: Denoiser, state: Any) -> Any:
+    def step(self, key: Key[Array, ""], model: Any, state: Any) -> Any:
         """The state after one evaluation of the model at `state.x`."""
 
 
@@ -85,7 +85,7 @@ class Particular(Protocol):
 
     def plan(self, process: Process, times: np.ndarray) -> Stage: ...
 
-    def check_model(self, model: Denoiser, event: tuple[int, ...]) -> None:
+    def check_model(self, model: Any, event: tuple[int, ...]) -> None:
         """Raise ValueError unless this is it; `event` is the shape of a draw."""
         ...
 
