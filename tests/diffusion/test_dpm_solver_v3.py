@@ -1,6 +1,5 @@
 """DPM-Solver-v3 is exact where its statistics say all, and of its order whatever they say."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diffusion.problems import POINTS, PROCESSES, ends, extrapolated, led, mixture
+from diffusion.problems import POINTS, PROCESSES, Planned, ends, extrapolated, led, mixture
 
 from variate.diffusion import (
     DPMSolverPP,
     DPMSolverV3,
     GaussianMixture,
-    Process,
     UniPC,
     fit_dpm_solver_v3,
     sample,
@@ -47,16 +45,6 @@ def made(statistics: Statistics, order: int = 2) -> DPMSolverV3:
     return DPMSolverV3(statistics=statistics, times=SPAN, probe=(), order=order)
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A solver that has a plan already."""
-
-    made: Any
-
-    def plan(self, process: Process, times: np.ndarray) -> Any:
-        return self.made
-
-
 def known(half_log_snr: np.ndarray) -> Statistics:
     r"""Of normal data: $\epsilon = \sigma (x - \alpha m) / (\alpha^2 v + \sigma^2)$, so that f is -l m."""
     ratio = np.exp(-2 * half_log_snr)[:, None]
@@ -72,8 +60,10 @@ def test_statistics_of_normal_data_are_those_of_theory(of_normal: DPMSolverV3) -
 
 
 def test_what_other_coordinates_say_grows_at_first_as_theory_has_it(fitted: DPMSolverV3) -> None:
-    r"""Where there is much noise, $d \approx m + e^{2 \lambda} C y$, so $f - E f$ is $-e^{2 \lambda} C_{12} y_2$, and y
-    falls as $e^{-\lambda}$: f grows as $e^\lambda$, up to its next term, which is of that size itself."""
+    r"""Where there is much noise, $d \approx m + e^{2 \lambda} C y$, so $f - E f$ is $-e^{2 \lambda} C_{12} y_2$.
+
+    There y falls as $e^{-\lambda}$, so f grows as $e^\lambda$, up to its next term, which is of that size itself.
+    """
     found = fitted.statistics
     np.testing.assert_allclose(found.growth[0], 1, atol=np.exp(found.half_log_snr[0]))
 

@@ -27,6 +27,7 @@ from .denoisers import check_denoiser as check_denoiser
 from .fitted import DPMSolverV3 as DPMSolverV3
 from .fitted import Fitted as Fitted
 from .fitted import fit as fit
+from .fitted import fit_compensation as fit_compensation
 from .fitted import fit_dpm_solver_v3 as fit_dpm_solver_v3
 from .fitted import fit_schedule as fit_schedule
 from .likelihood import LogLikelihood as LogLikelihood

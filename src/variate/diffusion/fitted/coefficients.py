@@ -141,7 +141,7 @@ def fit(
         return run(begun, model, planned(numbers), event, False)[0] - ends.end
 
     best = _least_squares(misses, numbers, fitted, check_positive("forgiven", forgiven))
-    before, after = (_errors(misses(x, held)) for x in (numbers, best))
+    before, after = (errors_of(misses(x, held)) for x in (numbers, best))
     if after.rms >= before.rms and after.median >= before.median:
         best, after = numbers, before
     found = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), planned(best))
@@ -208,7 +208,7 @@ def _widened(plan: Any, depth: int) -> Linear:
     return Linear(plan.level, x, wide(plan.anchor), plan.kept, depth)
 
 
-def _errors(misses: Float[Array, "n ..."]) -> Errors:
+def errors_of(misses: Float[Array, "n ..."]) -> Errors:
     each = np.mean(np.asarray(misses, np.float64).reshape(len(misses), -1) ** 2, axis=1)
     return Errors(float(np.sqrt(np.mean(each))), float(np.sqrt(np.median(each))))
 

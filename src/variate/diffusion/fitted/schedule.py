@@ -2,21 +2,17 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Array, Key
-from scipy.optimize import least_squares
 
-from variate.checks import check_key, check_positive
+from variate.checks import check_key
 
 from ..denoisers.base import Denoiser, check_model
-from ..loop import begun_at, cast, run
 from ..sampling import check_shape
 from ..schedules.base import check_times
 from ..solvers.base import Solver, check_solver
-from .trajectories import trajectories
-
-LOOKS, WIDTH = 20, 1e-2  # evaluations of the slopes, and the relative width that they are taken over
+from .descent import descended
+from .trajectories import missed, trajectories
 
 
 def fit_schedule(
@@ -55,9 +51,9 @@ def fit_schedule(
     check_key(key)
     check_model("model", model)
     check_solver("solver", solver)
-    count, event = check_shape(shape)
+    check_shape(shape)
     times = check_times(times, model.process)
-    ends, dtype = trajectories(key, model, times, shape), jax.dtypes.canonicalize_dtype(float)
+    ends = trajectories(key, model, times, shape)
     positive = times[times > 0]
     span = np.log(positive[0] / positive[-1])
 
@@ -68,16 +64,9 @@ def fit_schedule(
         inner = times[0] * np.exp(-np.cumsum(steps))
         return np.concatenate([times[:1], inner[:-1], times[-1:]] if times[-1] > 0 else [times[:1], inner, times[-1:]])
 
-    def misses(logs: np.ndarray) -> np.ndarray:
-        # The key draws nothing: it is the flow that is followed.
-        begun = begun_at(jax.random.key(0), model.process, times[0], count, ends.start, dtype)
-        found = run(begun, model, cast(solver.plan(model.process, timed(logs)), dtype), event, False)[0]
-        return np.asarray(found - ends.end, np.float64).ravel()
+    def misses(logs: np.ndarray) -> Array:
+        return missed(model, solver.plan(model.process, timed(logs)), times[0], ends)
 
     logs = np.log(-np.diff(np.log(positive)))
-    if len(logs) == 0:
-        return times
-    far = misses(logs)
-    scale = check_positive("forgiven", forgiven) * max(float(np.median(np.abs(far))), float(np.finfo(dtype).tiny))
-    found = least_squares(misses, logs, loss="soft_l1", f_scale=scale, diff_step=WIDTH, max_nfev=LOOKS)
-    return timed(found.x) if found.cost < 0.5 * np.sum(2 * scale**2 * (np.sqrt(1 + (far / scale) ** 2) - 1)) else times
+    found = descended(misses, logs, forgiven, ends.end.dtype) if len(logs) else logs
+    return times if found is logs else timed(found)

@@ -8,10 +8,12 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ..denoisers.base import Denoiser
+from ..loop import begun_at, cast, run
 from ..processes.base import exact_levels
 from ..sampling import Samples, sample
 from ..schedules.uniform import uniform_log_snr
 from ..solvers import DPMSolverPP
+from ..solvers.base import Stage
 
 FINE = 500  # steps: for an error some hundred times smaller than that of the solvers that are fitted
 LEAST_RATIO = 1e-4  # of the noise to the data, below which a denoiser is taken for constant
@@ -28,6 +30,13 @@ def trajectories(key: Key[Array, ""], model: Denoiser, times: np.ndarray, shape:
     """Of as many draws as `shape` says, between the first and the last of the times."""
     start, found = _followed(key, model, times, shape, False)
     return Ends(start, found.values)
+
+
+def missed(model: Denoiser, plan: Stage, time: float, ends: Ends) -> Float[Array, "n ..."]:
+    """How far from where they should the runs of a plan end that follow the flow."""
+    count, *event = ends.end.shape
+    begun = begun_at(jax.random.key(0), model.process, time, count, ends.start, ends.end.dtype)  # the key draws nothing
+    return run(begun, model, cast(plan, ends.end.dtype), tuple(event), False)[0] - ends.end
 
 
 def paths(
