@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from diffusion.problems import PROCESSES, mixture
 
-from variate.diffusion import DDIM, DPMSolverPP, Fitted, fit, fit_schedule, sample, uniform, uniform_log_snr
+from variate.diffusion import (
+    DDIM,
+    DataSet,
+    DPMSolverPP,
+    Fitted,
+    edm,
+    fit,
+    fit_schedule,
+    sample,
+    uniform,
+    uniform_log_snr,
+)
 
 PROCESS = PROCESSES["variance preserving"]
 MODEL = mixture(PROCESS)
@@ -54,6 +65,13 @@ def test_it_comes_back_from_a_file(fitted: Fitted, tmp_path: Path) -> None:
     one, two = (sample(jax.random.key(1), MODEL, solver, TIMES, (5, 2)).values for solver in (fitted, again))
     np.testing.assert_array_equal(one, two)
     assert again.after == fitted.after
+
+
+def test_most_draws_may_end_exactly_where_they_should() -> None:
+    points = DataSet(PROCESS, np.asarray([[-1.0, 0.0], [1.0, 0.0], [0.0, 1.5]]))
+    made = fit(jax.random.key(0), points, DPMSolverPP(), edm(PROCESS, 6), (16, 2))
+    assert made.before.median == 0
+    assert made.after.rms <= made.before.rms
 
 
 def test_it_runs_inside_jit(fitted: Fitted) -> None:

@@ -172,14 +172,18 @@ def _least_squares(
     solve: Any = least_squares  # its types know no Jacobian that is a function
 
     for _ in range(ROUNDS):
-        scale = forgiven * float(jnp.median(jnp.abs(far(numbers))))
+        missed = np.abs(far(numbers))
+        # Where most draws end exactly where they should, the usual miss is that of rounding.
+        scale = forgiven * float(max(np.median(missed), np.finfo(missed.dtype).eps * np.max(missed)))
+        if scale == 0:
+            break
         found = solve(
             lambda x: np.asarray(far(as_ours(x)), np.float64),
             np.asarray(numbers, np.float64),
             jacobian,
             x_scale="jac",
             loss="soft_l1",
-            f_scale=max(scale, float(jnp.finfo(numbers.dtype).tiny)),
+            f_scale=scale,
             max_nfev=LOOKS,
         )
         numbers = as_ours(found.x)

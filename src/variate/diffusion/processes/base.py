@@ -89,7 +89,7 @@ class Process(eqx.Module):
             with np.errstate(divide="ignore"):
                 later = np.log(at.alpha) - np.log(at.sigma) > wanted
             low, high = np.where(later, middle, low), np.where(later, high, middle)
-        return 0.5 * (low + high)
+        return np.asarray(0.5 * (low + high))
 
 
 def exact_levels(process: Process, times: Any) -> Level:
