@@ -11,7 +11,9 @@ import variate as vt
 from variate.demo import digit_denoiser
 from variate.diffusion import EDM, ClassifierFreeGuidance, DataSet, Denoiser, GaussianMixture, Process, Rescaled
 
-FINE, FLOOR = 1_500, 1e-4  # steps of the flow that ends are measured by, and the noise below which data are constant
+# Steps of the flow that ends are measured by, and the noise below which data are constant: against ten times the steps
+# the ends are within 1e-5, by rms, for all the problems here and scales up to 7.5.
+FINE, FLOOR = 800, 1e-4
 
 
 class Problem(NamedTuple):
@@ -33,7 +35,7 @@ class Problem(NamedTuple):
         run = vt.diffusion.sample(
             jax.random.key(0),
             self.guided(process, scale),
-            vt.diffusion.DPMSolverPP(),
+            vt.diffusion.DPMSolverPP(3),
             times,
             start.shape,
             start=jnp.asarray(start),

@@ -12,6 +12,7 @@ from variate.diffusion import (
     DataSet,
     DPMSolverPP,
     Fitted,
+    GaussianMixture,
     edm,
     fit,
     fit_schedule,
@@ -19,6 +20,8 @@ from variate.diffusion import (
     uniform,
     uniform_log_snr,
 )
+from variate.diffusion.fitted.trajectories import trajectories
+from variate.diffusion.processes.base import exact_levels
 
 PROCESS = PROCESSES["variance preserving"]
 MODEL = mixture(PROCESS)
@@ -43,6 +46,26 @@ def test_it_ends_nearer(fitted: Fitted) -> None:
     # What it says of itself is of other draws, and is as large: the mean square within its own spread.
     assert abs(np.mean(far[1]) - fitted.after.rms**2) < 5 * np.std(far[1]) * np.sqrt(1 / 200 + 1 / 64)
     assert fitted.after.rms < fitted.before.rms
+
+
+def test_exact_trajectories_are_known_between_their_points() -> None:
+    """Of normal data of sd s the flow is x = c sqrt(s^2 alpha^2 + sigma^2), and lines between points are off by h^2."""
+    model = GaussianMixture(PROCESS, [1.0], [[0.0, 0.0]], [0.25])
+    path = trajectories(jax.random.key(0), model, TIMES, (5, 2), along=True)
+    level = PROCESS.level(np.linspace(TIMES[-1], TIMES[0], 9)[1:-1])
+    at = exact_levels(PROCESS, TIMES[:1])
+    exact = path.start * np.hypot(0.5 * level.alpha, level.sigma)[:, None, None] / np.hypot(0.5 * at.alpha, at.sigma)
+    assert path.ratios is not None
+    step = np.max(np.diff(path.ratios))  # what a point of the next interval would be off by
+    np.testing.assert_allclose(path.at(level), exact, rtol=step**2)
+
+
+def test_along_the_way_it_ends_nearer_too() -> None:
+    """By least squares of ends and ways, then of ends alone, which it says of draws that it was not fitted to."""
+    along = fit(jax.random.key(0), MODEL, DPMSolverPP(), TIMES, (64, 2), forgiven=1e6, along=True)
+    assert along.after.rms < along.before.rms
+    ends = fit(jax.random.key(1), MODEL, along, TIMES, (64, 2))
+    assert ends.after.median < along.after.median < along.before.median
 
 
 def test_a_fitted_schedule_ends_nearer() -> None:

@@ -22,7 +22,11 @@ def descended(
         return np.nan_to_num(np.asarray(misses(numbers), np.float64).ravel(), nan=worst, posinf=worst, neginf=-worst)
 
     first = far(numbers)
-    scale = check_positive("forgiven", forgiven) * max(float(np.median(np.abs(first))), float(np.finfo(dtype).tiny))
+    # Where most draws end exactly where they should, the usual miss is that of rounding.
+    usual = max(float(np.median(np.abs(first))), float(np.finfo(dtype).eps * np.max(np.abs(first))))
+    scale = check_positive("forgiven", forgiven) * usual
+    if scale == 0:
+        return numbers
     found = least_squares(far, numbers, loss="soft_l1", f_scale=scale, diff_step=WIDTH, max_nfev=LOOKS)
     before = np.sum(scale**2 * (np.sqrt(1 + (first / scale) ** 2) - 1))
     return found.x if found.cost < before else numbers

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from ..denoisers.base import Denoiser
 from ..loop import begun_at, cast, run
-from ..processes.base import exact_levels
+from ..processes.base import Level, exact_levels
 from ..sampling import Samples, sample
 from ..schedules.uniform import uniform_log_snr
 from ..solvers import DPMSolverPP
@@ -19,20 +19,40 @@ FINE = 500  # steps: for an error some hundred times smaller than that of the so
 LEAST_RATIO = 1e-4  # of the noise to the data, below which a denoiser is taken for constant
 
 
-class Ends(NamedTuple):
-    """Where runs start and where they should end."""
+class Exact(NamedTuple):
+    """Where runs start, where they should go and where they should end."""
 
     start: Float[Array, "n ..."]
     end: Float[Array, "n ..."]
+    ratios: Float[Array, " fine"] | None = None  # log SNR, halved, of the points between
+    between: Float[Array, "fine n ..."] | None = None  # in the units of the data, x / alpha
+
+    def at(self, level: Level) -> Float[Array, "times n ..."]:
+        """The points at some levels, on straight lines between the fine ones."""
+        assert self.ratios is not None
+        assert self.between is not None
+        ratio = jnp.clip(jnp.log(level.alpha) - jnp.log(level.sigma), self.ratios[0], self.ratios[-1])
+        after = jnp.clip(jnp.searchsorted(self.ratios, ratio), 1, len(self.ratios) - 1)
+        part = (ratio - self.ratios[after - 1]) / (self.ratios[after] - self.ratios[after - 1])
+        part, alpha = (x.reshape(-1, *[1] * self.end.ndim) for x in (part, level.alpha))
+        return alpha * ((1 - part) * self.between[after - 1] + part * self.between[after])
 
 
-def trajectories(key: Key[Array, ""], model: Denoiser, times: np.ndarray, shape: tuple[int, ...]) -> Ends:
-    """Of as many draws as `shape` says, between the first and the last of the times."""
-    start, found = _followed(key, model, times, shape, False)
-    return Ends(start, found.values)
+def trajectories(
+    key: Key[Array, ""], model: Denoiser, times: np.ndarray, shape: tuple[int, ...], along: bool = False
+) -> Exact:
+    """Of as many draws as `shape` says, between the first and the last of the times; `along`, with what is between."""
+    start, found = _followed(key, model, times, shape, along)
+    if not along:
+        return Exact(start, found.values)
+    at, points = _inside(model, times, found)
+    level = exact_levels(model.process, at)
+    points = jnp.moveaxis(points, 1, 0)
+    between = points / jnp.asarray(level.alpha, points.dtype).reshape(-1, *[1] * len(shape))
+    return Exact(start, found.values, jnp.asarray(np.log(level.alpha) - np.log(level.sigma), points.dtype), between)
 
 
-def missed(model: Denoiser, plan: Stage, time: float, ends: Ends) -> Float[Array, "n ..."]:
+def missed(model: Denoiser, plan: Stage, time: float, ends: Exact) -> Float[Array, "n ..."]:
     """How far from where they should the runs of a plan end that follow the flow."""
     count, *event = ends.end.shape
     begun = begun_at(jax.random.key(0), model.process, time, count, ends.start, ends.end.dtype)  # the key draws nothing
@@ -43,7 +63,10 @@ def paths(
     key: Key[Array, ""], model: Denoiser, times: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, Float[Array, "n times ..."]]:
     """Many times, and where trajectories are at them: from the first to the last, where there is signal and noise."""
-    _, found = _followed(key, model, times, shape, True)
+    return _inside(model, times, _followed(key, model, times, shape, True)[1])
+
+
+def _inside(model: Denoiser, times: np.ndarray, found: Samples) -> tuple[np.ndarray, Float[Array, "n times ..."]]:
     at = np.asarray([*found.times, times[-1]])
     level = exact_levels(model.process, at)
     inside = (level.alpha > 0) & (level.sigma > 0)
