@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from diffusion.problems import PROCESSES, mixture
@@ -52,9 +53,10 @@ def test_exact_trajectories_are_known_between_their_points() -> None:
     """Of normal data of sd s the flow is x = c sqrt(s^2 alpha^2 + sigma^2), and lines between points are off by h^2."""
     model = GaussianMixture(PROCESS, [1.0], [[0.0, 0.0]], [0.25])
     path = trajectories(jax.random.key(0), model, TIMES, (5, 2), along=True)
-    level = PROCESS.level(np.linspace(TIMES[-1], TIMES[0], 9)[1:-1])
+    level = PROCESS.level(jnp.linspace(TIMES[-1], TIMES[0], 9)[1:-1])
     at = exact_levels(PROCESS, TIMES[:1])
-    exact = path.start * np.hypot(0.5 * level.alpha, level.sigma)[:, None, None] / np.hypot(0.5 * at.alpha, at.sigma)
+    spread = np.hypot(0.5 * level.alpha, level.sigma) / np.hypot(0.5 * at.alpha, at.sigma)
+    exact = np.asarray(path.start) * spread[:, None, None]
     assert path.ratios is not None
     step = np.max(np.diff(path.ratios))  # what a point of the next interval would be off by
     np.testing.assert_allclose(path.at(level), exact, rtol=step**2)
