@@ -59,8 +59,8 @@ starts where each of them started, in the units of the data: of the best of all 
 on all the grids of times that they offer; of the best of ours by formula; and of ours with coefficients and times that
 `fit` learned, at 20 evaluations or fewer, from other trajectories of the model, {FITTED // 2} in two dimensions and 128
 in more; it starts from the best by formula, and where that comes no nearer than theirs, from up to three others. The
-ratio is of the best of ours to the best of theirs, and so for medians over the draws. The sliced Wasserstein distance is
-between the draws and the exact ends, with its standard error. Each best is chosen for its own number, theirs too;
+ratio is of the best of ours to the best of theirs, and so for medians over the draws. The sliced Wasserstein distance
+is between the draws and the exact ends, with its standard error. Each best is chosen for its own number, theirs too;
 numbers below {ROUNDING:g} are those of rounding. NO: theirs is nearer, at 20 evaluations or fewer."""
 
 

@@ -18,16 +18,12 @@ class Augmented(Model):
     is $m^\top \Sigma^{-1} z / a^2$ with $a^2 = m^\top \Sigma^{-1} m$: the data and noise of standard deviation $1 / a$.
     A `GaussianMixture` on `EDM` is thus the exact model of such a process, and any network for `EDM` serves it.
 
-    Args:
-        process: how noise takes over, `critically_damped()` say.
-        denoiser: on `EDM`.
-
     Raises:
         TypeError, ValueError: a process that is not augmented, a denoiser on another process than `EDM`.
     """
 
-    process: AugmentedProcess
-    denoiser: Denoiser
+    process: AugmentedProcess  # how noise takes over, `critically_damped()` say
+    denoiser: Denoiser  # on `EDM`
 
     def __check_init__(self) -> None:
         if not isinstance(self.process, AugmentedProcess):
