@@ -31,7 +31,8 @@ class GDDIM(eqx.Module):
     noise on the way is to forgive the network its errors, and on other processes, where it is `DDIM`.
 
     Raises:
-        ValueError: an order that is not 1 or 2; times that end at 0, where the root has no inverse, or draws of other variables.
+        ValueError: an order that is not 1 or 2; times that end at 0, where the root has no inverse, or draws of other
+            variables.
         TypeError: a process that is not augmented.
 
     Source: Zhang, Tao and Chen (2023), gDDIM: generalized denoising diffusion implicit models, ICLR, section 4, with
