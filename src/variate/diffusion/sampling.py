@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Key
+from rich.console import Console
+from rich.progress import track
 
 from variate.checks import check_key, check_positive_int, describe
 from variate.estimates import Estimate
@@ -28,6 +30,7 @@ class Samples(eqx.Module):
     times: tuple[float, ...] = eqx.field(static=True)  # at which the model was asked
     # After which evaluation each draw was no number, -1 where it is one; None if all are, or inside `jit`.
     failed: tuple[int, ...] | None = eqx.field(static=True)
+    wanted: int = eqx.field(static=True)  # draws; there are fewer where the run was interrupted
 
     @property
     def evaluations(self) -> int:
@@ -41,6 +44,8 @@ class Samples(eqx.Module):
     def __repr__(self) -> str:
         n, *event = self.values.shape
         lines = [f"{n:,} draws of shape {tuple(event)}, {self.evaluations} evaluations each"]
+        if n < self.wanted:
+            lines.append(f"interrupted: {self.wanted:,} were asked for")
         if self.failed is not None:
             bad = [index for index in self.failed if index >= 0]
             time = self.times[min(bad)]
@@ -71,6 +76,7 @@ def sample(
     batch: int | Any = None,
     trajectory: bool = False,
     dtype: Any = None,
+    progress: bool = False,
 ) -> Samples:
     r"""Draws of a model: noise of the first time, led to the last one by a solver.
 
@@ -88,6 +94,7 @@ def sample(
         batch: how many draws are made at once; all by default. Less memory, and no other draws.
         trajectory: keep where the model was asked.
         dtype: of the draws; JAX's own by default.
+        progress: whether to show how many batches are done, on the standard error stream. Ctrl-C keeps those.
 
     Raises:
         TypeError, ValueError: an argument that is none of the above, times that do not fall, or a denoiser that does
@@ -106,9 +113,15 @@ def sample(
     exact = solver.plan(model.process, times)
     begun, plan = begun_at(key, model.process, times[0], count, start, dtype), cast(exact, dtype)
     pieces = [slice(low, low + batch) for low in range(0, count, batch)]
-    parts = [run(begun.part(rows), model, plan, event, trajectory) for rows in pieces]
+    parts = []
+    try:
+        for rows in track(pieces, "drawing", console=Console(stderr=True), transient=True, disable=not progress):
+            parts.append(jax.block_until_ready(run(begun.part(rows), model, plan, event, trajectory)))
+    except KeyboardInterrupt:
+        if not parts:
+            raise
     values, path = parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
     finite = jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim)))
     sound = isinstance(finite, Tracer) or np.all(finite)
-    failed = None if sound else broken_at(begun, model, plan, event, finite)
-    return Samples(values, finite, path, tuple(map(float, exact.level.time)), failed)
+    failed = None if sound else broken_at(begun.part(slice(len(values))), model, plan, event, finite)
+    return Samples(values, finite, path, tuple(map(float, exact.level.time)), failed, count)
