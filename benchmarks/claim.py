@@ -10,6 +10,7 @@ class Claim(NamedTuple):
     headline: str
     measured: str
     holds: str
+    section: str = ""  # of the page
 
 
 def verdict(holds: bool, note: str = "") -> str:

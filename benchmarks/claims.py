@@ -19,7 +19,14 @@ import reports
 from claim import Claim, verdict
 from claims_chains import polar_slices
 from claims_denoising import denoising_langevin_gibbs, log_concave_chain, reverse_diffusion
+from claims_diffusion import CLAIMS as OF_FLOWS
+from claims_diffusion_adaptive import CLAIMS as OF_ADAPTIVE_SOLVERS
+from claims_diffusion_fitted import CLAIMS as OF_FITTED_SAMPLERS
+from claims_diffusion_models import CLAIMS as OF_MODELS
+from claims_diffusion_noise import CLAIMS as OF_NOISE
+from claims_diffusion_training import CLAIMS as OF_TRAINING
 from claims_expectations import moments_at_once, variance_aware_certificates
+from claims_page import page
 from claims_walks import self_repellent
 
 import variate as vt
@@ -239,16 +246,13 @@ CLAIMS = (
     log_concave_chain,
     denoising_langevin_gibbs,
     self_repellent,
+    *OF_FLOWS,
+    *OF_FITTED_SAMPLERS,
+    *OF_NOISE,
+    *OF_MODELS,
+    *OF_TRAINING,
+    *OF_ADAPTIVE_SOLVERS,
 )
-
-PAGE = """# Reproduced claims
-
-What papers say of their methods, beside what those did here at a small scale. `python benchmarks/claims.py` measures
-it all again and writes this page. Variances of gradients are summed over coordinates.
-
-| paper | headline | measured here | holds |
-|---|---|---|---|
-"""
 
 
 def measured(replicates: int, only: Sequence[str] = ()) -> Iterator[Claim]:
@@ -276,9 +280,7 @@ def main() -> None:
     results.write_text(
         json.dumps({"machine": machine, "claims": [claim._asdict() for claim in found]}, indent=2) + "\n"
     )
-    lines = "".join("| " + " | ".join(claim) + " |\n" for claim in found)
-    where = ", ".join(f"{name}: {value}" for name, value in machine.items())
-    (ROOT / "docs" / "claims.md").write_text(f"{PAGE}{lines}\nMeasured on {where}.\n")
+    (ROOT / "docs" / "claims.md").write_text(page(found, machine))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import reports
-from diffusion_problems import PROBLEMS, Problem
+from diffusion_problems import PROBLEMS, PROCESS, Problem, grids
 from rich.console import Console
 
 from variate.diffusion import (
@@ -35,15 +35,10 @@ from variate.diffusion import (
     Heun,
     Level,
     UniPC,
-    VariancePreserving,
-    edm,
     fit,
     sample,
-    uniform,
-    uniform_log_snr,
 )
 
-PROCESS = VariancePreserving()
 BUDGETS, SCALES, DRAWS, FITTED = (5, 6, 8, 10, 15, 20, 50), (1.0, 3.0, 7.5), 1_000, 512
 NUMBERS = ("rms", "median", "sliced")
 SLICES, GROUPS, ROUNDING = 64, 20, 1e-5
@@ -52,7 +47,6 @@ COLUMNS = (
     *("medians", "ratio", "sliced Wasserstein", "ok"),
 )
 RESULTS = Path(__file__).parent / "results" / "diffusion"
-FLOORS = (0.003, 0.01, 0.03)  # times at which schedules end before they go to zero
 
 WORDS = f"""Root mean square distance, a coordinate, of {DRAWS:,} draws from the exact ends of the probability flow that
 starts where each of them started, in the units of the data: of the best of all of diffusers' schedulers that solve it,
@@ -144,29 +138,12 @@ class Row(NamedTuple):
         slices = " / ".join(f"{_small(one.sliced)} ± {one.error:.1g}" for one in self.best["sliced"])
         ok = {True: "yes", False: "NO", None: ""}[self.ok]
         ratios = [f"{self.ratio(which):.2g}" for which in ("rms", "median")]
-        return [
-            self.program,
-            f"{self.scale:g}",
-            f"{self.evaluations}",
-            *shown,
-            ratios[0],
-            medians,
-            ratios[1],
-            slices,
-            ok,
-        ]
+        about = [self.program, f"{self.scale:g}", f"{self.evaluations}"]
+        return [*about, *shown, ratios[0], medians, ratios[1], slices, ok]
 
 
 def _small(number: float) -> str:
     return f"{number:.2g}" if number > ROUNDING else f"< {ROUNDING:g}"
-
-
-def grids(steps: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Schedules of so many steps, the last of which leads to no noise."""
-    for floor in FLOORS:
-        yield f"log SNR to {floor:g}", np.append(uniform_log_snr(PROCESS, steps - 1, end=floor), 0.0)
-        yield f"EDM to {floor:g}", edm(PROCESS, steps, end=floor)
-    yield "uniform", uniform(PROCESS, steps, end=0.0)
 
 
 def solvers() -> dict[str, tuple[Any, int]]:

@@ -1,6 +1,6 @@
 """Models whose probability flow can be solved to the end: what samplers of diffusion models are measured on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -9,11 +9,33 @@ import numpy as np
 
 import variate as vt
 from variate.demo import digit_denoiser
-from variate.diffusion import EDM, ClassifierFreeGuidance, DataSet, Denoiser, GaussianMixture, Process, Rescaled
+from variate.diffusion import (
+    EDM,
+    ClassifierFreeGuidance,
+    DataSet,
+    Denoiser,
+    GaussianMixture,
+    Process,
+    Rescaled,
+    VariancePreserving,
+    edm,
+    uniform,
+    uniform_log_snr,
+)
 
 # Steps of the flow that ends are measured by, and the noise below which data are constant: against ten times the steps
 # the ends are within 1e-5, by rms, for all the problems here and scales up to 7.5.
 FINE, FLOOR = 800, 1e-4
+PROCESS = VariancePreserving()
+FLOORS = (0.003, 0.01, 0.03)  # times at which schedules end before they go to zero
+
+
+def grids(steps: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Schedules of so many steps, the last of which leads to no noise."""
+    for floor in FLOORS:
+        yield f"log SNR to {floor:g}", np.append(uniform_log_snr(PROCESS, steps - 1, end=floor), 0.0)
+        yield f"EDM to {floor:g}", edm(PROCESS, steps, end=floor)
+    yield "uniform", uniform(PROCESS, steps, end=0.0)
 
 
 class Problem(NamedTuple):
@@ -31,7 +53,7 @@ class Problem(NamedTuple):
     def ends(self, scale: float, start: np.ndarray, ratio: float) -> np.ndarray:
         """Where the flow leads from points x / alpha at a ratio of noise to data."""
         process = EDM(horizon=ratio)
-        times = np.append(vt.diffusion.uniform_log_snr(process, FINE, end=FLOOR), 0.0)
+        times = np.append(uniform_log_snr(process, FINE, end=FLOOR), 0.0)
         run = vt.diffusion.sample(
             jax.random.key(0),
             self.guided(process, scale),
