@@ -113,9 +113,10 @@ def sample(
     exact = solver.plan(model.process, times)
     begun, plan = begun_at(key, model.process, times[0], count, start, dtype), cast(exact, dtype)
     pieces = [slice(low, low + batch) for low in range(0, count, batch)]
+    shown = track(pieces, "drawing", console=Console(stderr=True), transient=True) if progress else pieces
     parts = []
     try:
-        for rows in track(pieces, "drawing", console=Console(stderr=True), transient=True, disable=not progress):
+        for rows in shown:
             parts.append(jax.block_until_ready(run(begun.part(rows), model, plan, event, trajectory)))
     except KeyboardInterrupt:
         if not parts:
