@@ -14,14 +14,12 @@ from jax.experimental.key_reuse import _core as key_reuse
 # batches of triangular solves meet, since each blocks a thread of the pool that its parts are to run on.
 os.environ["NPROC"] = "1"
 
-# Most of the suite's time is compiling (143 tests: 438 s of processor time with XLA's emitters of fusions, then 286; 48
-# others: 35 s in parts, for threads that are not here, then 32). Pages of the documentation, in processes of their own,
-# are compiled as for users, and so is all on a newer JAX, which does not know the first flag and without optimizations
-# rounds the same function in two ways.
+# Most of the suite's time is compiling (143 tests: 438 s of processor time with XLA's emitters of fusions, then 286).
+# Pages of the documentation, in processes of their own, are compiled as for users, and so is all on a newer JAX, which
+# does not know the flag and without optimizations rounds the same function in two ways.
 OLDER = jax.__version_info__ < (0, 11)
 if OLDER:
-    flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-    os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}"
+    os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
