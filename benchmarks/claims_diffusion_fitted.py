@@ -1,5 +1,6 @@
 """The claims of papers on schedules of diffusion models, and on samplers that are fitted to a model."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ from diffusion_measures import (
     PROBLEMS,
     PROCESS,
     SHORT,
+    Ratio,
     Reached,
     best,
     everywhere,
@@ -35,21 +37,26 @@ def fitted(to: Reached, solver: Any, times: Any, count: int) -> Any:
     return fit(jax.random.key(1), to.model, solver, times, (min(FITTED, count), *to.start.shape[1:]))
 
 
+def at_budgets(
+    of: Callable[[Reached, int], Ratio], budgets: Sequence[int], count: int, unit: str
+) -> tuple[str, dict[str, bool]]:
+    """A comparison on each problem, for each number of evaluations: in words, and where it is for the better."""
+    found = {budget: everywhere(lambda to, budget=budget: of(to, budget), count, NAMES) for budget in budgets}
+    words = "; ".join(f"{budget} {unit}: {told(ratios.items())}" for budget, ratios in found.items())
+    return words, {f"{name} at {budget}": one.more for budget, ratios in found.items() for name, one in ratios.items()}
+
+
 def integration_approximation(count: int) -> Claim:
-    rows, outcomes = [], {}
-    for budget in (5, 10):
-        found = {}
-        for name in NAMES:
-            to = reached(name, count)
-            times = rival(to, DDIM(), budget)
-            found[SHORT[name]] = nearer(misses(to, fitted(to, DDIM(), times, count), times), misses(to, DDIM(), times))
-        rows.append(f"{budget} evaluations: {told(found.items())}")
-        outcomes |= {f"{name} at {budget}": ratio.more for name, ratio in found.items()}
+    def ratio(to: Reached, budget: int) -> Ratio:
+        times = rival(to, DDIM(), budget)
+        return nearer(misses(to, fitted(to, DDIM(), times, count), times), misses(to, DDIM(), times))
+
+    words, outcomes = at_budgets(ratio, (5, 10), count, "evaluations")
     return judged(
         "Zhang, Niwa and Kleijn (2024), integration approximation",
         "coefficients fitted to fine runs are considerably better below 25 evaluations (for DDIM too)",
         f"DDIM on its best grid, fitted to {FITTED} trajectories; times less rms distance of others from the exact "
-        f"ends than unfitted; {'; '.join(rows)}",
+        f"ends than unfitted; {words}",
         outcomes,
     )
 
@@ -73,23 +80,17 @@ def bespoke(count: int) -> Claim:
 
 
 def align_your_steps(count: int) -> Claim:
-    rows, outcomes = [], {}
-    for budget in (6, 10):
-        found = {}
-        for name in NAMES:
-            to = reached(name, count)
-            times = rival(to, DPMSolverPP(), budget)
-            aligned = fit_schedule(
-                jax.random.key(1), to.model, DPMSolverPP(), times, (min(FITTED, count), *to.start.shape[1:])
-            )
-            found[SHORT[name]] = nearer(misses(to, DPMSolverPP(), aligned), misses(to, DPMSolverPP(), times))
-        rows.append(f"{budget} steps: {told(found.items())}")
-        outcomes |= {f"{name} at {budget}": ratio.more for name, ratio in found.items()}
+    def ratio(to: Reached, budget: int) -> Ratio:
+        times, shape = rival(to, DPMSolverPP(), budget), (min(FITTED, count), *to.start.shape[1:])
+        aligned = fit_schedule(jax.random.key(1), to.model, DPMSolverPP(), times, shape)
+        return nearer(misses(to, DPMSolverPP(), aligned), misses(to, DPMSolverPP(), times))
+
+    words, outcomes = at_budgets(ratio, (6, 10), count, "steps")
     return judged(
         "Sabour, Fidler and Kreis (2024), Align your steps",
         "optimized schedules beat those made by hand in almost all cases, at few steps most",
         "DPM-Solver++(2M), the best of seven grids against times fitted from there to the ends of "
-        f"{FITTED} trajectories; times less rms distance of others from the exact ends; {'; '.join(rows)}",
+        f"{FITTED} trajectories; times less rms distance of others from the exact ends; {words}",
         outcomes,
         "by another objective than the paper's",
     )

@@ -50,7 +50,6 @@ def few_steps() -> None:
     def far(solver: object, times: np.ndarray) -> float:
         return float(np.sqrt(np.mean((ends(solver, times) - exact) ** 2)))
 
-    mpl.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
     figure, one = plt.subplots(figsize=(8, 4), dpi=150, layout="constrained")
     formulas = {"DDIM": DDIM(), "DPM-Solver++": DPMSolverPP(), "UniPC": UniPC()}
     for name, solver in formulas.items():
@@ -125,6 +124,7 @@ def samplers() -> None:
 
 
 if __name__ == "__main__":
+    mpl.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
     samplers()
     few_steps()
     digits()

@@ -13,13 +13,14 @@ from scipy.optimize import least_squares
 from variate.checks import check_key, check_positive, check_positive_int
 
 from ..denoisers.base import Denoiser, check_model
-from ..loop import begun_at, cast, run
+from ..loop import cast
 from ..processes.base import Level, Process, exact_levels
 from ..sampling import check_shape
 from ..schedules.base import check_times
 from ..solvers.base import Linear, Solver, Terms, check_solver, data, noise
 from .base import Learned, Tables, Told, probed
-from .trajectories import Exact, trajectories
+from .descent import usual
+from .trajectories import Exact, gone, missed, trajectories
 
 ROUNDS, LOOKS = 3, 20  # of least squares, and evaluations of the residuals in each
 AT_ONCE = 16  # columns of the Jacobian
@@ -127,7 +128,7 @@ def fit(
     check_key(key)
     check_model("model", model)
     check_solver("solver", solver)
-    count, event = check_shape(shape)
+    _, event = check_shape(shape)
     times = check_times(times, model.process)
     plan = _widened(solver.plan(model.process, times), check_positive_int("depth", depth))
     key_fit, key_held = jax.random.split(key)
@@ -143,19 +144,17 @@ def fit(
         return Linear(level, x, anchor, plan.kept, plan.depth)
 
     def misses(numbers: Float[Array, " numbers"], path: Exact) -> Float[Array, "n ..."]:
-        return gone(numbers, path)[0] - path.end
-
-    def gone(numbers: Float[Array, " numbers"], path: Exact) -> tuple[Float[Array, "n ..."], Any]:
-        begun = begun_at(jax.random.key(0), model.process, times[0], count, path.start, dtype)
-        return run(begun, model, planned(numbers), event, along)
+        return missed(model, planned(numbers), times[0], path)
 
     spread = jnp.std(fitted.end)
 
     def everywhere(numbers: Float[Array, " numbers"], path: Exact) -> Float[Array, " residuals"]:
         if not along:
             return misses(numbers, path).ravel()
-        end, asked = gone(numbers, path)
-        level = jax.tree.map(lambda leaf: leaf[1:], planned(numbers).level)
+        made = planned(numbers)
+        end, asked = gone(model, made, times[0], path, True)
+        assert asked is not None
+        level = jax.tree.map(lambda leaf: leaf[1:], made.level)
         weight = level.alpha / jnp.hypot(level.alpha * spread, level.sigma)
         between = weight.reshape(-1, *[1] * end.ndim) * (jnp.moveaxis(asked[:, 1:-1], 1, 0) - path.at(level))
         return jnp.concatenate([between.ravel(), (end - path.end).ravel() / spread])
@@ -194,9 +193,8 @@ def _least_squares(misses: Any, numbers: Float[Array, " numbers"], forgiven: flo
     solve: Any = least_squares  # its types know no Jacobian that is a function
 
     for _ in range(ROUNDS):
-        missed = np.abs(far(numbers))
-        # Where most draws end exactly where they should, the usual miss is that of rounding.
-        scale = forgiven * float(max(np.median(missed), np.finfo(missed.dtype).eps * np.max(missed)))
+        residuals = np.abs(far(numbers))
+        scale = forgiven * usual(residuals, numbers.dtype)
         if scale == 0:
             break
         found = solve(
@@ -209,7 +207,7 @@ def _least_squares(misses: Any, numbers: Float[Array, " numbers"], forgiven: flo
             max_nfev=LOOKS,
         )
         numbers = as_ours(found.x)
-        if scale > np.max(missed):  # plain least squares: no other usual miss makes a difference
+        if scale > np.max(residuals):  # plain least squares: no other usual miss makes a difference
             break
     return numbers
 

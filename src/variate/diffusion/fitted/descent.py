@@ -12,6 +12,11 @@ from variate.checks import check_positive
 LOOKS, WIDTH = 20, 1e-2  # evaluations of the slopes, and the relative width that they are taken over
 
 
+def usual(misses: np.ndarray, dtype: Any) -> float:
+    """The median miss; where most draws end exactly where they should, that of rounding."""
+    return max(float(np.median(misses)), float(np.finfo(dtype).eps * np.max(misses)))
+
+
 def descended(
     misses: Callable[[np.ndarray], Array], numbers: np.ndarray, forgiven: float | Any, dtype: Any
 ) -> np.ndarray:
@@ -22,9 +27,7 @@ def descended(
         return np.nan_to_num(np.asarray(misses(numbers), np.float64).ravel(), nan=worst, posinf=worst, neginf=-worst)
 
     first = far(numbers)
-    # Where most draws end exactly where they should, the usual miss is that of rounding.
-    usual = max(float(np.median(np.abs(first))), float(np.finfo(dtype).eps * np.max(np.abs(first))))
-    scale = check_positive("forgiven", forgiven) * usual
+    scale = check_positive("forgiven", forgiven) * usual(np.abs(first), dtype)
     if scale == 0:
         return numbers
     found = least_squares(far, numbers, loss="soft_l1", f_scale=scale, diff_step=WIDTH, max_nfev=LOOKS)

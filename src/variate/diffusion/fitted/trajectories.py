@@ -52,11 +52,19 @@ def trajectories(
     return Exact(start, found.values, jnp.asarray(np.log(level.alpha) - np.log(level.sigma), points.dtype), between)
 
 
-def missed(model: Denoiser, plan: Stage, time: float, ends: Exact) -> Float[Array, "n ..."]:
+def gone(
+    model: Denoiser, plan: Stage, time: float, exact: Exact, kept: bool
+) -> tuple[Float[Array, "n ..."], Float[Array, "n times ..."] | None]:
+    """The ends of a plan's runs from the same points, and where the model was asked if that is kept."""
+    count, *event = exact.end.shape
+    dtype = exact.end.dtype
+    begun = begun_at(jax.random.key(0), model.process, time, count, exact.start, dtype)  # the key draws nothing
+    return run(begun, model, cast(plan, dtype), tuple(event), kept)
+
+
+def missed(model: Denoiser, plan: Stage, time: float, exact: Exact) -> Float[Array, "n ..."]:
     """How far from where they should the runs of a plan end that follow the flow."""
-    count, *event = ends.end.shape
-    begun = begun_at(jax.random.key(0), model.process, time, count, ends.start, ends.end.dtype)  # the key draws nothing
-    return run(begun, model, cast(plan, ends.end.dtype), tuple(event), False)[0] - ends.end
+    return gone(model, plan, time, exact, False)[0] - exact.end
 
 
 def paths(
