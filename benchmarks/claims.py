@@ -26,6 +26,7 @@ from claims_diffusion_models import CLAIMS as OF_MODELS
 from claims_diffusion_noise import CLAIMS as OF_NOISE
 from claims_diffusion_training import CLAIMS as OF_TRAINING
 from claims_expectations import moments_at_once, variance_aware_certificates
+from claims_flows import CLAIMS as OF_AUTOREGRESSIVE_FLOWS
 from claims_page import page
 from claims_walks import self_repellent
 
@@ -252,6 +253,7 @@ CLAIMS = (
     *OF_MODELS,
     *OF_TRAINING,
     *OF_ADAPTIVE_SOLVERS,
+    *OF_AUTOREGRESSIVE_FLOWS,
 )
 
 
