@@ -45,6 +45,7 @@ hypothesis.settings.load_profile("variate")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--key-seed", type=int, default=0, help="give every test other keys (for nightly runs)")
+    parser.addoption("--cases", type=int, default=1, help="of each parametrized test, one case in so many")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,8 +59,22 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"jax {jax.__version__}, --key-seed={config.getoption('--key-seed')}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+def one_case_in(number: int, items: list[pytest.Item], seed: int) -> list[pytest.Item]:
+    """The items without a case, and of those that differ in their cases alone one in `number`, and at least one."""
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        groups.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    firsts = {name: (zlib.crc32(name.encode()) + seed) % min(number, len(same)) for name, same in groups.items()}
+    kept = {item for name, same in groups.items() for item in same[firsts[name] :: number]}
+    return [item for item in items if item in kept]
+
+
+# After marks have chosen, or all of a test's kept cases might be among those that they leave out.
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kept = one_case_in(config.getoption("--cases"), items, config.getoption("--key-seed"))
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = sorted(kept, key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 def pytest_collection_finish() -> None:

@@ -1,6 +1,8 @@
 """What conftest.py switches on is on, and the key checker neither sleeps nor cries wolf."""
 
+from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,23 @@ def test_types_are_checked_when_the_package_runs() -> None:
     assert check_positive_int("n", 3) == 3
     with pytest.raises(jaxtyping.TypeCheckError):
         check_positive_int(3, 3)
+
+
+class Item(NamedTuple):
+    nodeid: str
+
+
+def test_of_each_test_one_case_in_so_many_runs(request: pytest.FixtureRequest) -> None:
+    (conftest,) = (plugin for plugin in request.config.pluginmanager.get_plugins() if hasattr(plugin, "one_case_in"))
+    items = [Item(name) for name in ["alone", "few[a]", "few[b]", *(f"many[{i}]" for i in range(9)), "last"]]
+    assert conftest.one_case_in(1, items, 0) == items
+    chosen = [conftest.one_case_in(4, items, seed) for seed in range(4)]
+    for kept in chosen:
+        assert kept == [item for item in items if item in kept]
+        counts = Counter(item.nodeid.partition("[")[0] for item in kept)
+        assert counts["many"] in (2, 3)
+        assert counts["alone"] == counts["few"] == counts["last"] == 1
+    assert {item for kept in chosen for item in kept} == set(items)  # other seeds, other cases: none is never run
 
 
 def total(key: Array) -> Array:
