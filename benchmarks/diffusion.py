@@ -78,7 +78,8 @@ def sliced(ends: np.ndarray, exact: np.ndarray) -> tuple[float, float]:
     """The sliced Wasserstein distance (of order 2, a coordinate) and its standard error, by a jackknife over groups.
 
     Both sets of draws start from the same noise, so a solver without error is at zero and not at the distance of two
-    sets of draws of one law.
+    sets of draws of one law. `diffusion_measures.py` has another, by quantiles, for draws that have no ends of their
+    own to be compared with, and are fewer than those of the law.
     """
     if not np.all(np.isfinite(ends)):
         return math.inf, math.inf

@@ -83,9 +83,15 @@ def misses(to: Reached, solver: Any, times: Any, model: Denoiser | None = None) 
 
 def best(to: Reached, solver: Any, budget: int, each: int = 1, model: Denoiser | None = None) -> Misses:
     """On that grid of times which is best for half of the draws, of the other half."""
+    return best_of(to, [solver], budget, each, model)
+
+
+def best_of(to: Reached, solvers: Sequence[Any], budget: int, each: int = 1, model: Denoiser | None = None) -> Misses:
+    """By that solver too."""
     halves = len(to.start) // 2
     tried = [
         misses(to, solver, times, model).squares
+        for solver in solvers
         for _, times in grids(-(-budget // each))
         if len(solver.plan(PROCESS, times).level.time) <= budget
     ]
@@ -144,7 +150,11 @@ class Law(NamedTuple):
     right: np.ndarray
 
     def far(self, values: Any) -> Distance:
-        """The sliced Wasserstein distance of order two."""
+        """The sliced Wasserstein distance of order two, by quantiles, since there are more right draws than others.
+
+        In `diffusion.py` each draw has an exact end of its own, so that pairs can be sorted instead, and left out as
+        pairs: a solver without error is at zero there, and here at the distance of right draws.
+        """
         directions = np.random.default_rng(2).normal(size=(self.right.shape[1], DIRECTIONS))
         directions /= np.linalg.norm(directions, axis=0)
         shares = (np.arange(QUANTILES) + 0.5) / QUANTILES

@@ -70,8 +70,8 @@ def digits() -> tuple[Float[Array, "n pixels"], Int[Array, " n"]]:
     return jnp.asarray(images / 8 - 1, jnp.float32), jnp.asarray(labels)
 
 
-def train(key: Key[Array, ""], steps: int = STEPS) -> Network:
-    """On all digits, of which one in ten is not told which it is."""
+def train(key: Key[Array, ""], steps: int = STEPS, perturbation: float = 0.0) -> Network:
+    """On all digits, of which one in ten is not told which it is; `perturbation` is that of `denoising_loss`."""
     import optax
 
     images, labels = digits()
@@ -89,7 +89,8 @@ def train(key: Key[Array, ""], steps: int = STEPS) -> Network:
 
         def one(key: Any, row: Any, label: Any, sigma: Any, weight: Any) -> Float[Array, ""]:
             alone = (row[None], sigma[None])
-            return denoising_loss(key, denoiser(network, label), *alone, form=data, weights=weight[None])
+            model, more = denoiser(network, label), {"weights": weight[None], "perturbation": perturbation}
+            return denoising_loss(key, model, *alone, form=data, **more)
 
         return jnp.mean(jax.vmap(one)(keys, images[rows], told, sigma, weights))
 

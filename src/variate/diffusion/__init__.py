@@ -64,6 +64,7 @@ from .solvers import DDIM as DDIM
 from .solvers import DEIS as DEIS
 from .solvers import ERSDE as ERSDE
 from .solvers import GDDIM as GDDIM
+from .solvers import SSCS as SSCS
 from .solvers import AcceleratedDDIM as AcceleratedDDIM
 from .solvers import Ancestral as Ancestral
 from .solvers import AncestralLearned as AncestralLearned

@@ -3,9 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from variate.checks import describe
-
-from ..processes.augmented import AugmentedProcess
+from ..processes.augmented import AugmentedProcess, check_augmented
 from ..processes.base import Level
 from .base import Denoiser, Model, Prediction
 from .rescaled import check_edm
@@ -26,8 +24,7 @@ class Augmented(Model):
     denoiser: Denoiser  # on `EDM`
 
     def __check_init__(self) -> None:
-        if not isinstance(self.process, AugmentedProcess):
-            raise TypeError(f"process must be augmented, critically_damped() say, got {describe(self.process)}")
+        check_augmented(self.process)
         check_edm(self.denoiser)
 
     def predict(self, x: Float[Array, "k ..."], level: Level) -> Prediction:

@@ -6,9 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jaxtyping import Array, Float, Key
 
-from variate.checks import check_positive
+from variate.checks import check_positive, describe
 
 DOUBLINGS = 8  # of the time for which moments are found at first
 
@@ -19,7 +20,8 @@ class AugmentedProcess(eqx.Module):
     Whatever the positive semidefinite D and the skew-symmetric Q, the normal distribution with covariance S is
     invariant, and where every variable gets noise, by itself or by way of others, the process leads there. A process
     in which only the velocity gets noise (`critically_damped`) has smoother paths than one that adds it to data. It
-    knows its own moments, by which networks are trained; `sample` draws from it by `GDDIM`, with an `Augmented` model.
+    knows its own moments, by which networks are trained; `sample` draws from it by `GDDIM` or `SSCS`, with an
+    `Augmented` model.
 
     Args:
         friction: D.
@@ -82,15 +84,8 @@ class AugmentedProcess(eqx.Module):
         Source: Van Loan (1978), Computing integrals involving the matrix exponential, IEEE Transactions on Automatic
         Control 23(3), 395-404, eq. 1.2, for a short piece.
         """
-        drift, k = self.drift, len(self.stationary)
-        length = jnp.asarray(t - s, drift.dtype) / 2**DOUBLINGS
-        blocks = jnp.block([[-drift, 2 * self.friction], [jnp.zeros((k, k), drift.dtype), drift.T]])
-        whole = jax.scipy.linalg.expm(blocks * length)
-        matrix = whole[k:, k:].T
-        added = matrix @ whole[:k, k:]
-        for _ in range(DOUBLINGS):
-            matrix, added = matrix @ matrix, matrix @ added @ matrix.T + added
-        return matrix, 0.5 * (added + added.T)
+        drift = self.drift
+        return _by_halves(jnp, jax.scipy.linalg.expm, drift, self.friction, jnp.asarray(t - s, drift.dtype))
 
     def moments(self, t: Any) -> tuple[Float[Array, " k"], Float[Array, "k k"]]:
         """What the variables are on average, for one unit of the data, and their covariance around that."""
@@ -111,6 +106,51 @@ class AugmentedProcess(eqx.Module):
         mean, covariance = self.moments(t)
         noise = jax.random.normal(key, (len(mean), *data.shape), data.dtype)
         return jnp.multiply.outer(mean, data) + self.spread(jnp.linalg.cholesky(covariance), noise)
+
+
+def _by_halves(xp: Any, expm: Any, drift: Any, friction: Any, length: Any) -> Any:
+    """Transitions, by the functions of a library of arrays."""
+    k = len(drift)
+    blocks = xp.block([[-drift, 2 * friction], [xp.zeros_like(drift), drift.T]])
+    whole = expm(blocks * length / 2**DOUBLINGS)
+    matrix = whole[..., k:, k:].swapaxes(-1, -2)
+    added = matrix @ whole[..., :k, k:]
+    for _ in range(DOUBLINGS):
+        matrix, added = matrix @ matrix, matrix @ added @ matrix.swapaxes(-1, -2) + added
+    return matrix, 0.5 * (added + added.swapaxes(-1, -2))
+
+
+def exact_transitions(
+    process: AugmentedProcess, lengths: Float[np.ndarray, " n"], reversed_in_time: bool = False
+) -> tuple[Float[np.ndarray, "n k k"], Float[np.ndarray, "n k k"]]:
+    """Transitions over some lengths of time in double precision, outside of any program.
+
+    Reversed, they are those of the process with -Q: of what leads to S, run backwards once it is there.
+    """
+    d, q, s = (np.asarray(x, np.float64) for x in (process.friction, process.rotation, process.stationary))
+    drift = -(d - q if reversed_in_time else d + q) @ np.linalg.inv(s)
+    return _by_halves(np, scipy.linalg.expm, drift, d, np.asarray(lengths, np.float64)[:, None, None])
+
+
+def exact_moments(
+    process: AugmentedProcess, times: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n k k"]]:
+    """The moments at some times, likewise."""
+    matrix, added = exact_transitions(process, times)
+    rest = matrix[..., 1:]
+    return matrix[..., 0], rest * np.asarray(process.first, np.float64) @ rest.swapaxes(-1, -2) + added
+
+
+def check_augmented(value: Any) -> None:
+    if not isinstance(value, AugmentedProcess):
+        raise TypeError(f"process must be augmented, critically_damped() say, got {describe(value)}")
+
+
+def check_variables(process: AugmentedProcess | Any, event: tuple[int, ...]) -> None:
+    """Raise ValueError unless a draw of this shape has all variables of a process, if it is augmented."""
+    count = len(getattr(process, "stationary", ()))
+    if count and event[:1] != (count,):
+        raise ValueError(f"shape must be (n, {count}, ...), with an axis of variables, got draws of shape {event}")
 
 
 def critically_damped(

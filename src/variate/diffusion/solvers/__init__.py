@@ -24,3 +24,4 @@ from .genie import Genie as Genie
 from .heun import Heun as Heun
 from .predictor_corrector import PredictorCorrector as PredictorCorrector
 from .restart import Restart as Restart
+from .sscs import SSCS as SSCS

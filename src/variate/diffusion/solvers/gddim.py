@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 from scipy.integrate import solve_ivp
 
-from variate.checks import check_positive_int, describe
+from variate.checks import check_positive_int
 
-from ..processes.augmented import AugmentedProcess
+from ..processes.augmented import AugmentedProcess, check_augmented, check_variables
 from ..processes.base import Level
 from .base import Coefficient, Stage, State
 
@@ -28,7 +28,7 @@ class GDDIM(eqx.Module):
     given the shape (n, k, ...), and starts from normal noise of covariance $\Sigma$.
 
     It does nothing but multiply and add: the roots are found beforehand, in double precision. The wrong choice where
-    noise on the way is to forgive the network its errors, and on other processes, where it is `DDIM`.
+    noise on the way is to forgive the network its errors (`SSCS`), and on other processes, where it is `DDIM`.
 
     Raises:
         ValueError: an order that is not 1 or 2; times that end at 0, where the root has no inverse, or draws of other
@@ -45,8 +45,7 @@ class GDDIM(eqx.Module):
         check_positive_int("order", self.order, at_most=2)
 
     def plan(self, process: AugmentedProcess | Any, times: np.ndarray) -> "Moved":
-        if not isinstance(process, AugmentedProcess):
-            raise TypeError(f"process must be augmented, critically_damped() say, got {describe(process)}")
+        check_augmented(process)
         if times[-1] <= 0:
             raise ValueError(f"times must end where there is noise left, got {times[-1]}")
         friction, at = np.asarray(process.friction, np.float64), paths(process, times)
@@ -68,9 +67,7 @@ class GDDIM(eqx.Module):
         return Moved(Level(*map(np.array, zip(*levels, strict=True))), *map(np.array, (moved, held, slopes)))
 
     def check_model(self, model: Any, event: tuple[int, ...]) -> None:
-        count = len(getattr(model.process, "stationary", ()))
-        if count and event[:1] != (count,):
-            raise ValueError(f"shape must be (n, {count}, ...), with an axis of variables, got draws of shape {event}")
+        check_variables(model.process, event)
 
 
 def paths(process: AugmentedProcess, times: np.ndarray) -> Any:
