@@ -85,6 +85,8 @@ from .solvers import SDEDPMSolver as SDEDPMSolver
 from .solvers import SDEDPMSolverPP as SDEDPMSolverPP
 from .solvers import Solver as Solver
 from .solvers import UniPC as UniPC
+from .starts import Transport as Transport
+from .starts import fit_transport as fit_transport
 from .starts import teleported as teleported
 from .training import coupled as coupled
 from .training import data as data

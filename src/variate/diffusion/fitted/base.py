@@ -12,16 +12,13 @@ import numpy as np
 
 from ..denoisers.base import Denoiser
 
-Self = TypeVar("Self", bound="Learned")  # typing's own is unknown to checkers of single methods
+Self = TypeVar("Self", bound="Saved")  # typing's own is unknown to checkers of single methods
 Told = dict[str, Any]
 Tables = dict[str, np.ndarray]
 
 
-class Learned(eqx.Module):
-    """A solver with numbers that were learned from one model."""
-
-    times: eqx.AbstractVar[tuple[float, ...]]  # that it was fitted for
-    probe: eqx.AbstractVar[tuple[float, ...]]  # what the model says of a point, to know it by
+class Saved(eqx.Module):
+    """Something that was learned, and is written to a file."""
 
     @abc.abstractmethod
     def _written(self) -> tuple[Told, Tables]:
@@ -32,11 +29,6 @@ class Learned(eqx.Module):
     def _read(cls, told: Told, tables: Tables) -> Any:
         """From what was written."""
 
-    def check_model(self, model: Denoiser, event: tuple[int, ...]) -> None:
-        same = np.prod(event) == len(self.probe)
-        if not (same and np.allclose(probed(model, self.times, event), self.probe, rtol=1e-3, atol=1e-3)):
-            raise ValueError("solver: it was fitted to another model than this one, and has to be fitted anew")
-
     def save(self, path: str | Path) -> None:
         """To a file of NumPy's, `.npz`."""
         told, tables = self._written()
@@ -45,13 +37,25 @@ class Learned(eqx.Module):
 
     @classmethod
     def load(cls: type[Self], path: str | Path) -> Self:
-        """What `save` wrote; whether it is of the model and the times that it is used with is looked at when it is."""
+        """What `save` wrote; whether a solver is of the model and times that it is used with is looked at then."""
         with np.load(path) as file:
             told = json.loads(str(file["told"])) if "told" in file.files else {}
             tables = {name: file[name] for name in file.files}
         if told.get("solver") != cls.__name__:
             raise ValueError(f"path must be a file that save wrote of {cls.__name__}, got {path}")
         return cls._read(told, tables)
+
+
+class Learned(Saved):
+    """A solver with numbers that were learned from one model."""
+
+    times: eqx.AbstractVar[tuple[float, ...]]  # that it was fitted for
+    probe: eqx.AbstractVar[tuple[float, ...]]  # what the model says of a point, to know it by
+
+    def check_model(self, model: Denoiser, event: tuple[int, ...]) -> None:
+        same = np.prod(event) == len(self.probe)
+        if not (same and np.allclose(probed(model, self.times, event), self.probe, rtol=1e-3, atol=1e-3)):
+            raise ValueError("solver: it was fitted to another model than this one, and has to be fitted anew")
 
 
 def probed(model: Denoiser, times: Any, event: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Starts that skip the first part of a run, which is known without a model."""
+"""The start that the probability flow of normal data leads to, in closed form."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 
 from variate.checks import describe
 
-from .processes.base import Process, check_process, exact_levels
-from .schedules.base import check_times
+from ..processes.base import Process, check_process, exact_levels
+from ..schedules.base import check_times
 
 
 def teleported(
