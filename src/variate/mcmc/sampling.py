@@ -19,15 +19,13 @@ from variate.running.folded import Folded
 from variate.running.keeping import Every, Means
 from variate.running.runner import for_chains
 from variate.running.store import Stored, Streamed
-from variate.running.until import Until, rule_of
+from variate.running.until import Until, ends_of
 
 from .adaptation import Pathfinder, TurnsWarmup, Warmup
 from .adaptation.pathfinder import led
 from .base import has_history, is_kernel, walkers_of
 from .choice import check_moves, chosen
 from .gibbs import Gibbs
-
-_PLENTY = 100_000  # draws of a chain, where a rule decides
 
 
 def sample(
@@ -86,8 +84,7 @@ def sample(
     Wrong where modes are so far apart that no chain goes from one to the other: chains then agree on what they have all
     missed.
     """
-    most = num_samples if num_samples is not None else 1_000 if until is None else _PLENTY
-    rule = None if until is None else rule_of(until)
+    rule, most = ends_of(until, num_samples)
     checks.check_positive_int("thin", thin)
     return _run(
         key,
@@ -112,7 +109,8 @@ def fold(
     start: Any = None,
     *,
     kernel: Any = None,
-    num_samples: int = 1_000,
+    until: Any = None,
+    num_samples: int | None = None,
     num_warmup: int = 500,
     num_chains: int = 100,
     checkpoint: str | Path | None = None,
@@ -130,7 +128,9 @@ def fold(
         f: a function of a draw, the identity if left out.
         start: as for `sample`.
         kernel: as for `sample`; it is tuned by 256 of the chains.
-        num_samples: steps of each chain, rounded up to blocks of 25.
+        until: as for `sample`, of the means of f. Effective draws are those that the spread of the chains' means tells.
+        num_samples: steps of each chain, rounded up to blocks of 25; 1,000 unless given, with `until` the most there
+            may be, 100,000.
         num_warmup: as for `sample`.
         num_chains: 30 or more.
         checkpoint: as for `sample`.
@@ -138,8 +138,7 @@ def fold(
         runner: as for `sample`.
 
     Raises:
-        TypeError: as for `sample`.
-        ValueError: as for `sample`.
+        TypeError, ValueError: as for `sample`.
 
     Wrong for quantiles, and where a chain is too short to forget its start, as `doubts()` says: steps help then, not
     chains.
@@ -148,14 +147,15 @@ def fold(
     _check_alone(kernel)
     if f is not None and not callable(f):
         raise TypeError(f"f must be a function of a draw, got {checks.describe(f)}")
+    rule, most = ends_of(until, num_samples)
     return _run(
         key,
         target,
         start,
         kernel,
         Means(f),
-        until=None,
-        most=num_samples,
+        until=rule,
+        most=most,
         num_warmup=num_warmup,
         num_chains=num_chains,
         checkpoint=checkpoint,

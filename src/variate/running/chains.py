@@ -66,7 +66,7 @@ def run(
     blocks = _Blocks(target, like, adaptation, key_run, keeping, -(-most // BLOCK), shared)
     reached, file = blocks.begun(tuned, state), None
     if checkpoint is not None:
-        file = ChainFile(checkpoint, _identity(target, like, reached, key, positions, adaptation.blocks, keeping, most))
+        file = ChainFile(checkpoint, _identity(target, like, reached, key, positions, adaptation.blocks, keeping))
         reached = file.load(reached, lambda: blocks.shapes(reached))
     keeping.go_on(reached)
     told = (progress.chains_shown if shown else progress.chains_silent)(adaptation.blocks, blocks.total)
@@ -177,7 +177,7 @@ class _Blocks:
         return tuned, state, self.keeping.warm(*found)
 
     def _kept(self, reached: Reached, tuned: Any, state: Any, *found: Any) -> tuple[Any, Any, Any, Block]:
-        sums, held = self.keeping.add(reached.sums, 2 * len(reached.kept) >= self.total, *found)
+        sums, held = self.keeping.add(reached.sums, len(reached.kept), *found)
         return tuned, state, sums, held
 
     def _made(self, reached: Reached, thin: int) -> tuple[Any, Any, Any, Steps]:
@@ -189,7 +189,7 @@ class _Blocks:
 
 
 def _identity(
-    target: Any, like: Any, begun: Reached, key: Any, positions: Any, blocks: int, keeping: Every | Means, most: int
+    target: Any, like: Any, begun: Reached, key: Any, positions: Any, blocks: int, keeping: Every | Means
 ) -> dict[str, str]:
     """What makes a run another than others; the rule that ends it may be another."""
     tuned = jax.tree.leaves(eqx.filter(begun.tuned, eqx.is_array))
@@ -201,6 +201,6 @@ def _identity(
         "warm-up": str(blocks),
         "start": digest(*jax.tree.leaves(positions)),
         "key": digest(key),
-        "draws kept": keeping.identity(begun.sums, most),
+        "draws kept": keeping.identity(begun.sums),
         "version of JAX": jax.__version__,
     }

@@ -15,6 +15,7 @@ from variate.estimates import Estimate
 from variate.trees import as_float
 
 from .measures import (
+    Known,
     degrees,
     effective,
     energy_information,
@@ -136,6 +137,18 @@ class Draws(eqx.Module):
         # NumPy's arrays: what JAX does with them it would compile anew for every number of draws.
         found = jax.tree.map(np.asarray, found)
         return jax.tree.map(lambda x: x if np.issubdtype(x.dtype, np.inexact) else x.astype(float), found)
+
+    def known(self) -> list[Known]:
+        """Of the mean of every number."""
+
+        def one(x: np.ndarray) -> Known:
+            mean, sd = x.mean((0, 1)), x.std((0, 1))
+            if self.history:
+                error = error_between(x)
+                return Known(mean, sd, error, (sd / error) ** 2)
+            return Known(mean, sd, standard_error(x, self.walkers), effective(x, "bulk", walkers=self.walkers))
+
+        return [one(x) for x in jax.tree.leaves(self.of())]
 
     def ess(self, f: Callable[[Any], PyTree] | None = None) -> PyTree[np.ndarray]:
         """The effective sample size of every number, by ranks; NaN where a chain stands still.

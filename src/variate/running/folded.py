@@ -12,7 +12,7 @@ from scipy import special
 
 from variate.estimates import Estimate
 
-from .measures import error_of_means, named
+from .measures import Known, error_of_means, named
 from .summary import LOST
 
 # Where chains forget at a constant rate, n effective draws later exp(-2 n) is left of where they were.
@@ -21,37 +21,67 @@ _ALARM = 1e-3
 
 
 class Moments(NamedTuple):
-    """Of f along each chain, in the first and the second half of the run."""
+    """Of f along each chain, in batches of steps one after another, of which the last may be empty."""
 
-    count: Int[Array | np.ndarray, "halves"]
-    mean: PyTree[Float[Array | np.ndarray, "halves chains ..."]]
-    squares: PyTree[Float[Array | np.ndarray, "halves chains ..."]]  # of what is off the mean, summed
+    count: Int[Array | np.ndarray, "batches"]
+    mean: PyTree[Float[Array | np.ndarray, "batches chains ..."]]
+    squares: PyTree[Float[Array | np.ndarray, "batches chains ..."]]  # of what is off the mean, summed
 
-    def with_block(self, half: Int[Array, ""], block: PyTree[Float[Array, "steps chains ..."]]) -> "Moments":
-        """With steps more of one half.
+    def with_block(self, batch: Int[Array, ""], block: PyTree[Float[Array, "steps chains ..."]]) -> "Moments":
+        """With steps more of one batch.
 
         Source: Chan, Golub and LeVeque (1983), Algorithms for computing the sample variance, The American Statistician
         37(3), 242-247, equation 2.1.
         """
-        count, new = self.count[half], len(jax.tree.leaves(block)[0])
+        count, new = self.count[batch], len(jax.tree.leaves(block)[0])
 
         def joined(x: Array, mean: Array, squares: Array) -> tuple[Array, Array]:
             own = jnp.mean(x, 0)
             mean, squares = jnp.asarray(mean), jnp.asarray(squares)
-            off = own - mean[half]
+            off = own - mean[batch]
             share = (new / (count + new)).astype(x.dtype)
             more = jnp.sum((x - own[None]) ** 2, 0) + off**2 * share * count.astype(x.dtype)
-            return mean.at[half].add(off * share), squares.at[half].add(more)
+            return mean.at[batch].add(off * share), squares.at[batch].add(more)
 
         pairs = jax.tree.map(joined, block, self.mean, self.squares)
         mean, squares = jax.tree.transpose(jax.tree.structure(block), jax.tree.structure((0, 0)), pairs)
-        return Moments(jnp.asarray(self.count).at[half].add(new), mean, squares)
+        return Moments(jnp.asarray(self.count).at[batch].add(new), mean, squares)
+
+    def paired(self) -> "Moments":
+        """With every two batches as one, so that the second half of them is empty."""
+        twos = [self.joined(slice(i, i + 2)) for i in range(0, len(self.count), 2)]
+        return jax.tree.map(lambda *x: jnp.concatenate([jnp.stack(x), jnp.zeros_like(jnp.stack(x))]), *twos)
+
+    def halves(self) -> "Moments":
+        """Two batches of as much of the run each as there can be, or the one that there is, as NumPy's arrays."""
+        found = jax.tree.map(np.asarray, self)
+        filled = int(np.sum(found.count > 0))
+        cuts = [slice(0, filled // 2), slice(filled // 2, filled)] if filled > 1 else [slice(0, 1)]
+        return jax.tree.map(lambda *x: np.stack(x), *[found.joined(cut) for cut in cuts])
+
+    def joined(self, batches: slice) -> "Moments":
+        """Of some batches together, without an axis of them.
+
+        Source: as for `with_block`, equation 2.1, of more than two.
+        """
+        count = self.count[batches]
+        whole = count.sum()
+
+        def together(mean: Any, squares: Any) -> Any:
+            wide = count.reshape(-1, *[1] * (mean.ndim - 1)).astype(mean.dtype)
+            middle = (wide * mean[batches]).sum(0) / whole.clip(1).astype(mean.dtype)
+            return middle, squares[batches].sum(0) + (wide * (mean[batches] - middle[None]) ** 2).sum(0)
+
+        pairs = jax.tree.map(together, self.mean, self.squares)
+        mean, squares = jax.tree.transpose(jax.tree.structure(self.mean), jax.tree.structure((0, 0)), pairs)
+        return Moments(whole, mean, squares)
 
 
 class Folded(eqx.Module):
     r"""Means over chains that were not kept: `vt.mcmc.fold` makes them.
 
-    `moments`: the mean and the variance of f along each chain, in both halves of the run. `info`: what kernels told of
+    `moments`: the mean and the variance of f along each chain, in both halves of the run, of which neither is shorter
+    than two fifths of it but in the first few blocks. `info`: what kernels told of
     their steps, a mean over all chains for each block, `divergent` the number of such steps. `ended`, `seconds`,
     `kernel` and `biased` as of `Draws`.
     """
@@ -95,6 +125,29 @@ class Folded(eqx.Module):
         """
         return jax.tree.map(self._rhat, self.moments.mean, self.moments.squares)
 
+    def ess(self) -> PyTree[np.ndarray]:
+        r"""How many independent draws would know the mean of every number as well; NaN where a chain stands still.
+
+        $\mathrm{Var}[f(x)]$ over the squared standard error of the means of independent chains, which with 30 chains
+        is known to a quarter.
+        """
+        found = iter(self.known())
+        return jax.tree.map(lambda _: next(found).ess, self.moments.mean)
+
+    def known(self) -> list[Known]:
+        """Of the mean of every number."""
+        whole = self.moments.joined(slice(None))
+
+        def one(mean: np.ndarray, squares: np.ndarray, moved: np.ndarray) -> Known:
+            within, error = squares / whole.count, error_of_means(mean)
+            sd = np.sqrt(within.mean(0) + mean.var(0))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                ess = np.where(np.all(moved > 0, axis=(0, 1)), (sd / error) ** 2, np.nan)
+            return Known(mean.mean(0), sd, error, ess)
+
+        leaves = (jax.tree.leaves(x) for x in (whole.mean, whole.squares, self.moments.squares))
+        return [one(*parts) for parts in zip(*leaves, strict=True)]
+
     def doubts(self) -> list[str]:
         """Why not to believe the means: an empty list if nothing is found.
 
@@ -110,7 +163,8 @@ class Folded(eqx.Module):
             if np.any(np.isnan(rhat)):
                 found.append(f"a chain stands still in {name}, or is no number")
                 continue
-            apart = np.abs(np.mean(mean[1] - mean[0], 0)) / error_of_means(mean[1] - mean[0])
+            off = mean[-1] - mean[0]  # none of a run of one block
+            apart = np.abs(np.mean(off, 0)) / error_of_means(off) if len(mean) > 1 else np.zeros(())
             if np.max(rhat) >= _RHAT:
                 few = 1 / (np.max(rhat) ** 2 - 1)
                 found.append(

@@ -22,6 +22,7 @@ from .folded import Folded, Moments
 _TWICE = 2  # in memory: block by block, and all together
 _TOLD = 20  # bytes of what is told of a step, about
 _TELLING = 256  # chains from which a kernel is tuned where no draws are kept
+_BATCHES = 8  # of a run whose draws are not kept
 
 
 class Keeping:
@@ -79,8 +80,8 @@ class Every(Keeping):
         """Of a block of the warm-up."""
         return values, steps
 
-    def add(self, sums: Any, second: bool, values: PyTree, steps: Steps) -> tuple[Any, Block]:
-        """With a block more, in the second half of all or before, and what is kept of the block itself."""
+    def add(self, sums: Any, index: int, values: PyTree, steps: Steps) -> tuple[Any, Block]:
+        """With a block more, after so many, and what is kept of the block itself."""
         return sums, (values, steps._replace(position=jnp.zeros(0), gradient=None))
 
     def read(self, reached: Reached, most: int) -> Draws:
@@ -91,47 +92,50 @@ class Every(Keeping):
         warmup = draws_of(reached.warm, self.walkers) if reached.warm else None
         return dataclasses.replace(self.read(reached, most), warmup=warmup)
 
-    def identity(self, sums: Any, most: int) -> str:
+    def identity(self, sums: Any) -> str:
         """What tells this run from those that keep something else; it may go on for longer."""
         return f"values {self.thin}"
 
 
 @dataclass(frozen=True)
 class Means(Keeping):
-    """The means and variances of f along each chain, in both halves of the run."""
+    """The means and variances of f along each chain, in batches of the run: twice as long whenever there are eight."""
 
     f: Callable[[Any], PyTree] | None
     thin: int = 1
 
     def begin(self, values: Callable[[], PyTree]) -> Moments:
         like = jax.eval_shape(self.of, values())
-        zeros = jax.tree.map(lambda x: jnp.zeros((2, *x.shape[1:]), x.dtype), like)
-        return Moments(jnp.zeros(2, int), zeros, zeros)
+        zeros = jax.tree.map(lambda x: jnp.zeros((_BATCHES, *x.shape[1:]), x.dtype), like)
+        return Moments(jnp.zeros(_BATCHES, int), zeros, zeros)
 
     def warm(self, values: PyTree, steps: Steps) -> Block:
         return (), jax.tree.map(lambda x: x[:, :_TELLING] if jnp.ndim(x) > 1 else x, steps)
 
-    def add(self, sums: Moments, second: bool, values: PyTree, steps: Steps) -> tuple[Moments, Block]:
-        return _added(self, sums, jnp.asarray(second, int), values, steps)
+    def add(self, sums: Moments, index: int, values: PyTree, steps: Steps) -> tuple[Moments, Block]:
+        blocks = 2 ** (index // _BATCHES).bit_length()  # of a batch
+        if blocks > 1 and 2 * index == _BATCHES * blocks:
+            sums = eqx.filter_jit(Moments.paired)(sums)
+        return _added(self, sums, jnp.asarray(index // blocks, int), values, steps)
 
     def read(self, reached: Reached, most: int) -> Any:
-        return Folded(jax.tree.map(np.asarray, reached.sums), [steps.info for _, steps in reached.kept])
+        return Folded(reached.sums.halves(), [steps.info for _, steps in reached.kept])
 
     def end(self, reached: Reached, most: int) -> Folded:
         return self.read(reached, most)
 
-    def identity(self, sums: Moments, most: int) -> str:
-        return f"means {self.thin} {most} {jax.tree.map(jnp.shape, sums)}"  # where the second half begins
+    def identity(self, sums: Moments) -> str:
+        return f"means {self.thin} {jax.tree.map(jnp.shape, sums)}"
 
     def of(self, values: PyTree) -> PyTree[Float[Array, "steps chains ..."]]:
         return jax.tree.map(as_float, values if self.f is None else jax.vmap(jax.vmap(self.f))(values))
 
 
 @eqx.filter_jit
-def _added(means: Means, sums: Moments, half: Int[Array, ""], values: PyTree, steps: Steps) -> tuple[Moments, Block]:
+def _added(means: Means, sums: Moments, batch: Int[Array, ""], values: PyTree, steps: Steps) -> tuple[Moments, Block]:
     info = jax.tree.map(lambda x: jnp.mean(jnp.asarray(x, float), (0, 1)), steps.info)
     info = info._replace(divergent=jnp.sum(steps.info.divergent))
-    return sums.with_block(half, means.of(values)), ((), Steps(jnp.zeros(0), None, info))
+    return sums.with_block(batch, means.of(values)), ((), Steps(jnp.zeros(0), None, info))
 
 
 def draws_of(blocks: Sequence[Block], walkers: int, most: int | None = None) -> Draws:

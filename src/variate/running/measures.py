@@ -1,7 +1,7 @@
 """What is measured of the draws of a number by several chains: effective draws, agreement, standard errors."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,15 @@ from .groups import effective_together, group_means, half_width, nested_rhat
 _FEWEST = 8  # draws of a chain, in each half of which correlations are sought
 _APART = 0.5
 _BEYOND = 5  # effective draws on either side of a quantile: with fewer there may be none, in one sample of 150 or more
+
+
+class Known(NamedTuple):
+    """What is known of the mean of a number: it, the standard deviation, the standard error, and effective draws."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+    stderr: np.ndarray | np.floating
+    ess: np.ndarray
 
 
 def named(values: PyTree, bare: str) -> dict[str, np.ndarray]:

@@ -116,7 +116,7 @@ class Streamed(Every):
     def end(self, reached: Reached, most: int) -> Any:
         return Stored(self.path, self.at["structure"], self.at.get("unwritten"))
 
-    def identity(self, sums: Any, most: int) -> str:
+    def identity(self, sums: Any) -> str:
         return f"stored {self.thin}"
 
     def _length(self) -> int:

@@ -10,13 +10,14 @@ from variate.checks import check_positive, describe
 from variate.estimates import StdErr
 
 from .draws import Draws
-from .measures import effective, standard_error
+from .folded import Folded
+from .measures import Known
 
 
 class SoFar(NamedTuple):
-    """What a rule may ask about: the draws and the seconds since the call."""
+    """What a rule may ask about: the draws, or the means of them that were not kept, and the seconds since the call."""
 
-    draws: Draws
+    draws: Draws | Folded
     seconds: float
 
 
@@ -132,16 +133,16 @@ class Precise(Rule):
     tolerance: StdErr
 
     def met(self, so_far: SoFar) -> bool:
-        return all(self._within(x, so_far.draws.walkers) for x in jax.tree.leaves(so_far.draws.of()))
+        return all(np.all(self.within(known)) for known in so_far.draws.known())
 
-    def _within(self, x: np.ndarray, walkers: int) -> bool:
-        unit = x.std((0, 1)) if self.tolerance.relative_to == "sd" else 1.0
-        allowed = self.tolerance.allowed(x.mean((0, 1)), unit)
-        enough = effective(x, "bulk", walkers=walkers) >= _FEWEST
-        return bool(np.all((standard_error(x, walkers) <= allowed) & enough))
+    def within(self, known: Known) -> np.ndarray:
+        """Which of the means are known as well as they are to be."""
+        allowed = self.tolerance.allowed(known.mean, known.sd if self.tolerance.relative_to == "sd" else 1.0)
+        return np.asarray((known.stderr <= allowed) & (known.ess >= _FEWEST))
 
 
-_FEWEST = 100
+_FEWEST = 100  # effective draws
+_PLENTY = 100_000  # of a chain, where a rule decides
 
 
 def rule_of(until: Any) -> Until:
@@ -151,3 +152,10 @@ def rule_of(until: Any) -> Until:
     if isinstance(until, type) or not isinstance(until, Until):
         raise TypeError(f"until must be a rule, vt.ESS(400) say, got {describe(until)}")
     return until
+
+
+def ends_of(until: Any, num_samples: int | None) -> tuple[Until | None, int]:
+    """The rule that ends a run, if there is one, and after how many draws of each chain it ends in any case."""
+    if until is None:
+        return None, 1_000 if num_samples is None else num_samples
+    return rule_of(until), _PLENTY if num_samples is None else num_samples
