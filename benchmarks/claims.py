@@ -21,6 +21,7 @@ from claims_chains import polar_slices
 from claims_denoising import denoising_langevin_gibbs, log_concave_chain, reverse_diffusion
 from claims_diffusion import CLAIMS as OF_FLOWS
 from claims_diffusion_adaptive import CLAIMS as OF_ADAPTIVE_SOLVERS
+from claims_diffusion_augmented import CLAIMS as OF_VELOCITIES
 from claims_diffusion_errors import CLAIMS as OF_ERRORS
 from claims_diffusion_fitted import CLAIMS as OF_FITTED_SAMPLERS
 from claims_diffusion_models import CLAIMS as OF_MODELS
@@ -253,6 +254,7 @@ CLAIMS = (
     *OF_NOISE,
     *OF_MODELS,
     *OF_ERRORS,
+    *OF_VELOCITIES,
     *OF_TRAINING,
     *OF_ADAPTIVE_SOLVERS,
     *OF_AUTOREGRESSIVE_FLOWS,
