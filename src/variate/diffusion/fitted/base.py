@@ -57,6 +57,12 @@ class Learned(Saved):
         if not (same and np.allclose(probed(model, self.times, event), self.probe, rtol=1e-3, atol=1e-3)):
             raise ValueError("solver: it was fitted to another model than this one, and has to be fitted anew")
 
+    def check_times(self, times: np.ndarray) -> None:
+        """Raise ValueError unless these are they, of a solver that is for no others."""
+        if len(times) != len(self.times) or not np.allclose(times, self.times, rtol=1e-9, atol=0):
+            own = list(self.times)
+            raise ValueError(f"times must be those that the solver was fitted for, {own}, got {np.asarray(times)}")
+
 
 def probed(model: Denoiser, times: Any, event: tuple[int, ...]) -> np.ndarray:
     """What a model says of one point, the same for all, half-way down the times."""

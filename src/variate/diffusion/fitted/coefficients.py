@@ -17,7 +17,7 @@ from ..loop import cast
 from ..processes.base import Level, Process, exact_levels
 from ..sampling import check_shape
 from ..schedules.base import check_times
-from ..solvers.base import Linear, Solver, Terms, check_solver, data, noise
+from ..solvers.base import Linear, Solver, Terms, both, check_solver, data, noise
 from .base import Learned, Tables, Told, probed
 from .descent import usual
 from .trajectories import Exact, gone, missed, trajectories
@@ -43,14 +43,12 @@ class Fitted(Learned):
     probe: tuple[float, ...] = eqx.field(static=True)  # what the model says of a point, to know it by
 
     def plan(self, process: Process, times: np.ndarray) -> Linear:
-        if len(times) != len(self.times) or not np.allclose(times, self.times, rtol=1e-9, atol=0):
-            own = list(self.times)
-            raise ValueError(f"times must be those that the solver was fitted for, {own}, got {np.asarray(times)}")
+        self.check_times(times)
         return self.stages
 
     def _written(self) -> tuple[Told, Tables]:
         told = {"times": self.times, "before": self.before, "after": self.after, "probe": self.probe}
-        told |= {"data": self.stages.kept is data, "depth": self.stages.depth}
+        told |= {"kept": self.stages.kept.__name__, "depth": self.stages.depth}
         tables = {
             f"{name} {part}": value
             for name, terms in (("x", self.stages.x), ("anchor", self.stages.anchor))
@@ -69,7 +67,7 @@ class Fitted(Learned):
 
         x = terms("x")
         assert x is not None
-        kept = data if told["data"] else noise
+        kept = {one.__name__: one for one in (data, noise, both)}[told["kept"]]
         stages = Linear(Level(*tables["level"]), x, terms("anchor"), kept, told["depth"])
         before, after = Errors(*told["before"]), Errors(*told["after"])
         times, probe = tuple(told["times"]), tuple(told["probe"])
@@ -221,7 +219,8 @@ def _widened(plan: Any, depth: int) -> Linear:
     both = [terms for terms in (plan.x, plan.anchor) if terms is not None]
     if any(terms.noise is not None for terms in both):
         raise ValueError("solver must not draw noise to be fitted: its ends would not be those of the probability flow")
-    depth, zeros = max(depth, plan.depth), np.zeros(len(plan.level.time))
+    depth = max(depth * (2 if plan.kept is both else 1), plan.depth)
+    zeros = np.zeros(len(plan.level.time))
 
     def wide(terms: Terms | None) -> Terms | None:
         if terms is None:

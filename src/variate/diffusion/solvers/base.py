@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -21,8 +20,20 @@ from ..processes.base import Level, Number, Process, exact_levels
 
 Coefficient = Float[Array, "..."] | Float[np.ndarray, "..."]
 
-data: Callable[[Prediction], Array] = attrgetter("data")
-noise: Callable[[Prediction], Array] = attrgetter("noise")
+
+def data(found: Prediction) -> tuple[Array, ...]:
+    return (found.data,)
+
+
+def noise(found: Prediction) -> tuple[Array, ...]:
+    return (found.noise,)
+
+
+def both(found: Prediction) -> tuple[Array, ...]:
+    return found.data, found.noise
+
+
+Kept = Callable[[Prediction], tuple[Array, ...]]  # what of a prediction goes into the history
 
 
 class State(NamedTuple):
@@ -62,8 +73,12 @@ class Solver(Protocol):
 
 def steps(process: Process, times: np.ndarray) -> list[tuple[Level, Level]]:
     """The levels s and t between which each step leads, as numbers in double precision."""
-    levels = [Level(*map(float, level)) for level in zip(*exact_levels(process, times), strict=True)]
-    return list(pairwise(levels))
+    return pairs_of(exact_levels(process, times))
+
+
+def pairs_of(levels: Level) -> list[tuple[Level, Level]]:
+    """Neighbours, as numbers."""
+    return list(pairwise(Level(*map(float, level)) for level in zip(*levels, strict=True)))
 
 
 def check_signal(process: Process, times: np.ndarray) -> None:
@@ -118,7 +133,7 @@ class Linear(Stage):
     level: Level
     x: "Terms"
     anchor: "Terms | None"
-    kept: Callable[[Prediction], Array] = eqx.field(static=True)
+    kept: Kept = eqx.field(static=True)
     depth: int = eqx.field(static=True)  # of the history
 
     def init(self, x: Float[Array, "..."]) -> State:
@@ -129,7 +144,7 @@ class Linear(Stage):
 
     def after(self, key: Key[Array, ""], found: Prediction, state: State) -> State:
         """The state after a prediction."""
-        state = state._replace(history=(self.kept(found), *state.history)[: self.depth])
+        state = state._replace(history=(*self.kept(found), *state.history)[: self.depth])
         random = self.x.noise is not None or (self.anchor is not None and self.anchor.noise is not None)
         z = jax.random.normal(key, state.x.shape, state.x.dtype) if random else None
         anchor = None if self.anchor is None else self.anchor.of(state, z)
@@ -151,12 +166,16 @@ class Terms(eqx.Module):
         return sum(terms[1:], terms[0]) if terms else jnp.zeros_like(state.x)
 
 
-def linear(process: Process, kept: Callable[[Prediction], Array], evaluations: Sequence[Evaluation]) -> Linear:
+def linear(process: Process, kept: Kept, evaluations: Sequence[Evaluation]) -> Linear:
     """The plan of some evaluations, of which `data` or `noise` is kept."""
-    both = [made for one in evaluations for made in (one.x, one.anchor) if made is not None]
-    depth = max((len(made.history) for made in both), default=0)
+    return linear_at(exact_levels(process, [one.time for one in evaluations]), kept, evaluations)
+
+
+def linear_at(level: Level, kept: Kept, evaluations: Sequence[Evaluation]) -> Linear:
+    """The same, where the levels of all of their times are known."""
+    ends = [made for one in evaluations for made in (one.x, one.anchor) if made is not None]
+    depth = max((len(made.history) for made in ends), default=0)
     anchored = any(one.anchor is not None for one in evaluations)
-    level = exact_levels(process, [one.time for one in evaluations])
     x = _terms([one.x for one in evaluations], depth)
     anchor = _terms([one.anchor or Combination(anchor=1.0) for one in evaluations], depth) if anchored else None
     return Linear(level, x, anchor, kept, depth)

@@ -1,7 +1,7 @@
 """DEIS: predictions of the noise along a polynomial in time, integrated exactly with the signal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import equinox as eqx
 import numpy as np
@@ -11,7 +11,7 @@ from variate.checks import check_positive_int
 from ...processes.base import Level, Process
 from ..base import Linear, check_signal, half_log_snr, noise, steps
 from .multistep import Step, multistep, noise_step
-from .weights import decay, lagrange, points
+from .weights import POINTS, decay, lagrange, points
 
 
 class DEIS(eqx.Module):
@@ -39,22 +39,41 @@ class DEIS(eqx.Module):
 
     def plan(self, process: Process, times: np.ndarray) -> Linear:
         check_signal(process, times)
-        looked = {s: points(half_log_snr(s), half_log_snr(t)) for s, t in steps(process, times) if t.sigma > 0}
-        if self.in_rho:
-            along = {s: np.exp(-at) for s, at in looked.items()}
-        else:  # of all steps at once, since a time is found by bisection
-            along = dict(zip(looked, process.time_of(np.reshape([*looked.values()], (len(looked), -1))), strict=True))
+        step = rho_step if self.in_rho else time_step(process.time_of)
+        return multistep(process, times, noise, self.order, step(steps(process, times)))
 
-        def step(s: Level, t: Level) -> Step:
-            first = noise_step()(s, t)
 
-            def weigh(levels: Sequence[Level]) -> np.ndarray:
-                if len(levels) == 1:
-                    return first.weigh(levels)
-                nodes = [math.exp(-half_log_snr(one)) if self.in_rho else one.time for one in levels]
-                integrals = lagrange(nodes, along[s]) @ decay(half_log_snr(s), half_log_snr(t), -1.0)
-                return -t.alpha * s.sigma / s.alpha * integrals
+Pairs = Iterable[tuple[Level, Level]]
+Stepper = Callable[[Level, Level], Step]
 
-            return first._replace(weigh=weigh)
 
-        return multistep(process, times, noise, self.order, step)
+def time_step(time_of: Callable[[np.ndarray], np.ndarray]) -> Callable[[Pairs], Stepper]:
+    r"""Steps by polynomials in time, which is known by $\lambda$."""
+    return lambda pairs: _polynomial_step(pairs, lambda level: level.time, time_of)
+
+
+def rho_step(pairs: Pairs) -> Stepper:
+    r"""Steps by polynomials in $\rho$."""
+    return _polynomial_step(pairs, lambda level: math.exp(-half_log_snr(level)), lambda lambdas: np.exp(-lambdas))
+
+
+def _polynomial_step(
+    pairs: Pairs, node: Callable[[Level], float], along: Callable[[np.ndarray], np.ndarray]
+) -> Stepper:
+    """Steps each of which leads from and to a pair that is known: what they need is found of all at once."""
+    looked = {(s, t): points(half_log_snr(s), half_log_snr(t)) for s, t in pairs if s.alpha > 0 < t.sigma}
+    found = dict(zip(looked, along(np.reshape([*looked.values()], (len(looked), len(POINTS)))), strict=True))
+
+    def step(s: Level, t: Level) -> Step:
+        first = noise_step()(s, t)
+
+        def weigh(levels: Sequence[Level]) -> np.ndarray:
+            if len(levels) == 1:
+                return first.weigh(levels)
+            nodes = [node(level) for level in levels]
+            integrals = lagrange(nodes, found[s, t]) @ decay(half_log_snr(s), half_log_snr(t), -1.0)
+            return -t.alpha * s.sigma / s.alpha * integrals
+
+        return first._replace(weigh=weigh)
+
+    return step

@@ -2,14 +2,25 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain, zip_longest
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array
 
-from ...denoisers.base import Prediction
 from ...processes.base import Level, Process
-from ..base import Combination, Evaluation, Linear, check_signal, half_log_snr, linear, noise, steps
+from ..base import (
+    Combination,
+    Evaluation,
+    Kept,
+    Linear,
+    both,
+    check_signal,
+    data,
+    half_log_snr,
+    linear_at,
+    noise,
+    steps,
+)
 from .weights import weights
 
 FEW = 15  # steps: where there are fewer, the last ones had better not extrapolate far
@@ -65,36 +76,61 @@ def noise_step(tau: float = 0.0, growth: Callable[[float], float] | None = None)
     return of
 
 
+class Choice(NamedTuple):
+    """How one step is made."""
+
+    kept: Kept  # `data` or `noise`, of which the weights are
+    step: Callable[[Level, Level], Step]
+    order: int  # how many predictions it looks back on, at most
+    corrector: int = 0  # of how many predictions, at most, it is made once more when the one at its end is there
+
+
 def multistep(
     process: Process,
     times: np.ndarray,
-    kept: Callable[[Prediction], Array],
+    kept: Kept,
     order: int,
     step: Callable[[Level, Level], Step],
     corrector: int = 0,
 ) -> Linear:
-    """The plan of steps each of which looks back on up to `order` predictions.
+    """The plan of steps each of which looks back on up to `order` predictions, fewer where the end is near."""
+    if kept is noise:
+        check_signal(process, times)
+    pairs = steps(process, times)
+    left = left_of(pairs, order)
+    return mixed(pairs, [Choice(kept, step, min(order, n), corrector and min(corrector, n + 1)) for n in left])
+
+
+def left_of(pairs: Sequence[tuple[Level, Level]], order: int) -> list[int]:
+    """How many steps are left, from each one on, where the last ones had better not look back far; else the order."""
+    lowered = len(pairs) < FEW or _leaps(pairs)
+    return [len(pairs) - i if lowered else order for i in range(len(pairs))]
+
+
+def mixed(pairs: Sequence[tuple[Level, Level]], choices: Sequence[Choice]) -> Linear:
+    """The plan of steps each of which is made in its own way.
 
     With a corrector, the step is made once more when the prediction at its end is there, of that one and those before
     it, `corrector` in all: from the same point and with the same noise, so it differs by predictions alone.
     """
-    if kept is noise:
-        check_signal(process, times)
-    pairs = steps(process, times)
-    lowered = len(pairs) < FEW or _leaps(pairs)
-    evaluations, mended, most = [], None, max(order, corrector)
-    for i, (s, t) in enumerate(pairs):
-        left = len(pairs) - i if lowered else order
-        made, levels = step(s, t), [pairs[j][0] for j in range(i, max(i - most, -1), -1)]
-        ahead = made.weigh(levels[: _reach(levels, t, min(order, left))])
-        history = ahead if mended is None else _sum(made.carry * mended, ahead)
-        evaluations.append(Evaluation(s.time, Combination(made.carry, list(history), noise=made.noise)))
+    kinds = [kind for kind in (data, noise) if any(choice.kept is kind for choice in choices)]
+    evaluations, mended, most = [], None, max(max(choice[2:]) for choice in choices)
+    for i, ((s, t), choice) in enumerate(zip(pairs, choices, strict=True)):
+        made, levels = choice.step(s, t), [pairs[j][0] for j in range(i, max(i - most, -1), -1)]
+        ahead = made.weigh(levels[: _reach(levels, t, choice.order)])
+        weights = {choice.kept: ahead}
+        if mended is not None:
+            kind, change = mended[0], made.carry * mended[1]
+            weights[kind] = _sum(change, weights[kind]) if kind in weights else change
+        by_turns = chain(*zip_longest(*(weights.get(kind, ()) for kind in kinds), fillvalue=0.0))
+        evaluations.append(Evaluation(s.time, Combination(made.carry, list(by_turns), noise=made.noise)))
         mended = None
-        if corrector and i + 1 < len(pairs) and math.isfinite(half_log_snr(s)):
+        if choice.corrector and i + 1 < len(pairs) and math.isfinite(half_log_snr(s)):
             behind = [t, *levels]
-            reach = _reach(behind, t, min(corrector, left + 1))
-            mended = _sum(made.weigh(behind[:reach]), -np.concatenate([np.zeros_like(ahead[:1]), ahead]))
-    return linear(process, kept, evaluations)
+            again = made.weigh(behind[: _reach(behind, t, choice.corrector)])
+            mended = choice.kept, _sum(again, -np.concatenate([np.zeros_like(ahead[:1]), ahead]))
+    level = Level(*map(np.array, zip(*(s for s, _ in pairs), strict=True)))
+    return linear_at(level, kinds[0] if len(kinds) == 1 else both, evaluations)
 
 
 def _leaps(pairs: Sequence[tuple[Level, Level]]) -> bool:
