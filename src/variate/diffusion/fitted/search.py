@@ -25,7 +25,7 @@ from .descent import usual
 from .trajectories import Exact, missed, trajectories
 
 CHILDREN, PARENTS = 64, 16  # of a generation, and the best so far from which they come
-PART = 4  # of the trajectories, and then of the children, one in so many is looked at
+PART = 8  # of the trajectories, and then of the children, one in so many is looked at
 AT_ONCE = 8  # candidates that run together
 
 
@@ -61,7 +61,7 @@ def search(
     evaluations: int | Any,
     shape: tuple[int, ...] | Any,
     *,
-    candidates: int | Any = 2_000,
+    candidates: int | Any = 4_000,
     start: float | Any = None,
     end: float | Any = 0.0,
     forgiven: float | Any = 3.0,
@@ -73,8 +73,8 @@ def search(
     one of several ways to integrate the polynomial through them, and corrected or not by up to four predictions when
     the one at its end is there: `DPMSolverPP`, `DPMSolver`, `UniPC` and `DEIS` are what has the same choice at every
     step. The best of those, on eight grids of times or so, are where it begins. Then children of the 16 best so far,
-    whose choices and times are changed at random and crossed, are run on a quarter of the trajectories, and the best
-    quarter of them on all. A candidate is judged by $\sum \rho(x_n - x_n^*)$ over draws, with a loss $\rho$ that
+    whose choices and times are changed at random and crossed, are run on an eighth of the trajectories, and the best
+    eighth of them on all. A candidate is judged by $\sum \rho(x_n - x_n^*)$ over draws, with a loss $\rho$ that
     forgives the few that end in another mode. Plans are data: all candidates run in two compiled programs.
 
     Choose it where a model has no derivative, where what is found is to be read and to have the orders of what it is
@@ -149,7 +149,7 @@ def _evolved(
     begun, some = pool[0][1], jax.tree.map(lambda leaf: leaf[: max(len(leaf) // PART, 1)], exact)
     for size in _shown(candidates - len(tried), progress):
         children = [space.bred(generator, [one for _, one in pool]) for _ in range(size)]
-        early = _losses(_squares(model, space, children, some), scale)
+        early = _losses(_squares(model, space, children, some, CHILDREN), scale)
         chosen = [children[i] for i in np.argsort(early, kind="stable")[: -(-size // PART)]]
         losses = _losses(_squares(model, space, chosen, exact), scale)
         pool = _ranked([one for _, one in pool] + chosen, np.append([loss for loss, _ in pool], losses))
@@ -174,14 +174,14 @@ def _losses(squares: Float[np.ndarray, "candidates n"], scale: float) -> Float[n
 
 
 def _squares(
-    model: Denoiser, space: Space, candidates: Sequence[Candidate], exact: Exact
+    model: Denoiser, space: Space, candidates: Sequence[Candidate], exact: Exact, size: int = CHILDREN // PART
 ) -> Float[np.ndarray, "candidates n"]:
     """Mean squares, over coordinates, of how far draws end from where they should; as bad as can be if nowhere."""
     tables = np.stack([table(plan) for plan in plans(space.process, candidates, space.time_of)])
     found = []
-    for low in range(0, len(tables), PARENTS):
-        some = tables[low : low + PARENTS]
-        filled = np.concatenate([some, *[some[-1:]] * (PARENTS - len(some))])  # so that there is one program
+    for low in range(0, len(tables), size):
+        some = tables[low : low + size]
+        filled = np.concatenate([some, *[some[-1:]] * (size - len(some))])  # so that there is one program
         squares = _run(model, jnp.asarray(filled, exact.end.dtype), space.start, exact)
         found.append(np.asarray(squares, np.float64)[: len(some)])
     worst = float(np.finfo(exact.end.dtype).max) ** 0.5
