@@ -118,10 +118,10 @@ class Space:
 
     def starts(self) -> Iterator[Candidate]:
         """Solvers that have a name, on the usual grids."""
-        schedules = [*self.grids()]
+        schedules = [(times, steps(self.process, times)) for times in self.grids()]
         for formula, order, corrector in NAMED:
-            for times in schedules:
-                left = left_of(steps(self.process, times), order)
+            for times, pairs in schedules:
+                left = left_of(pairs, order)
                 made = [Made(formula, min(order, n), corrector and min(corrector, n + 1)) for n in left]
                 yield self._legal(Candidate(tuple(made), times))
 

@@ -140,25 +140,25 @@ def _evolved(
 ) -> tuple[Candidate, Candidate]:
     """The best that there is to begin from, and the best that is found."""
     tried = [one for one, _ in zip(space.starts(), range(candidates), strict=False)]
-    squares = _squares(model, space, tried, exact)
-    nearest = int(np.argmin(np.mean(squares, axis=1)))
-    scale = forgiven * usual(np.sqrt(squares[nearest]), exact.end.dtype)
+    far = squares(model, space, tried, exact)
+    nearest = int(np.argmin(np.mean(far, axis=1)))
+    scale = forgiven * usual(np.sqrt(far[nearest]), exact.end.dtype)
     if scale == 0:  # there is nothing to gain
         return tried[nearest], tried[nearest]
-    pool = _ranked(tried, _losses(squares, scale))
+    pool = _ranked(tried, losses(far, scale))
     begun, some = pool[0][1], jax.tree.map(lambda leaf: leaf[: max(len(leaf) // PART, 1)], exact)
     for size in _shown(candidates - len(tried), progress):
         children = [space.bred(generator, [one for _, one in pool]) for _ in range(size)]
-        early = _losses(_squares(model, space, children, some, CHILDREN), scale)
+        early = losses(squares(model, space, children, some, CHILDREN), scale)
         chosen = [children[i] for i in np.argsort(early, kind="stable")[: -(-size // PART)]]
-        losses = _losses(_squares(model, space, chosen, exact), scale)
-        pool = _ranked([one for _, one in pool] + chosen, np.append([loss for loss, _ in pool], losses))
+        late = losses(squares(model, space, chosen, exact), scale)
+        pool = _ranked([one for _, one in pool] + chosen, np.append([loss for loss, _ in pool], late))
     return begun, pool[0][1]
 
 
-def _ranked(candidates: Sequence[Candidate], losses: np.ndarray) -> list[tuple[float, Candidate]]:
+def _ranked(candidates: Sequence[Candidate], by: np.ndarray) -> list[tuple[float, Candidate]]:
     """The best, the older first where they are as good."""
-    return [(float(losses[i]), candidates[i]) for i in np.argsort(losses, kind="stable")[:PARENTS]]
+    return [(float(by[i]), candidates[i]) for i in np.argsort(by, kind="stable")[:PARENTS]]
 
 
 def _shown(left: int, progress: bool) -> Iterator[int]:
@@ -168,12 +168,12 @@ def _shown(left: int, progress: bool) -> Iterator[int]:
     yield from track(sizes, "searching", console=console, transient=True) if progress else sizes
 
 
-def _losses(squares: Float[np.ndarray, "candidates n"], scale: float) -> Float[np.ndarray, " candidates"]:
+def losses(far: Float[np.ndarray, "candidates n"], scale: float) -> Float[np.ndarray, " candidates"]:
     """Means of the loss of `fit`, which grows as a distance where that is far."""
-    return np.mean(2 * scale**2 * (np.sqrt(1 + squares / scale**2) - 1), axis=1)
+    return np.mean(2 * far / (1 + np.sqrt(1 + far / scale**2)), axis=1)
 
 
-def _squares(
+def squares(
     model: Denoiser, space: Space, candidates: Sequence[Candidate], exact: Exact, size: int = CHILDREN // PART
 ) -> Float[np.ndarray, "candidates n"]:
     """Mean squares, over coordinates, of how far draws end from where they should; as bad as can be if nowhere."""
@@ -182,8 +182,8 @@ def _squares(
     for low in range(0, len(tables), size):
         some = tables[low : low + size]
         filled = np.concatenate([some, *[some[-1:]] * (size - len(some))])  # so that there is one program
-        squares = _run(model, jnp.asarray(filled, exact.end.dtype), space.start, exact)
-        found.append(np.asarray(squares, np.float64)[: len(some)])
+        part = _run(model, jnp.asarray(filled, exact.end.dtype), space.start, exact)
+        found.append(np.asarray(part, np.float64)[: len(some)])
     worst = float(np.finfo(exact.end.dtype).max) ** 0.5
     return np.nan_to_num(np.concatenate(found), nan=worst, posinf=worst)
 
