@@ -31,11 +31,11 @@ from .fitted import fit as fit
 from .fitted import fit_compensation as fit_compensation
 from .fitted import fit_dpm_solver_v3 as fit_dpm_solver_v3
 from .fitted import fit_schedule as fit_schedule
+from .fitted import search as search
 from .gs_jacobi import CausalInverse as CausalInverse
 from .gs_jacobi import JacobiMetrics as JacobiMetrics
 from .gs_jacobi import invert_causal as invert_causal
 from .gs_jacobi import jacobi_metrics as jacobi_metrics
-from .fitted import search as search
 from .likelihood import LogLikelihood as LogLikelihood
 from .likelihood import log_likelihood as log_likelihood
 from .likelihood import log_likelihood_by_probes as log_likelihood_by_probes
