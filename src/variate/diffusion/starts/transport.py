@@ -103,7 +103,7 @@ def fit_transport(
         key: of the noise of the points, and of that which is transported.
         process: how noise takes over.
         rows: the data $x_j$, along the first axis.
-        time: of the points.
+        time: of the points; the less it is, the more a draw is a copy of its row.
         weights: w, up to a factor; equal by default.
         tolerance: root of the mean square, by weight, of the relative errors of masses.
         steps: after how many to give up.
