@@ -31,8 +31,9 @@ class SSCS(eqx.Module):
     are what noise leads to, each step is exact, whatever its length.
 
     Choose it where noise on the way is to forgive a network its errors; `GDDIM` needs fewer evaluations of an exact
-    model. The velocities of data turn fast near time 0, so that steps must be short there, in proportion to the root of
-    the time say; steps too long diverge. A draw is of the shape that `GDDIM` has.
+    model. What the data add is stiff near time 0, the more so the narrower their modes are: steps must be short there,
+    in proportion to the root of the time say. The wrong choice for a few dozen of them, of order 2 above all. A draw is
+    of the shape that `GDDIM` has.
 
     Raises:
         ValueError: an order that is not 1 or 2; draws of other variables.
