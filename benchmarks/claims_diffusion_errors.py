@@ -15,7 +15,7 @@ from variate.diffusion import DDIM, DEIS, Ancestral, DPMSolver, DPMSolverPP, Dua
 
 NETWORK, TEN = "digits' network", "10 normals, 32-D"
 STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.4)  # at the end: there is none at first, where the network is hardly wrong
-WINDOWS, CUTOFF = (0.02, 0.05, 0.1, 0.2), 0.3
+WINDOWS, CUTOFF = (0.05, 0.1, 0.2, 0.4), 0.3
 
 
 def lessened(of: Callable[[Any], Distance], choices: Iterable[tuple[str, Any]]) -> tuple[str, Distance]:
