@@ -37,9 +37,10 @@ from variate.diffusion import (
     UniPC,
     fit,
     sample,
+    search,
 )
 
-BUDGETS, SCALES, DRAWS, FITTED = (5, 6, 8, 10, 15, 20, 50), (1.0, 3.0, 7.5), 1_000, 512
+BUDGETS, SCALES, DRAWS, FITTED, SEARCHED = (5, 6, 8, 10, 15, 20, 50), (1.0, 3.0, 7.5), 1_000, 512, 256
 NUMBERS = ("rms", "median", "sliced")
 SLICES, GROUPS, ROUNDING = 64, 20, 1e-5
 COLUMNS = (
@@ -52,10 +53,11 @@ WORDS = f"""Root mean square distance, a coordinate, of {DRAWS:,} draws from the
 starts where each of them started, in the units of the data: of the best of all of diffusers' schedulers that solve it,
 on all the grids of times that they offer; of the best of ours by formula; and of ours with coefficients and times that
 `fit` learned, at 20 evaluations or fewer, from other trajectories of the model, {FITTED // 2} in two dimensions and 128
-in more; it starts from the best by formula, and where that comes no nearer than theirs, from up to three others. The
-ratio is of the best of ours to the best of theirs, and so for medians over the draws. The sliced Wasserstein distance
-is between the draws and the exact ends, with its standard error. Each best is chosen for its own number, theirs too;
-numbers below {ROUNDING:g} are those of rounding. NO: theirs is nearer, at 20 evaluations or fewer."""
+in more; it starts from the best by formula, and where that comes no nearer than theirs, from up to three others, and
+then from what `search` found, which counts by itself too. The ratio is of the best of ours to the best of theirs, and
+so for medians over the draws. The sliced Wasserstein distance is between the draws and the exact ends, with its
+standard error. Each best is chosen for its own number, theirs too; numbers below {ROUNDING:g} are those of rounding.
+NO: theirs is nearer, at 20 evaluations or fewer."""
 
 
 class Found(NamedTuple):
@@ -202,14 +204,22 @@ def of_ours(problem: Problem, scale: float, draws: np.ndarray, budget: int, quic
     shape = (16 if quick else max(FITTED // problem.shape[0], 128), *problem.shape)
     by = {which: sorted(formulas, key=lambda one: getattr(one[0], which)) for which in ("rms", "median")}
     tried: set[str] = set()
-    for best, solver, times in (by["rms"][0], by["median"][0], *by["rms"][1:3]):
-        if best.name in tried:
-            continue
-        tried.add(best.name)
+
+    def fitted(name: str, solver: Any, times: np.ndarray) -> list[Found]:
+        tried.add(name)
         along = fit(jax.random.key(1), model, solver, times, shape, forgiven=1e6, along=True)
         made = fit(jax.random.key(2), model, along, times, shape)
-        names = f"{best.name}, along", f"{best.name}, along, then to the ends"
-        yield [Found.of(name, ends(one, times), exact) for name, one in zip(names, (along, made), strict=True)]
+        names = f"{name}, along", f"{name}, along, then to the ends"
+        return [Found.of(name, ends(one, times), exact) for name, one in zip(names, (along, made), strict=True)]
+
+    for best, solver, times in (by["rms"][0], by["median"][0], *by["rms"][1:3]):
+        if best.name not in tried:
+            yield fitted(best.name, solver, times)
+    few = (16 if quick else SEARCHED, *problem.shape)
+    solver = search(jax.random.key(3), model, budget, few, candidates=200 if quick else 1_500, forgiven=1e6)
+    times = np.asarray(solver.times)
+    yield [Found.of("searched", ends(solver, times), exact)]
+    yield fitted("searched", solver, times)
 
 
 def measured(name: str, scale: float, budget: int, quick: bool) -> Row:
