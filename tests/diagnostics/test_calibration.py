@@ -28,6 +28,11 @@ class Values(NamedTuple):
     values: dict[str, Any]
 
 
+def cells(key: jax.Array, weights: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Numbers of cells by their weights: one uniform number a draw, where `categorical` has one a draw and cell."""
+    return jnp.searchsorted(jnp.cumsum(weights), jax.random.uniform(key, shape))
+
+
 def exact(change: Callable[[jax.Array], jax.Array]) -> Callable:
     """Independent draws of a posterior of one number from its density on a grid, changed in units of its spread."""
 
@@ -35,8 +40,8 @@ def exact(change: Callable[[jax.Array], jax.Array]) -> Callable:
     def sampler(key: jax.Array, target: Any) -> jax.Array:
         logs = jax.vmap(lambda mu: target.log_prob({"mu": mu}))(GRID)
         k1, k2 = jax.random.split(key)
-        near = GRID[jax.random.categorical(k1, logs, shape=(2, 50))]
         weights = jax.nn.softmax(logs)
+        near = GRID[cells(k1, weights, (2, 50))]
         mean = weights @ GRID
         sd = jnp.sqrt(weights @ (GRID - mean) ** 2)
         return mean + sd * change((near + 0.01 * (jax.random.uniform(k2, near.shape) - 0.5) - mean) / sd)
@@ -87,7 +92,7 @@ def summed_out(key: jax.Array) -> Calibration:
     def sampler(key: jax.Array, target: Any) -> dict[str, jax.Array]:
         k1, k2, k3 = jax.random.split(key, 3)
         logs = jax.vmap(lambda share, shift: target.log_prob({"share": share, "shift": shift}))(share, shift)
-        at = jax.random.categorical(k1, logs, shape=(2, 32))
+        at = cells(k1, jax.nn.softmax(logs), (2, 32))
         within = (jax.random.uniform(k, at.shape, minval=-0.5, maxval=0.5) for k in (k2, k3))
         return {"share": share[at] + next(within) / 40, "shift": shift[at] + next(within) / 10}
 
