@@ -1,6 +1,5 @@
 """Make the pictures of the pages on diffusion: `python docs/diffusion_pictures.py`."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -26,7 +25,6 @@ from variate.diffusion import (
 )
 
 IMAGES = Path(__file__).parent / "images"
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 COLORS = {"DDIM": "#718096", "Heun": "#805ad5", "DPM-Solver++": "#2b6cb0", "UniPC": "#2f855a", "fitted": "#d9622b"}
 BUDGETS = (4, 6, 8, 10, 14, 20, 30)
 
@@ -89,42 +87,7 @@ def digits() -> None:
     figure.savefig(IMAGES / "diffusion-digits.png")
 
 
-def samplers() -> None:
-    """The committed table of `benchmarks/diffusion.py`, seen: a row of pictures for each guidance."""
-    found = json.loads((RESULTS / "diffusion.json").read_text())["sections"]["Distance from the exact end"]
-    names = list(dict.fromkeys(row["problem"] for row in found))
-    scales = sorted({row["guidance"] for row in found})
-    figure, places = plt.subplots(
-        len(scales), len(names), figsize=(10, 6.6), dpi=150, layout="constrained", sharex=True, squeeze=False
-    )
-    lines = ("diffusers", "#718096"), ("by formula", COLORS["UniPC"]), ("fitted", COLORS["fitted"])
-    for line, scale in zip(places, scales, strict=True):
-        for place, name in zip(line, names, strict=True):
-            rows = [row for row in found if (row["problem"], row["guidance"]) == (name, scale)]
-            rows.sort(key=lambda row: row["evaluations"])
-            for i, (label, color) in enumerate(lines):
-                some = [
-                    (row["evaluations"], row["best"]["rms"][i]["rms"]) for row in rows if i < len(row["best"]["rms"])
-                ]
-                if some:
-                    place.loglog(*zip(*some, strict=True), "o-", color=color, label=label, markersize=4)
-            place.set(ylim=(3e-4, 2), xlim=(4.5, 56), yscale="log", xscale="log")
-            place.set_xticks((5, 10, 20, 50), ("5", "10", "20", "50"))
-            place.minorticks_off()
-            if not rows:
-                place.set_yticks(())
-                place.text(0.5, 0.5, "not run", ha="center", va="center", transform=place.transAxes, color="#718096")
-        line[0].set_ylabel(f"guidance {scale:g}")
-    for place, name in zip(places[0], names, strict=True):
-        place.set_title(name, fontsize=11)
-    places[0, 0].legend(frameon=False, fontsize=9)
-    figure.supxlabel("evaluations of the model", fontsize=11)
-    figure.supylabel("distance from the exact end", fontsize=11)
-    figure.savefig(IMAGES / "diffusion-samplers.png")
-
-
 if __name__ == "__main__":
     mpl.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False})
-    samplers()
     few_steps()
     digits()
