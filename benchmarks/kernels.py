@@ -134,7 +134,7 @@ KERNELS: dict[str, Kind] = {
     "HMC, 8 steps": Kind(HMC(num_steps=8)),
     "MALA": Kind(MALA(), 10),
     "Barker": Kind(Barker(), 10),
-    "Slice": Kind(Slice(), 4),
+    "Slice": Kind(Slice()),
     "HitAndRun": Kind(HitAndRun(), 4),
     "Stretch": Kind(Stretch(walkers=128)),
     "DifferentialEvolution": Kind(DifferentialEvolution(walkers=128)),

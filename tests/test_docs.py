@@ -21,7 +21,8 @@ def name(path: Path) -> str:
 # These train or measure for half a minute, or show chains, which another rounding sends elsewhere: newer
 # interpreters are spared them, and the others show what those print.
 SLOW = {
-    f"docs/{page}.md" for page in "distances estimates failed-run kernels levels mcmc modes relaxations subsets tuning".split()
+    f"docs/{page}.md"
+    for page in "distances estimates failed-run kernels levels mcmc modes relaxations subsets tuning".split()
 }
 
 

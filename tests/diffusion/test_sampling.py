@@ -128,3 +128,11 @@ def test_bad_input_is_refused(name: str) -> None:
     } | change
     with pytest.raises(error, match=words):
         vt.diffusion.sample(*given.values())
+
+
+def test_times_that_are_traced_are_refused_in_words() -> None:
+    def run(end: jax.Array) -> jax.Array:
+        return sample(jax.random.key(0), MODEL, DDIM(), jnp.stack([jnp.ones(()), end]), (2, 2)).values
+
+    with pytest.raises(TypeError, match="times must be numbers, which `jit`, `vmap` and `grad` may not trace"):
+        jax.jit(run)(0.5)

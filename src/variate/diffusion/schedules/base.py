@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from jax.core import Tracer
 
 from variate.checks import check_number, check_positive_int
 
@@ -25,7 +26,12 @@ def checked(process: Process, steps: Any, start: Any, end: Any) -> tuple[int, fl
 
 
 def check_times(times: Any, process: Process | AugmentedProcess) -> np.ndarray:
-    """Times as numbers in double precision; raises ValueError unless they fall, and lie within the process."""
+    """Times as numbers in double precision; raises ValueError unless they fall, and lie within the process.
+
+    And TypeError if they are traced: coefficients are made of them in double precision, outside `jit`.
+    """
+    if isinstance(times, Tracer):
+        raise TypeError("times must be numbers, which `jit`, `vmap` and `grad` may not trace: close over them instead")
     numbers = np.asarray(times, np.float64)
     if numbers.ndim != 1 or len(numbers) < 2:
         raise ValueError(f"times must be a vector of two or more, got an array of shape {numbers.shape}")
