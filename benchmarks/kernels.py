@@ -35,12 +35,10 @@ from variate.mcmc import (
     NUTS,
     Barker,
     ChEES,
-    DifferentialEvolution,
     HitAndRun,
     ParallelTempering,
     RandomWalk,
     Slice,
-    Stretch,
 )
 
 KEYS, DRAWS, ALARM = 3, 1_000, 1e-4
@@ -48,10 +46,10 @@ RESULTS = Path(__file__).parent / "results" / "kernels"
 
 WORDS = f"""Effective draws, of the number that has fewest, for each thousand evaluations of the density or, for
 kernels that use it, of the density with its gradient, which costs two to four times as much. All kernels are as they
-come, with four chains, or four ensembles of 128 walkers, and 500 steps of warm-up, which are not counted. Each number
-is the median over {KEYS} keys. In brackets: `draws.doubts()` finds something in more than half of the runs, so that the
-estimates would not say that they converged, and effective draws say little. OFF: in a run in which nothing is found a
-mean is off by more than chance makes one table in {1 / ALARM:,.0f}."""
+come, with four chains and 500 steps of warm-up, which are not counted. Each number is the median over {KEYS} keys. In
+brackets: `draws.doubts()` finds something in more than half of the runs, so that the estimates would not say that they
+converged, and effective draws say little. OFF: in a run in which nothing is found a mean is off by more than chance
+makes one table in {1 / ALARM:,.0f}."""
 
 
 class Kind(NamedTuple):
@@ -136,8 +134,6 @@ KERNELS: dict[str, Kind] = {
     "Barker": Kind(Barker(), 10),
     "Slice": Kind(Slice()),
     "HitAndRun": Kind(HitAndRun(), 4),
-    "Stretch": Kind(Stretch(walkers=128)),
-    "DifferentialEvolution": Kind(DifferentialEvolution(walkers=128)),
     "ParallelTempering": Kind(TEMPERED, 4, ("two modes",)),
 }
 

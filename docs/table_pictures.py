@@ -12,7 +12,7 @@ INK, BLUE, ORANGE, GREEN, GREY = "#222222", "#2b6cb0", "#d9622b", "#2f855a", "#7
 KINDS = {  # of kernels: by paths, by one gradient, by none
     BLUE: ("NUTS", "MAMS", "ChEES", "HMC, 8 steps"),
     GREEN: ("MALA", "Barker"),
-    ORANGE: ("Slice", "HitAndRun", "Stretch", "DifferentialEvolution", "ParallelTempering"),
+    ORANGE: ("Slice", "HitAndRun", "ParallelTempering"),
 }
 MARKS = "oDs^vP*"
 
