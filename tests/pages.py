@@ -1,7 +1,9 @@
 """Runs the code of a documentation page as a reader would, and compares what it prints with what the page says."""
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -80,7 +82,7 @@ def reading() -> Iterator[Callable[[str, str, Path], list[str]]]:
         assert process.stdin
         assert process.stdout
 
-        def disagreements(page: str, text: str, folder: Path) -> list[str]:
+        def disagreements(page: str, text: str, folder: Path, rounded: bool = False) -> list[str]:
             found = blocks(text)
             copy = folder / Path(page).name  # where tracebacks and `inspect` look for the source
             copy.write_text(text, encoding="utf-8")
@@ -94,10 +96,32 @@ def reading() -> Iterator[Callable[[str, str, Path], list[str]]]:
             return [
                 f"{page}:{block.line}: the page says\n{block.output}\nbut the code prints\n{printed}"
                 for block, printed in zip(found, json.loads((folder / "outputs.json").read_text()), strict=True)
-                if block.output is not None and _lines(block.output) != _lines(printed)
+                if block.output is not None
+                and _lines(block.output) != _lines(printed)
+                and not (rounded and alike(block.output, printed))
             ]
 
         yield disagreements
+
+
+NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
+
+
+def alike(said: str, printed: str) -> bool:
+    """The same words, and means within five of their standard errors: all that holds where another rounding leads
+    chains elsewhere. Other numbers, of effective draws say, need only be there."""
+    ones, others = ([" ".join(part.split()) for part in NUMBER.split(text)] for text in (said, printed))
+    if ones != others:
+        return False
+    pairs = [
+        (float(a.replace(",", "")), float(b.replace(",", "")))
+        for a, b in zip(*map(NUMBER.findall, (said, printed)), strict=True)
+    ]
+    return all(
+        abs(pairs[i][0] - pairs[i][1]) <= 5 * math.hypot(*pairs[i + 1])
+        for i, between in enumerate(ones[1:-1])
+        if between == "±"
+    )
 
 
 def _lines(output: str) -> list[str]:
