@@ -107,18 +107,14 @@ class Started(eqx.Module):
         return values
 
 
-def of_data(name: str) -> Callable[[], Posterior]:
-    return lambda: posteriors.TABLE[name]()
-
-
 TARGETS: dict[str, Callable[[], Posterior]] = {
     "50 correlated normals": correlated,
-    "regression": of_data("mesquite-logmesquite"),
-    "autoregression": of_data("arK-arK"),
-    "Gaussian process": of_data("gp_pois_regr-gp_regr"),
-    "mixture": of_data("low_dim_gauss_mix-low_dim_gauss_mix"),
-    "eight schools": of_data("eight_schools-eight_schools_noncentered"),
-    "funnel": of_data("eight_schools-eight_schools_centered"),
+    "regression": posteriors.TABLE["mesquite-logmesquite"],
+    "autoregression": posteriors.TABLE["arK-arK"],
+    "Gaussian process": posteriors.TABLE["gp_pois_regr-gp_regr"],
+    "mixture": posteriors.TABLE["low_dim_gauss_mix-low_dim_gauss_mix"],
+    "eight schools": posteriors.TABLE["eight_schools-eight_schools_noncentered"],
+    "funnel": posteriors.TABLE["eight_schools-eight_schools_centered"],
     "heavy tails": heavy,
     "two modes": two_modes,
 }

@@ -73,7 +73,8 @@ def one_case_in(number: int, items: list[pytest.Item], seed: int) -> list[pytest
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kept = one_case_in(config.getoption("--cases"), items, config.getoption("--key-seed"))
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    left = set(items) - set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item in left])
     items[:] = sorted(kept, key=lambda item: item.get_closest_marker("slow") is not None)
 
 

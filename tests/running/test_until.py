@@ -84,6 +84,15 @@ def test_rules_combine(rule: Any, met: bool) -> None:
     assert rule_of(rule).met(SoFar(draws, 2.0)) == met
 
 
+def test_steps_with_a_history_are_enough_by_the_error_of_independent_chains() -> None:
+    values = np.random.default_rng(0).normal(size=(4, 200)) + np.array([-2.0, -1.0, 1.0, 2.0])[:, None]
+    nothing = np.zeros((4, 200))
+    draws = vt.running.Draws({"x": values}, nothing, nothing.astype(bool), nothing.astype(int), history=True)
+    (known,) = draws.known()
+    np.testing.assert_allclose(known.stderr, values.mean(1).std(ddof=1) / 2, rtol=1e-12)
+    np.testing.assert_allclose(known.ess, (values.std() / known.stderr) ** 2, rtol=1e-12)
+
+
 @pytest.mark.parametrize("make", [lambda: ESS(0), lambda: RHat(1.0), lambda: Seconds(-1.0)])
 def test_rules_that_say_nothing_are_refused(make: Any) -> None:
     with pytest.raises(ValueError, match="must be"):

@@ -131,8 +131,7 @@ class Folded(eqx.Module):
         $\mathrm{Var}[f(x)]$ over the squared standard error of the means of independent chains, which with 30 chains
         is known to a quarter.
         """
-        found = iter(self.known())
-        return jax.tree.map(lambda _: next(found).ess, self.moments.mean)
+        return jax.tree.unflatten(jax.tree.structure(self.moments.mean), [known.ess for known in self.known()])
 
     def known(self) -> list[Known]:
         """Of the mean of every number."""
