@@ -28,7 +28,7 @@ from variate.diagnostics import (
     two_sample_test,
 )
 from variate.diagnostics.max_sliced import farthest, starts
-from variate.diagnostics.sliced_wasserstein import _distance, _Moments
+from variate.diagnostics.sliced_wasserstein import _distance, _Moments, slice_distance
 
 SLICED = importlib.import_module("variate.diagnostics.sliced_wasserstein")
 X = np.random.default_rng(0).gamma(2.0, size=(60, 3)) * np.array([1.0, 2.0, 0.5])
@@ -71,12 +71,15 @@ def test_error_bars_cover(order: int, key: Array) -> None:
 
 
 def test_a_shift_is_exact(key: Array) -> None:
-    """Along every direction it is one of the controls."""
+    """Along every direction it is one of the controls, which is the same of functions that are all too large."""
     shifted_is_exact(X, key)
 
 
 def shifted_is_exact(x: np.ndarray, key: Array) -> None:
     shift = np.array([1.0, -2.0, 0.5])
+    along = np.array([3.0, 0.0, -4.0])
+    one = slice_distance(2.0, Lines(), jnp.asarray(along), jnp.asarray(x), jnp.asarray(x + shift))
+    np.testing.assert_allclose(one, (along @ shift / 5) ** 2, rtol=1e-12)
     found = sliced_wasserstein(x, x + shift, num_samples=64)(key)
     np.testing.assert_allclose(found.value, np.sum(shift**2) / 3, rtol=1e-10)
     assert float(found.stderr) < 1e-10
@@ -91,7 +94,7 @@ LINES: dict[str, tuple[Any, str, Callable]] = {
 
 @pytest.mark.parametrize("name", LINES)
 def test_a_mutant_on_lines_is_caught(name: str, key: Array, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a number off or by the means that controls cannot have; of sizes that nobody else has compiled."""
+    """Of sizes that nobody else has compiled."""
     x = X[: 40 + list(LINES).index(name)]
     monkeypatch.setattr(*LINES[name])
     with pytest.raises((AssertionError, ValueError)):
