@@ -47,6 +47,12 @@ def shared_keys(program: Program) -> dict[int, str]:
     return walk.shared
 
 
+def _read(environment: Mapping[int, Origin], operand: Operand) -> Origin:
+    if isinstance(operand, Constant):
+        return Origin(("number", np.asarray(operand.value).tobytes()), 0)
+    return environment[operand]
+
+
 class _Walk:
     """Numbers values by how they came about, as far as keys need it."""
 
@@ -58,13 +64,8 @@ class _Walk:
         environment = dict(zip(program.inputs, inputs, strict=True))
         environment.update({place: Origin(("constant", id(value)), 0) for place, value in program.constants})
 
-        def read(operand: Operand) -> Origin:
-            if isinstance(operand, Constant):
-                return Origin(("number", np.asarray(operand.value).tobytes()), 0)
-            return environment[operand]
-
         for operation in program.operations:
-            origins = [read(operand) for operand in operation.inputs]
+            origins = [_read(environment, operand) for operand in operation.inputs]
             if operation.site is not None:
                 self.draw(operation.site, origins[0], depth)
                 self.use(_Use(operation.site, branches), origins[0])
@@ -73,7 +74,7 @@ class _Walk:
             for n, body in enumerate(operation.bodies):
                 self.nested(operation, n, body, origins, depth, branches)
             environment.update(zip(operation.outputs, _outputs(operation, origins, depth), strict=True))
-        return [read(output) for output in program.outputs]
+        return [_read(environment, output) for output in program.outputs]
 
     def nested(
         self,

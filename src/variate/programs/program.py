@@ -1,5 +1,6 @@
 """What a staged function is: a flat list of operations over an environment, draws and bodies of loops among them."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,17 +109,17 @@ class Operation:
     from_binary: bool = False  # whether it reads a draw of zeros and ones directly
     factor: Factor | None = None
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         return self.primitive.name
 
-    @property
+    @functools.cached_property
     def sites(self) -> list[Site]:
         """Every draw in this operation."""
         inside = [site for body in self.bodies for site in body.sites]
         return [self.site, *inside] if self.site else inside
 
-    @property
+    @functools.cached_property
     def factors(self) -> list[Factor]:
         """Everything in this operation that weighs the run."""
         inside = [factor for body in self.bodies for factor in body.factors]

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -48,11 +48,8 @@ class _Builder:
             environment[variable] = self.place()
             self.constants.append((environment[variable], value))
 
-        def read(atom: Any) -> Operand:
-            return Constant(atom.val) if isinstance(atom, Literal) else environment[atom]
-
         for equation in jaxpr.eqns:
-            inputs = [read(atom) for atom in equation.invars]
+            inputs = _read(environment, equation.invars)
             body = _body(equation)
             if body is not None:
                 start = len(self.operations)
@@ -62,7 +59,7 @@ class _Builder:
             else:
                 outputs = self.append(equation, inputs, caller)
             environment.update(zip(equation.outvars, outputs, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
+        return _read(environment, jaxpr.outvars)
 
     def append(self, equation: JaxprEqn, inputs: list[Operand], caller: JaxprEqn | None) -> list[Operand]:
         params = equation.params
@@ -75,9 +72,9 @@ class _Builder:
         elif equation.primitive is factor_p:
             own = ("structure", "tree", "lanes", "name", "source", "branches")
             factor = Factor(next(self.numbers), loops=self.loops, **{key: params[key] for key in own})
-        else:
+        elif inner := _bodies(equation):
             loop = Loop(equation.primitive.name, params.get("length"))
-            bodies = tuple(self.body(loop, jaxpr, caller) for jaxpr in _bodies(equation))
+            bodies = tuple(self.body(loop, jaxpr, caller) for jaxpr in inner)
         operands = tuple(atom.aval for atom in equation.invars)
         avals = tuple(variable.aval for variable in equation.outvars)
         primitive = equation.primitive
@@ -111,6 +108,10 @@ class _Builder:
         factors = [factor for op in operations for factor in op.factors]
         constants, calls = tuple(self.constants), tuple(self.calls)
         return Program(tuple(inputs), constants, operations, tuple(outputs), self.size, sites, calls, factors)
+
+
+def _read(environment: Mapping[Any, Operand], atoms: Sequence[Any]) -> list[Operand]:
+    return [Constant(atom.val) if isinstance(atom, Literal) else environment[atom] for atom in atoms]
 
 
 def _closed(jaxpr: Any) -> ClosedJaxpr:
