@@ -21,6 +21,7 @@ def test_floats_are_64_bits_wide_and_nothing_is_promoted_in_silence() -> None:
         jnp.ones(3) + jnp.ones(3, jnp.float32)
 
 
+@pytest.mark.spared
 def test_types_are_checked_when_the_package_runs() -> None:
     assert check_positive_int("n", 3) == 3
     with pytest.raises(jaxtyping.TypeCheckError):
