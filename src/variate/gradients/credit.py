@@ -37,21 +37,46 @@ class Credit:
         """What each element is charged with, of what the entries of a term add: those that it reaches."""
         links = _independent(relation.links)
         digits = _digits(entries, links)
-        order = sorted(range(len(links)), key=lambda n: links[n].element)
+        order = sorted(range(len(links)), key=lambda n: (links[n].element, -links[n].place * links[n].size))
         digits = jnp.transpose(digits, order)
         for place, n in enumerate(order):
             if links[n].causal:
                 digits = lax.cumsum(digits, place, reverse=True)
-        places = {links[n].element: links[n].size for n in order}
-        return digits.reshape([places.get(axis, 1) for axis in range(len(self.shape))])
+        return self._laid(digits, [links[n] for n in order])
+
+    def _laid(self, digits: Array, links: Sequence[Link]) -> Array:
+        """Digits as axes of the elements; those that have no digit keep a length of one."""
+        own = [[link for link in links if link.element == axis] for axis in range(len(self.shape))]
+        narrow: list[int] = []
+        wide: list[int] = []
+        for length, each in zip(self.shape, own, strict=True):
+            for link in each:
+                narrow += [1, link.size]
+                wide += [length // (link.size * link.place), link.size]
+                length = link.place
+            narrow += [1] * bool(each)
+            wide += [length] * bool(each)
+        shape = [length if each else 1 for length, each in zip(self.shape, own, strict=True)]
+        return jnp.broadcast_to(digits.reshape(narrow), wide).reshape(shape)
 
 
 def _independent(links: Iterable[Link]) -> list[Link]:
-    """One link for each axis of the elements and for each digit; what is left out charges an element with more."""
-    ordered = sorted(links, key=lambda link: (link.causal, link.axis, -link.stride))
-    by_element = {link.element: link for link in reversed(ordered)}
-    by_digit = {(link.axis, link.stride): link for link in by_element.values()}
-    return sorted(by_digit.values(), key=lambda link: (link.axis, -link.stride))
+    """Links of digits that do not overlap; what is left out charges an element with more."""
+    found: list[Link] = []
+    for link in sorted(links, key=lambda link: (link.causal, -link.size, link)):
+        if all(
+            (one.axis != link.axis or _apart((one.stride, one.size), (link.stride, link.size)))
+            and (one.element != link.element or _apart((one.place, one.size), (link.place, link.size)))
+            for one in found
+        ):
+            found.append(link)
+    return sorted(found, key=lambda link: (link.axis, -link.stride * link.size))
+
+
+def _apart(*digits: tuple[int, int]) -> bool:
+    """Whether two digits, each a start and a size, can be read one after the other."""
+    (start, size), (following, _) = sorted(digits)
+    return following % (start * size) == 0
 
 
 def _digits(entries: Array, links: Sequence[Link]) -> Array:

@@ -1,28 +1,34 @@
 """What becomes of an axis of a value in each operation of JAX."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from variate.programs.program import Operation
 
 
 class Link(NamedTuple):
-    r"""An axis of a value tied to an axis of a draw's elements.
+    r"""A digit of an axis of a value tied to a digit of an axis of a draw's elements.
 
-    The value at index $i$ of the axis depends on those elements only whose index there is the digit
-    $\lfloor i / \mathrm{stride} \rfloor \bmod \mathrm{size}$ of $i$, or if `causal` on those at or before it. Axis
-    $-d$ stands for the steps of the $d$-th scan around, counted from outside.
+    The value at index $i$ of the axis depends on those elements only in whose index $e$ the digit
+    $\lfloor e / \mathrm{place} \rfloor \bmod \mathrm{size}$ is the digit
+    $\lfloor i / \mathrm{stride} \rfloor \bmod \mathrm{size}$ of $i$, or if `causal` one before it. Axis $-d$ stands
+    for the steps of the $d$-th scan around, counted from outside.
     """
 
     axis: int
     element: int
     size: int
     stride: int = 1
+    place: int = 1
     causal: bool = False
 
+    def after_steps(self, length: int) -> "tuple[Link, ...]":
+        """Of what depends on all indices before its own, on an axis of this length: only the first digit grows."""
+        return (self._replace(causal=True),) if self.stride * self.size == length else ()
 
-Passage = Callable[[Link], Link | None]  # a link of an operand as one of the result; None where it is lost
+
+Passage = Callable[[Link], tuple[Link, ...]]  # a link of an operand as those of the result; none where it is lost
 
 
 def passage(operation: Operation, operand: int, output: int = 0) -> Passage:
@@ -30,17 +36,19 @@ def passage(operation: Operation, operand: int, output: int = 0) -> Passage:
     name = operation.name
     shape, result = operation.operands[operand].shape, operation.avals[output].shape
     if name in _ELEMENTWISE:
-        return _through(_same(shape, result) if shape else {})
+        return along(_same(shape, result) if shape else {})
     if name == "reshape":
-        return lambda link: _reshaped(link, shape, result)
+        return lambda link: tuple(_reshaped(link, shape, result))
     if name in _CUMULATIVE:
-        return _cumulated(operation, shape)
+        axis, lost = operation.params["axis"], operation.params["reverse"]
+        return lambda link: (link,) if link.axis != axis else () if lost else link.after_steps(shape[axis])
     rule = _RULES.get(name)
-    return _through(rule(operation.params, operand, shape, result) if rule else {})
+    return along(rule(operation.params, operand, shape, result) if rule else {})
 
 
-def _through(axes: Mapping[int, int]) -> Passage:
-    return lambda link: link._replace(axis=axes[link.axis]) if link.axis in axes else None
+def along(axes: Mapping[int, int]) -> Passage:
+    """Where axes go; links of others are lost."""
+    return lambda link: (link._replace(axis=axes[link.axis]),) if link.axis in axes else ()
 
 
 def _same(shape: Sequence[int], result: Sequence[int]) -> dict[int, int]:
@@ -53,26 +61,18 @@ def _without(axes: Sequence[int], shape: Sequence[int]) -> dict[int, int]:
     return {axis: place for place, axis in enumerate(rest)}
 
 
-def _reshaped(link: Link, shape: Sequence[int], result: Sequence[int]) -> Link | None:
-    """The same digit of the flat index, if it is a digit of one axis of the result."""
-    stride = link.stride * math.prod(shape[link.axis + 1 :])
-    for axis, length in enumerate(result):
+def _reshaped(link: Link, shape: Sequence[int], result: Sequence[int]) -> Iterator[Link]:
+    """The same digit of the flat index, in as many digits as axes of the result share it."""
+    start = link.stride * math.prod(shape[link.axis + 1 :])
+    end = start * link.size
+    for axis, length in enumerate(result) if math.prod(result) else ():
         behind = math.prod(result[axis + 1 :])
-        inside = stride % behind == 0 and (behind * length) % (stride * link.size) == 0
-        if inside and behind <= stride and stride * link.size <= behind * length:
-            return link._replace(axis=axis, stride=stride // behind)
-    return None
-
-
-def _cumulated(operation: Operation, shape: Sequence[int]) -> Passage:
-    along, reverse = operation.params["axis"], operation.params["reverse"]
-
-    def of_link(link: Link) -> Link | None:
-        if link.axis != along:
-            return link
-        return None if reverse or link.size != shape[along] else link._replace(causal=True)
-
-    return of_link
+        low, high = max(start, behind), min(end, behind * length)
+        whole = low % start == low % behind == 0 and end % high == behind * length % high == 0 and high % low == 0
+        if whole and (low < high or link.size == length == 1):
+            digit = link._replace(axis=axis, size=high // low, stride=low // behind, place=link.place * (low // start))
+            if high == end or not link.causal:
+                yield digit
 
 
 def _dot_general(params: Any, operand: int, shape: Sequence[int], result: Sequence[int]) -> dict[int, int]:

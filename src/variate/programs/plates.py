@@ -46,9 +46,9 @@ def plates(program: Program, numbers: Sequence[Any], counts: Mapping[int, int]) 
     free = {index: set(range(steps[index], len(shape))) for index, shape in shapes.items()}
     stopped: dict[int, Site | Factor] = {}
     about = {each.index: each for each in (*program.sites, *program.factors)}
-    for piece, (shape, relations) in found.items():
-        for draw, relation in relations.items():
-            links = set() if draw in whole else set(_linked(shape, relation))
+    for piece, each in found.items():
+        for draw, places in each.items():
+            links = set() if draw in whole else places.keys()
             if free[draw] - links:
                 stopped.setdefault(draw, about[piece])
             free[draw] &= links
@@ -58,8 +58,8 @@ def plates(program: Program, numbers: Sequence[Any], counts: Mapping[int, int]) 
     def linked() -> dict[int, dict[int, tuple[int, ...]]]:
         # In a scan that is run step by step the axis of its steps is not there.
         return {
-            piece: {d: tuple(_linked(shape, r)[e] - (piece in inside) for e in axes[d]) for d, r in relations.items()}
-            for piece, (shape, relations) in found.items()
+            piece: {d: tuple(places[e] - (piece in inside) for e in axes[d]) for d, places in each.items()}
+            for piece, each in found.items()
         }
 
     for chain in every:
@@ -110,8 +110,8 @@ def _with_chains(found: Plates, every: Sequence[Chain]) -> Plates:
 
 def _relations(
     program: Program, numbers: Sequence[Any], shapes: Mapping[int, tuple[int, ...]]
-) -> dict[int, tuple[tuple[int, ...], Relations]]:
-    """Of the log density of each draw and factor, element by element: its shape, and how it depends on each draw."""
+) -> dict[int, dict[int, dict[int, int]]]:
+    """Of the log density of each draw and factor, element by element: how its axes go along with those of each draw."""
     indices = [site.index for site in program.sites]
     told: list[int] = []
 
@@ -132,17 +132,22 @@ def _relations(
         inputs += [{index: _itself(shapes[index])} if index in shapes else {} for _ in leaves]
     tracing = Tracing(staged, {}, inputs)
     relations = [tracing.read(tracing.environment, output) for output in staged.outputs]
-    return {i: (x.shape, each) for i, x, each in zip(told, out, relations, strict=True)}
+    return {
+        i: {draw: _linked(x.shape, relation, shapes[draw]) for draw, relation in each.items()}
+        for i, x, each in zip(told, out, relations, strict=True)
+    }
 
 
 def _itself(shape: tuple[int, ...]) -> Relation:
     return Relation(frozenset(Link(axis, axis, size) for axis, size in enumerate(shape)))
 
 
-def _linked(shape: tuple[int, ...], relation: Relation) -> dict[int, int]:
+def _linked(shape: tuple[int, ...], relation: Relation, elements: tuple[int, ...]) -> dict[int, int]:
     """The axes of a log density by the axis of the elements of a draw that each goes along with."""
-    links = sorted(link for link in relation.links if link.axis >= 0 and link.stride == 1 and not link.causal)
-    return {link.element: link.axis for link in reversed(links) if shape[link.axis] == link.size}
+    links = sorted(link for link in relation.links if link.axis >= 0 and not link.causal)
+    return {
+        link.element: link.axis for link in reversed(links) if shape[link.axis] == link.size == elements[link.element]
+    }
 
 
 def _can_be_ordered(axes: Mapping[int, tuple[int, ...]], links: Mapping[int, Links], counts: Mapping[int, int]) -> bool:

@@ -1,13 +1,14 @@
 """How finely each value of a program depends on the elements of each draw: none, diagonal, causal or full."""
 
 import functools
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from variate.programs import distributions
-from variate.programs.axes import Link, Passage, passage
+from variate.programs.axes import Link, Passage, along, passage
 from variate.programs.primitive import Event
 from variate.programs.program import Constant, Operand, Operation, Program, one_lane, scan_parts
 from variate.programs.staging import stage
@@ -136,16 +137,16 @@ def moved(relations: Relations, through: Passage, by: Operation) -> Relations:
 
 
 def _moved(relation: Relation, through: Passage, by: Operation) -> Relation:
-    found = (link if link.axis < 0 else through(link) for link in relation.links)
-    return _lasting(relation, frozenset(link for link in found if link is not None), by)
+    found = ((link,) if link.axis < 0 else through(link) for link in relation.links)
+    return _lasting(relation, frozenset(itertools.chain.from_iterable(found)), by)
 
 
 def _lasting(relation: Relation, links: frozenset[Link], by: Operation) -> Relation:
     return Relation(links, None if links else relation.stopped or by)
 
 
-def _lost(link: Link) -> Link | None:
-    return None
+def _lost(link: Link) -> tuple[Link, ...]:
+    return ()
 
 
 def _links(relations: Relations) -> dict[int, frozenset[Link]]:
@@ -155,12 +156,7 @@ def _links(relations: Relations) -> dict[int, frozenset[Link]]:
 def _entering(depth: int) -> Passage:
     """An axis that a scan goes along becomes its steps."""
 
-    def of_link(link: Link) -> Link | None:
-        if link.axis:
-            return link._replace(axis=link.axis - 1)
-        return link._replace(axis=-depth) if link.stride == 1 else None
-
-    return of_link
+    return lambda link: (link._replace(axis=link.axis - 1 if link.axis else -depth),)
 
 
 def _stacked(relations: Relations, depth: int) -> Relations:
@@ -178,10 +174,15 @@ def _later(relations: Relations, depth: int, scan: Operation) -> Relations:
     if scan.params["reverse"]:
         return _leaving(relations, depth, scan)
 
-    def of_link(link: Link) -> Link:
-        return link._replace(causal=True) if link.axis == -depth else link
+    length = scan.params["length"]
+    return {
+        s: _lasting(r, frozenset(x for link in r.links for x in _grown(link, depth, length)), scan)
+        for s, r in relations.items()
+    }
 
-    return {s: r._replace(links=frozenset(map(of_link, r.links))) for s, r in relations.items()}
+
+def _grown(link: Link, depth: int, length: int) -> tuple[Link, ...]:
+    return link.after_steps(length) if link.axis == -depth else (link,)
 
 
 def _leaving(relations: Relations, depth: int, scan: Operation) -> Relations:
@@ -244,10 +245,11 @@ def _of_operand(draw: Operation, operand: int) -> Passage:
     places = list(range(len(draw.operands[operand].shape)))
     axes: dict[int, int] = {}
     for n, lane in enumerate(reversed(site.lanes)):
-        along = lane.axes[operand]
-        if along is not None:
-            axes[places.pop(along)] = n
+        axis = lane.axes[operand]
+        if axis is not None:
+            axes[places.pop(axis)] = n
     for link in laws.links[operand - 1]:
-        if link.stride == 1 and link.size == laws.batch[link.axis]:
+        length = draw.operands[operand].shape[places[link.element]]
+        if link.size == length == laws.batch[link.axis]:
             axes[places[link.element]] = len(site.lanes) + link.axis
-    return lambda link: link._replace(axis=axes[link.axis]) if link.axis in axes else None
+    return along(axes)
