@@ -21,8 +21,8 @@ def program(key: jax.Array, theta: Any) -> dict[str, jax.Array]:
 
 
 def draws(key: jax.Array, n: int, theta: float) -> dict[str, np.ndarray]:
-    keys = clone(jnp.stack([jax.random.fold_in(clone(key), i) for i in range(n)]))
-    return jax.tree.map(np.asarray, jax.vmap(program, (0, None))(keys, theta))
+    many = jax.vmap(lambda key, i: program(jax.random.fold_in(key, i), theta), (None, 0))
+    return jax.tree.map(np.asarray, jax.jit(many)(key, np.arange(n)))
 
 
 def same_bits(a: Any, b: Any) -> bool:
@@ -151,11 +151,11 @@ class Net(eqx.Module):
 
 
 def test_arguments_and_programs_may_be_equinox_modules(key: jax.Array) -> None:
-    net = Net(eqx.nn.MLP(2, 1, 4, 1, key=jax.random.key(1)), eqx.nn.Dropout(0.5))
+    net = Net(eqx.filter_jit(eqx.nn.MLP)(2, 1, 4, 1, key=jax.random.key(1)), eqx.nn.Dropout(0.5))
     by_argument = expect(lambda key, net, x: net(key, x), num_samples=200)(clone(key), net, jnp.ones(2))
     by_itself = expect(net, num_samples=200)(clone(key), jnp.ones(2))
-    outcomes = [jnp.asarray(x) for x in ([0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0])]
-    truth = np.mean([jnp.tanh(net.layer(x))[0] for x in outcomes])
+    outcomes = np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
+    truth = np.mean(np.tanh(jax.jit(jax.vmap(net.layer))(outcomes)))
     assert same_bits(by_argument, by_itself)
     assert abs(by_itself.value - truth) < 4.9 * by_itself.stderr  # z-test, α = 1e-6
     steady = eqx.tree_at(lambda net: net.dropout.inference, net, True)
@@ -190,7 +190,8 @@ def log_of_a_coin(key: jax.Array) -> jax.Array:
 
 def test_what_is_not_finite_is_counted_and_said(key: jax.Array) -> None:
     got = expect(lambda key: (log_of_a_coin(key), 1.0), num_samples=300, block_size=64)(clone(key))
-    zeros = sum(bool(jnp.isneginf(log_of_a_coin(jax.random.fold_in(clone(key), i)))) for i in range(300))
+    coins = jax.jit(jax.vmap(lambda key, i: log_of_a_coin(jax.random.fold_in(key, i)), (None, 0)))(key, np.arange(300))
+    zeros = np.sum(np.isneginf(coins))
     assert got.nonfinite == zeros > 0
     assert not got.converged
     assert jnp.isneginf(got.value[0])
@@ -216,9 +217,15 @@ def test_a_spent_budget_returns_what_it_bought(key: jax.Array, block_size: int) 
 def test_stops_at_the_first_look_that_is_good_enough(key: jax.Array) -> None:
     rule = StdErr(0.04)
     got = expect(jax.random.normal, until=rule, block_size=100)(clone(key))
-    rows = jax.vmap(jax.random.normal)(jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(4_000)))
-    looks = [rule.assess(Moments.of_rows(rows, n).read()) for n in range(100, 4_000, 100)]
-    first = next(look for look in looks if look.converged)
+
+    @jax.jit
+    def looks(key: jax.Array) -> Estimate:
+        rows = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i)))(jnp.arange(4_000))
+        return jax.vmap(lambda n: rule.assess(Moments.of_rows(rows, n).read()))(jnp.arange(100, 4_000, 100))
+
+    found = looks(key)
+    first = jax.tree.map(lambda leaf: leaf[np.argmax(found.converged)], found)
+    assert first.converged
     assert got.converged
     assert got.num_samples == first.num_samples > 1_000
     assert got.stderr <= 0.04

@@ -30,26 +30,31 @@ MEAN_B = float(np.exp(0.5 + 0.125 + 0.02))
 
 def test_a_variance_is_the_unbiased_one(key: Array) -> None:
     """The plug-in misses by a factor (n - 1) / n; its first bias taken off, nothing is missed."""
-    x = jax.random.normal(key, (50,))
-    rows = jnp.stack([x, x**2], axis=1)
-    found = FunctionOfMeans.of(lambda m: m[1] - m[0] ** 2, rows[0]).of_rows(rows).read()
-    np.testing.assert_allclose(found.value, np.var(np.asarray(x), ddof=1), rtol=1e-12)
-    fourth = np.mean((x - x.mean()) ** 4) - np.var(np.asarray(x)) ** 2
+    x = np.asarray(jax.random.normal(key, (50,)))
+    rows = np.stack([x, x**2], axis=1)
+    fold = FunctionOfMeans.of(lambda m: m[1] - m[0] ** 2, rows[0])
+    found = jax.jit(lambda rows: fold.of_rows(rows).read())(rows)
+    np.testing.assert_allclose(found.value, np.var(x, ddof=1), rtol=1e-12)
+    fourth = np.mean((x - x.mean()) ** 4) - np.var(x) ** 2
     np.testing.assert_allclose(found.stderr, np.sqrt(fourth / 49), rtol=1e-10)
 
 
 def test_merging_is_exact(key: Array) -> None:
-    rows = jax.vmap(pair)(jax.random.split(key, 60))
-    empty = FunctionOfMeans.of(ratio, jax.tree.map(lambda leaf: leaf[0], rows))
-    whole = empty.of_rows(rows).read()
-    parts = [empty.of_rows(jax.tree.map(lambda leaf, a=a, b=b: leaf[a:b], rows)) for a, b in ((0, 7), (7, 60))]
-    for folded in (empty.merge(parts[0]).merge(parts[1]), parts[1].merge(parts[0])):
-        np.testing.assert_allclose(folded.read().value, whole.value, rtol=1e-12)
-        np.testing.assert_allclose(folded.read().stderr, whole.stderr, rtol=1e-11)
-    one = parts[0].add(jax.tree.map(lambda leaf: leaf[7], rows))
-    np.testing.assert_allclose(
-        one.read().value, empty.of_rows(jax.tree.map(lambda leaf: leaf[:8], rows)).read().value, rtol=1e-12
-    )
+    @jax.jit
+    def folded(keys: Array) -> list[Any]:
+        rows = jax.vmap(pair)(keys)
+        empty = FunctionOfMeans.of(ratio, jax.tree.map(lambda leaf: leaf[0], rows))
+        of = lambda start, stop: empty.of_rows(jax.tree.map(lambda leaf: leaf[start:stop], rows))  # noqa: E731
+        first, rest = of(0, 7), of(7, 60)
+        one_more = first.add(jax.tree.map(lambda leaf: leaf[7], rows))
+        folds = [of(0, 60), empty.merge(first).merge(rest), rest.merge(first), of(0, 8), one_more]
+        return [fold.read() for fold in folds]
+
+    whole, *merged, eight, one_more = folded(jax.random.split(key, 60))
+    for found in merged:
+        np.testing.assert_allclose(found.value, whole.value, rtol=1e-12)
+        np.testing.assert_allclose(found.stderr, whole.stderr, rtol=1e-11)
+    np.testing.assert_allclose(one_more.value, eight.value, rtol=1e-12)
 
 
 @pytest.mark.slow

@@ -110,12 +110,17 @@ def test_folds_merge(kind: Any, key: Array) -> None:
 
 
 def test_clopper_pearson_is_scipys() -> None:
-    for hits, count in ((0, 7), (3, 50), (50, 50), (999, 10_000)):
-        draws = jnp.arange(count) < hits
-        for level in (0.5, 0.95, 0.999999):
-            found = folded(ClopperPearson(-1, 3), count, jnp.where(draws, 3.0, -1.0), (3,)).read().interval(level)
-            exact = stats.binomtest(hits, count).proportion_ci(level)
-            np.testing.assert_allclose(found, [4 * exact.low - 1, 4 * exact.high - 1], rtol=1e-9, atol=1e-12)
+    cases, levels = np.array([(0, 7), (3, 50), (50, 50), (999, 10_000)]), (0.5, 0.95, 0.999999)
+
+    def intervals(hits: Array, count: Array) -> list[tuple[Array, Array]]:
+        draws = jnp.where(jnp.arange(10_000) < hits, 3.0, -1.0)
+        fold = Bounded.of(ClopperPearson(-1, 3), 10_000, draws[0]).add_rows(draws, count).read()
+        return [fold.interval(level) for level in levels]
+
+    for level, (low, high) in zip(levels, jax.jit(jax.vmap(intervals))(*cases.T), strict=True):
+        exact = [stats.binomtest(*case).proportion_ci(level) for case in cases.tolist()]
+        np.testing.assert_allclose(low, [4 * each.low - 1 for each in exact], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(high, [4 * each.high - 1 for each in exact], rtol=1e-9, atol=1e-12)
 
 
 def toss(key: Array) -> Array:

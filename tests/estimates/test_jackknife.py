@@ -23,8 +23,13 @@ def pair(key: Array) -> Array:
     return jnp.stack([1 + 0.3 * x, 2 + 0.2 * x + 0.4 * y])
 
 
-def rows(key: Array, n: int) -> Array:
-    return jax.vmap(pair)(jax.random.split(key, n))
+def rows(key: Array, n: int) -> np.ndarray:
+    return np.asarray(jax.jit(jax.vmap(pair))(jax.random.split(key, n)))
+
+
+def read(option: Jackknife, draws: np.ndarray) -> Estimate:
+    fold = LeaveGroupsOut.of(option, draws[0])
+    return jax.jit(lambda draws: fold.of_rows(draws).read())(draws)
 
 
 def by_hand(draws: np.ndarray, groups: int) -> tuple[float, float]:
@@ -39,8 +44,8 @@ def by_hand(draws: np.ndarray, groups: int) -> tuple[float, float]:
 @pytest.mark.parametrize(("n", "groups"), [(12, 100), (60, 20)], ids=["each draw", "groups"])
 def test_it_is_what_leaving_out_gives(n: int, groups: int, key: Array) -> None:
     draws = rows(key, n)
-    found = LeaveGroupsOut.of(Jackknife(ratio, groups), draws[0]).of_rows(draws).read()
-    value, error = by_hand(np.asarray(draws), min(n, groups))
+    found = read(Jackknife(ratio, groups), draws)
+    value, error = by_hand(draws, min(n, groups))
     np.testing.assert_allclose(found.value, value, rtol=1e-10)
     np.testing.assert_allclose(found.stderr, error, rtol=1e-10)
 
@@ -48,24 +53,29 @@ def test_it_is_what_leaving_out_gives(n: int, groups: int, key: Array) -> None:
 def test_a_mean_is_a_mean(key: Array) -> None:
     """Of a linear function value and error are the plain ones, whatever the number of draws beyond full groups."""
     draws = rows(key, 27)
-    found = LeaveGroupsOut.of(Jackknife(lambda m: m[0], 50), draws[0]).of_rows(draws).read()
+    found = read(Jackknife(lambda m: m[0], 50), draws)
     np.testing.assert_allclose(found.value, np.mean(draws[:, 0]), rtol=1e-10)
     np.testing.assert_allclose(found.stderr, np.std(draws[:, 0], ddof=1) / np.sqrt(27), rtol=1e-10)
-    uneven = LeaveGroupsOut.of(Jackknife(lambda m: m[0], 10), draws[0]).of_rows(draws).read()
+    uneven = read(Jackknife(lambda m: m[0], 10), draws)
     np.testing.assert_allclose(uneven.value, np.mean(draws[:, 0]), rtol=1e-10)
 
 
 def test_merging_is_exact(key: Array) -> None:
     """In the order of the draws, whatever the pieces, blocks that are not full among them."""
-    draws = rows(key, 43)
-    empty = LeaveGroupsOut.of(Jackknife(ratio, 10), draws[0])
-    whole = empty.of_rows(draws).read()
-    one, two, three = empty.of_rows(draws[:7]), empty.of_rows(draws[7:42], 25), empty.of_rows(draws[32:])
-    for folded in (one.merge(two).merge(three), one.merge(two.merge(three)), empty.merge(one.merge(two)).merge(three)):
-        np.testing.assert_allclose(folded.read().value, whole.value, rtol=1e-11)
-        np.testing.assert_allclose(folded.read().stderr, whole.stderr, rtol=1e-10)
-    added = empty.of_rows(draws[:42]).add(draws[42]).read()
-    np.testing.assert_allclose(added.stderr, whole.stderr, rtol=1e-10)
+
+    @jax.jit
+    def folded(draws: Array) -> list[Estimate]:
+        empty = LeaveGroupsOut.of(Jackknife(ratio, 10), draws[0])
+        one, two, three = empty.of_rows(draws[:7]), empty.of_rows(draws[7:42], 25), empty.of_rows(draws[32:])
+        pairs = one.merge(two), two.merge(three)
+        folds = [pairs[0].merge(three), one.merge(pairs[1]), empty.merge(pairs[0]).merge(three)]
+        added = empty.of_rows(draws[:42]).add(draws[42])
+        return [fold.read() for fold in (empty.of_rows(draws), *folds, added)]
+
+    whole, *others = folded(rows(key, 43))
+    for found in others:
+        np.testing.assert_allclose(found.value, whole.value, rtol=1e-11)
+        np.testing.assert_allclose(found.stderr, whole.stderr, rtol=1e-10)
 
 
 def unturned(self: LeaveGroupsOut, other: LeaveGroupsOut) -> LeaveGroupsOut:
