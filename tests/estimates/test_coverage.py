@@ -49,6 +49,21 @@ def covered(estimate: Estimate, truth: Any) -> list[float]:
     return [float(x) for leaf in jax.tree.leaves(inside) for x in np.ravel(leaf)]
 
 
+interval = jax.jit(lambda estimate: estimate.interval())
+
+
+def one_by_one(run: Callable[[jax.Array], Any], keys: jax.Array) -> tuple[list[Any], np.ndarray, np.ndarray]:
+    """Estimates that steer Python, the ends of their intervals and their values.
+
+    The checker of keys, which makes every call dearer, has seen all there is to see in the first.
+    """
+    found = [run(keys[0])]
+    with jax.debug_key_reuse(False):
+        found += [run(key) for key in keys[1:]]
+        ends = np.array([interval(each) for each in found])
+    return found, ends, np.array([float(each.value) for each in found])
+
+
 def coverage(key: jax.Array, case: Case) -> list[float]:
     # A fresh function, so that nothing compiled before a mutant was put in is used again.
     program = lambda key: case.program(key)  # noqa: E731
@@ -135,12 +150,8 @@ def importance(log_weights: Callable[[jax.Array], jax.Array], key: jax.Array) ->
     def estimate(key: jax.Array) -> Estimate:
         x = 1.5 * jax.random.normal(key, (10, 100))
         logs = log_weights(-0.5 * (x - 0.5) ** 2 + 0.5 * (x / 1.5) ** 2)
-        blocks = jax.vmap(WeightedMoments.of_rows)(x, logs)
-        folds = [jax.tree.map(lambda leaf, i=i: leaf[i], blocks) for i in range(10)]
-        total = folds[0]
-        for fold in folds[1:]:
-            total = total.merge(fold)
-        return total.read()
+        add = lambda fold, block: (fold.merge(WeightedMoments.of_rows(*block)), None)  # noqa: E731
+        return jax.lax.scan(add, WeightedMoments.empty(jnp.zeros(())), (x, logs))[0].read()
 
     keys = jax.random.split(jax.random.clone(key), N_KEYS)
     return covered(jax.jit(jax.vmap(estimate))(keys), jnp.asarray(0.5))

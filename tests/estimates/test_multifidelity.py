@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from estimates.test_coverage import HIGH, LOW
+from estimates.test_coverage import HIGH, LOW, one_by_one
 from jax import Array
 from scipy import optimize
 
@@ -74,10 +74,8 @@ def test_no_other_numbers_of_runs_are_cheaper() -> None:
 
 def several(run: Callable[[Array], Estimate], key: Array, number: int) -> tuple[list, np.ndarray, float]:
     """Estimates, how far they are off and how often their intervals cover."""
-    found = [run(one) for one in jax.random.split(jax.random.clone(key), number)]
-    ends = np.array([each.interval() for each in found])
-    covered = float(np.mean((ends[:, 0] < TRUTH) & (ends[:, 1] > TRUTH)))
-    return found, np.array([float(each.value) for each in found]) - TRUTH, covered
+    found, ends, values = one_by_one(run, jax.random.split(jax.random.clone(key), number))
+    return found, values - TRUTH, float(np.mean((ends[:, 0] < TRUTH) & (ends[:, 1] > TRUTH)))
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from estimates.test_coverage import HIGH, LOW
+from estimates.test_coverage import HIGH, LOW, one_by_one
 from jax import Array
 from scipy import integrate, stats
 
@@ -95,25 +95,23 @@ def test_a_bias_in_them_keeps_intervals_right(key: Array) -> None:
 def test_no_bias_and_intervals_cover(key: Array) -> None:
     # Levels rarer by more would be cheaper, and their third moment infinite.
     run = debiased(SMOOTH, num_samples=2_000, ratio=0.4)
-    found = [run(one) for one in jax.random.split(key, 1_000)]
-    values = np.array([float(each.value) for each in found])
-    assert LOW < covered(found, SMOOTH_WORTH) < HIGH
+    _, ends, values = one_by_one(run, jax.random.split(key, 1_000))
+    assert LOW < covered(ends, SMOOTH_WORTH) < HIGH
     assert abs(values.mean() - SMOOTH_WORTH) < 4.9 * values.std(ddof=1) / np.sqrt(len(values))  # z-test, α = 1e-6
 
 
-def covered(found: list, truth: float) -> float:
-    ends = np.array([each.interval() for each in found])
+def covered(ends: np.ndarray, truth: float) -> float:
     return float(np.mean((ends[:, 0] < truth) & (ends[:, 1] > truth)))
 
 
 @pytest.mark.slow
 def test_levels_reach_the_error(key: Array) -> None:
     """Over 100 keys; intervals are right at least as often as they say: z-test, α = 1e-6."""
-    found = [multilevel(KINK, rmse=0.02, pilot=200)(one) for one in jax.random.split(key, 100)]
-    errors = np.array([float(each.value) for each in found]) - WORTH
+    found, ends, values = one_by_one(multilevel(KINK, rmse=0.02, pilot=200), jax.random.split(key, 100))
+    errors = values - WORTH
     assert np.sqrt(np.mean(errors**2)) < 0.02
     assert np.mean([bool(each.converged) for each in found]) > 0.9
-    assert covered(found, WORTH) > 0.95 - 4.75 * np.sqrt(0.05 * 0.95 / 100)
+    assert covered(ends, WORTH) > 0.95 - 4.75 * np.sqrt(0.05 * 0.95 / 100)
 
 
 def test_trees_and_arguments(key: Array) -> None:

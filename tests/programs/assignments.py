@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import variate as vt
@@ -19,13 +18,18 @@ class Case(NamedTuple):
     values: dict[str, Any]
 
 
-def assignments(case: Case) -> dict[str, jax.Array]:
+def anew(case: Case) -> Case:
+    """The model as a function of its own, of which nothing that was compiled with a mutant, or without, is used."""
+    return case._replace(model=lambda key, y: case.model(key, y))
+
+
+def assignments(case: Case) -> dict[str, np.ndarray]:
     """All of them, in the order of the digits of their number."""
     sizes = [(count, int(np.prod(shape))) for count, shape in case.discrete.values()]
     every = np.array(list(itertools.product(*[range(count) for count, size in sizes for _ in range(size)])))
     parts = np.split(every, np.cumsum([size for _, size in sizes])[:-1], axis=1)
     named = zip(case.discrete.items(), parts, strict=True)
-    return {name: jnp.asarray(part).reshape(len(every), *shape) for (name, (_, shape)), part in named}
+    return {name: part.reshape(len(every), *shape) for (name, (_, shape)), part in named}
 
 
 def number_of(case: Case, values: dict[str, Any]) -> np.ndarray:
@@ -45,9 +49,9 @@ def check_sum(case: Case, y: jax.Array) -> None:
     """The density of a target, and its gradient, is that of the sum over all assignments."""
     target = vt.condition(case.model, y)
     assert set(target.names) == set(target.supports) == set(case.values)
-    found, slopes = jax.jit(jax.value_and_grad(target.log_prob))(case.values)
-    total = jax.jit(jax.value_and_grad(lambda values: jax.nn.logsumexp(log_weights(case, values, y))))
-    expected, wanted = total(case.values)
+    total = lambda values: jax.nn.logsumexp(log_weights(case, values, y))  # noqa: E731
+    both = jax.jit(lambda values: [jax.value_and_grad(of)(values) for of in (target.log_prob, total)])
+    (found, slopes), (expected, wanted) = both(case.values)
     assert np.isfinite(expected)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     for draw in case.values:

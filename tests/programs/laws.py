@@ -257,7 +257,9 @@ def _error(got: np.ndarray, values: np.ndarray, whole: np.ndarray, half: np.ndar
 
 def _moves(row: Row) -> bool:
     """Whether the density can be differentiated in the value: where the support is a box in all of its coordinates."""
-    support = loosely(lambda: getattr(build(row), "support", None))()
+    found = []
+    jax.eval_shape(lambda: found.append(loosely(lambda: getattr(build(row), "support", None))()))
+    support = found[0]
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     return isinstance(support, constraints.Constraint) and not (support.is_discrete or support.event_dim)

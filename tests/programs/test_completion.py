@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import pytest
 from programs import test_chains, test_plates, test_summation
 from programs.assignments import Case, check_sum, cost, log_weights, number_of
-from scipy import stats
+from scipy import special, stats
 
 import variate as vt
 from variate.programs import forward, tensors, worlds
@@ -103,9 +103,11 @@ def p_value(name: str, key: jax.Array) -> float:
     case, count = COMPLETED[name], 20_000
     y = next((where.Y for where in (test_plates, test_chains) if name in where.MODELS), Y)
     target = vt.condition(case.model, y)
-    drawn = jax.vmap(lambda key: target.complete(key, case.values))(jax.random.split(key, count))
+    drawn, logs = jax.jit(
+        lambda keys: (jax.vmap(lambda key: target.complete(key, case.values))(keys), log_weights(case, case.values, y))
+    )(jax.random.split(key, count))
     assert all(drawn[draw].shape[1:] == shape for draw, (_, shape) in case.discrete.items())
-    expected = count * np.asarray(jax.nn.softmax(log_weights(case, case.values, y)))
+    expected = count * special.softmax(np.asarray(logs))
     found = np.bincount(number_of(case, drawn), minlength=len(expected))
     assert not np.any(found[expected == 0])
     rare = expected < 10

@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 import pytest
 from jax import Array
 from programs.counted import COUNTED
-from programs.laws import build, loosely
+from programs.laws import FAST, build, loosely
 from programs.measured import MEASURED
 from programs.rows import OWN, Pair, Triangular
 from scipy import stats
@@ -35,11 +35,14 @@ BITS = jnp.array([[0, 1, 1], [1, 0, 1]])
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_score_at_a_logit_of_zero(n: int, dtype: Any) -> None:
     make = dist.BernoulliLogits if n == 1 else lambda logits: dist.BinomialLogits(logits, n)
+
+    @jax.jit
+    def derivatives(logit: Array, x: int | Array) -> tuple[Array, Array, Array]:
+        density = lambda logit: log_prob(make(logit), x)  # noqa: E731
+        return jax.grad(density)(logit), jax.grad(jax.grad(density))(logit), jax.hessian(density)(logit)
+
     for x in range(n + 1):
-        density = lambda logit, x=x: log_prob(make(logit), x)  # noqa: E731
-        assert jax.grad(density)(jnp.zeros((), dtype)) == x - n / 2
-        assert jax.grad(jax.grad(density))(jnp.zeros((), dtype)) == -n / 4
-        assert jax.jit(jax.hessian(density))(jnp.zeros((), dtype)) == -n / 4
+        assert derivatives(jnp.zeros((), dtype), x) == (x - n / 2, -n / 4, -n / 4)
 
 
 WRAPPERS = {
@@ -124,9 +127,14 @@ def test_an_infinite_logit_that_numpyro_could_not_see(logit: float, x: int, valu
 
 @pytest.mark.parametrize("name", [*COUNTED, "DoublyTruncatedPowerLaw", "ProjectedNormal", "MixtureGeneral"])
 def test_densities_are_numpyros_where_it_is_right(name: str, key: Array) -> None:
-    d = build(ROWS[name])
-    x = sample(d, key)
-    np.testing.assert_allclose(log_prob(d, x), loosely(d.log_prob)(x), rtol=1e-5, atol=1e-6)
+
+    def densities(key: Array) -> tuple[Array, Array]:
+        d = build(ROWS[name])
+        x = sample(d, key)
+        return log_prob(d, x), loosely(d.log_prob)(x)
+
+    ours, theirs = jax.jit(densities, compiler_options=FAST)(key)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [0.0, jnp.nan])
@@ -190,7 +198,11 @@ BetaBinomial DoublyTruncatedPowerLaw""".split()
 def test_single_precision(name: str, key: Array) -> None:
     row = ROWS[name]
     single = {k: jnp.asarray(v, jnp.float32) for k, v in row.parameters.items()}
-    x = sample(build(row, **single), key)
-    slope = [jax.grad(lambda p, x=x: jnp.sum(log_prob(build(row, **p), x)))(p) for p in (single, row.parameters)]
-    for rough, exact in zip(*map(jax.tree.leaves, slope), strict=True):
+
+    def slopes(key: Array) -> list[dict[str, Array]]:
+        x = sample(build(row, **single), key)
+        density = lambda parameters: jnp.sum(log_prob(build(row, **parameters), x))  # noqa: E731
+        return [jax.grad(density)(parameters) for parameters in (single, row.parameters)]
+
+    for rough, exact in zip(*map(jax.tree.leaves, jax.jit(slopes, compiler_options=FAST)(key)), strict=True):
         np.testing.assert_allclose(rough, exact, rtol=1e-3, atol=1e-4)

@@ -58,10 +58,11 @@ def test_draws_are_those_given_and_the_result_follows(key: jax.Array) -> None:
 
 def test_without_values_it_is_the_prior_and_draws_follow_those_given(key: jax.Array) -> None:
     k1, k2 = jax.random.split(key)
-    prior = jax.jit(jax.vmap(lambda key: predict(walk)(key, jnp.zeros(4)).observed["y"]))(jax.random.split(k1, 4_000))
+    many = lambda one, key: np.asarray(jax.jit(jax.vmap(one))(jax.random.split(key, 4_000)))  # noqa: E731
+    prior = many(lambda key: predict(walk)(key, jnp.zeros(4)).observed["y"], k1)
     for step in range(4):
         assert stats.kstest(prior[:, step] / (4 + step + 1 + 0.01) ** 0.5, "norm").pvalue > 1e-7
-    given = jax.vmap(lambda key: predict(walk, {"mu": 3.0})(key, jnp.zeros(4)).draws["z"])(jax.random.split(k2, 4_000))
+    given = many(lambda key: predict(walk, {"mu": 3.0})(key, jnp.zeros(4)).draws["z"], k2)
     assert stats.kstest((given[:, 3] - 3) / 2, "norm").pvalue > 1e-7
 
 

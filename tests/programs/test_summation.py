@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from programs.assignments import Case, check_sum
+from programs.assignments import Case, anew, check_sum
 
 import variate as vt
 from variate.programs import worlds
@@ -122,13 +122,11 @@ def largest(x: jax.Array, axis: int, draw: int = 0) -> jax.Array:
     return jnp.max(x, axis)
 
 
-@pytest.mark.parametrize("name", ["change point", "mixture", "hidden chain"])
+@pytest.mark.parametrize("name", ["change point", "hidden chain"])
 def test_a_maximum_in_place_of_the_sum_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    jax.clear_caches()
     monkeypatch.setattr(worlds, "log_sum", largest)
     with pytest.raises(AssertionError):
-        check_sum(MODELS[name], Y)
-    jax.clear_caches()
+        check_sum(anew(MODELS[name]), Y)
 
 
 def test_a_long_chain_costs_no_more_than_its_steps(key: jax.Array) -> None:

@@ -81,7 +81,8 @@ def mixed(model: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Condition
 
 def _target(
     model: Callable[..., Any], args: tuple, kwargs: dict, kept: Callable[[int, Summed], bool]
-) -> tuple["Conditioned", Program]:
+) -> tuple["Conditioned", Program, dict[int, Summed]]:
+    """And what its discrete draws can be, were none of them kept."""
     checks.check_callable("model", model)
     call = Call.of(model, args, kwargs)
     program = call.program()
@@ -90,13 +91,14 @@ def _target(
     counts = {i: found.count if found.count and kept(i, found) else 0 for i, found in summed.items()}
     draws = [(op, op.site.index) for op in _draws(program) if op.site]
     latents = [latent(op, names, counts.get(i, 0)) for op, i in draws if i not in summed or counts[i]]
-    return Conditioned(call.numbers, call.static, tuple(latents)), program
+    return Conditioned(call.numbers, call.static, tuple(latents)), program, summed
 
 
-def _refusing(target: "Conditioned", program: Program) -> "Conditioned":
+def _refusing(target: "Conditioned", program: Program, summed: dict[int, Summed]) -> "Conditioned":
     """The target of the program, unless there are draws that cannot be summed out: raises TypeError for those."""
     names = {index: name for name, index in names_of(program).items()}
-    summed, _ = summed_draws(program, target.numbers, target.kept)
+    if target.kept:
+        summed, _ = summed_draws(program, target.numbers, target.kept)
     for index, found in summed.items():
         if found.problem is not None:
             more = "; vt.programs.mixed keeps it, for kernels of discrete coordinates" if found.count else ""

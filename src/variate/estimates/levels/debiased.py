@@ -46,7 +46,7 @@ def debiased(
         ratio: r.
         summed: whether a run goes through all levels up to its own.
         num_samples: runs.
-        block_size: runs of a level at a time.
+        block_size: runs of level 0 at a time, and half as many from level to level.
 
     Raises:
         TypeError: `f` returns no pair of real numbers.
@@ -73,7 +73,8 @@ def debiased(
         folds = {}
         for level in np.flatnonzero(counts).tolist():
             key, count = jax.random.clone(running), jnp.asarray(counts[level])
-            folds[level], invalid = _runs(static, level, ratio, summed, block_size, key, numbers, count)
+            block = max(1, block_size >> level)  # runs are rarer, and cost more, from level to level
+            folds[level], invalid = _runs(static, level, ratio, summed, block, key, numbers, count)
             for below, met in invalid.items():
                 refuse(at_level(f, below), jax.random.clone(running), args, met)
         found = read(functools.reduce(merged, folds.values()))

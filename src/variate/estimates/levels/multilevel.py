@@ -50,10 +50,9 @@ class _Levels(NamedTuple):
     variances: Float[np.ndarray, "levels m"]
 
     @classmethod
-    def of(cls, folds: list[Moments]) -> "_Levels":
-        found = [read(fold) for fold in folds]
+    def of(cls, found: list[Estimate]) -> "_Levels":
         means = np.stack([flat(each.value[0]) for each in found])
-        errors = [flat(each.stderr[0]) for each in found]
+        errors = [flat(each.stderr[0]) for each in found]  # pyright: ignore[reportOptionalSubscript]
         return cls(means, np.stack([e**2 * int(one.num_samples) for e, one in zip(errors, found, strict=True)]))
 
     @property
@@ -125,27 +124,30 @@ def multilevel(
             return fold
 
         tried = [run(learning, level, pilot) for level in range(_FIRST)]
-        while _left_out(tried, []) > rmse / 2**0.5 and len(tried) <= max_level:
+        seen = [read(fold) for fold in tried]
+
+        def try_another() -> None:
             tried.append(run(learning, len(tried), pilot))
+            seen.append(read(tried[-1]))
+
+        while _left_out(seen) > rmse / 2**0.5 and len(tried) <= max_level:
+            try_another()
         used: list[Moments] = []
         while True:
             of_run = [costs(at) if costs else float(operations(static, at, key, numbers)) for at in range(len(tried))]
-            counts = _allocation(_Levels.of(tried).variances, np.asarray(of_run, float), rmse)
+            counts = _allocation(_Levels.of(seen).variances, np.asarray(of_run, float), rmse)
             used += [run(using, at, int(counts[at])) for at in range(len(used), len(tried))]
+            pooled = [read(merged(a, b)) for a, b in zip(tried, used, strict=True)]
             # Now that more is known, the pilot may have been wrong to stop where it did.
-            if _left_out(tried, used) <= rmse / 2**0.5 or len(tried) > max_level:
-                return _read(tried, used, of_run, rmse)
-            tried.append(run(learning, len(tried), pilot))
+            if _left_out(pooled) <= rmse / 2**0.5 or len(tried) > max_level:
+                return _result([read(fold) for fold in used], pooled, of_run, rmse)
+            try_another()
 
     return estimate
 
 
-def _left_out(tried: list[Moments], used: list[Moments]) -> float:
-    return float(np.max(_Levels.of(_pooled(tried, used)).bias))
-
-
-def _pooled(tried: list[Moments], used: list[Moments]) -> list[Moments]:
-    return [merged(a, b) for a, b in zip(tried, used, strict=True)] if used else tried
+def _left_out(found: list[Estimate]) -> float:
+    return float(np.max(_Levels.of(found).bias))
 
 
 def _allocation(
@@ -161,11 +163,11 @@ def _allocation(
     return np.maximum(np.ceil(_SPARE * np.nan_to_num(needed.max(axis=1), posinf=0.0)), _FEWEST).astype(int)
 
 
-def _read(tried: list[Moments], used: list[Moments], costs: list[float], rmse: float) -> Multilevel:
-    found, pooled = [read(fold) for fold in used], _pooled(tried, used)
-    _check_telescope([read(fold) for fold in pooled])
+def _result(found: list[Estimate], pooled: list[Estimate], costs: list[float], rmse: float) -> Multilevel:
+    """Of each level what the runs after the pilot came to, and these together with the pilot's."""
+    _check_telescope(pooled)
     value = jax.tree.map(lambda *leaves: sum(leaves), *[each.value[0] for each in found])
-    errors = [each.stderr[0] for each in found]
+    errors = [each.stderr[0] for each in found]  # pyright: ignore[reportOptionalSubscript]
     stderr = jax.tree.map(lambda *leaves: jnp.sqrt(sum(leaf**2 for leaf in leaves)), *errors)
     levels = _Levels.of(pooled)
     numbers, back = ravel_pytree(value)
@@ -175,10 +177,10 @@ def _read(tried: list[Moments], used: list[Moments], costs: list[float], rmse: f
     return Multilevel(
         value,
         stderr,
-        sum(int(each.num_samples) for each in (*tried, *used)),
+        sum(int(each.num_samples) for each in pooled),
         bool(np.all(near)) and nonfinite == 0,
         nonfinite,
-        method=f"Multilevel of {len(used)} levels",
+        method=f"Multilevel of {len(found)} levels",
         bias=back(jnp.asarray(levels.bias, numbers.dtype)),
         means=jnp.asarray(levels.means[:, worst]),
         variances=jnp.asarray(levels.variances[:, worst]),
