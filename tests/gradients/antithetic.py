@@ -54,8 +54,7 @@ COINS = {
     **{
         name: finite_programs.PROGRAMS[name]
         for name in (
-            "linked coins", "a vector of coins", "scan", "vmap", "scan in vmap",
-            "vmap in scan", "nested conditionals",
+            "linked coins", "a vector of coins", "scan in vmap", "vmap in scan", "nested conditionals",
         )
     },
     "probabilities": Finite(of_probabilities, (jnp.array([0.3, 0.6]),), of_probabilities_mean, "ab"),

@@ -1,7 +1,7 @@
 """How far what the library estimates, summed over every outcome of its samples, is from the exact."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -28,7 +28,7 @@ ASSIGNMENTS: dict[str, tuple[Any, int]] = {
     "score": (lambda i: Score(NoBaseline()), 1),
     "score, leave one out": (lambda i: Score(LeaveOneOut()), 2),
     "score, a function": (lambda i: Score(constant), 1),
-    "enumerate": (lambda i: Enumerate(), 1),
+    "enumerate": (lambda i: Enumerate(), 2),
     "coupled": (lambda i: Coupled(), 1),
     "score and enumerate": (lambda i: Enumerate() if i % 2 else Score(LeaveOneOut()), 2),
 }
@@ -75,6 +75,17 @@ def _exact(case: Finite) -> list[np.ndarray]:
 
     value, derivatives = jax.jit(derived)(*[part for part, _ in parts])
     return [*arrays(value), *arrays(derivatives)]
+
+
+def derivatives(f: Callable, order: int) -> Callable:
+    """`f`'s Jacobian, and if `order` is 2 its Hessian, traced together."""
+    first = jax.jacrev(f)
+
+    def both(x: Any) -> tuple[Any, Any]:
+        second, jacobian = jax.jacfwd(lambda x: (first(x),) * 2, has_aux=True)(x)
+        return jacobian, second
+
+    return both if order == 2 else lambda x: (first(x),)
 
 
 def discrepancy(name: str, assignment: str) -> tuple[float, float]:

@@ -46,19 +46,20 @@ def inflated(mass: Array, gate: Array) -> Array:
     return (1 - gate) * mass + gate * jnp.array([1.0, 0.0, 0.0])
 
 
+# Of three numbers those that move a law much in all four programs: z-tests then need few samples.
 LAWS = {
-    "BernoulliLogits": Law(lambda t: dist.Bernoulli(logits=t[0] - t[1]), lambda t: coin(t[0] - t[1])),
-    "BernoulliProbs": Law(lambda t: dist.Bernoulli(probs=sigmoid(t[0] - t[1])), lambda t: coin(t[0] - t[1])),
+    "BernoulliLogits": Law(lambda t: dist.Bernoulli(logits=t[0] + t[1]), lambda t: coin(t[0] + t[1])),
+    "BernoulliProbs": Law(lambda t: dist.Bernoulli(probs=sigmoid(t[0] + t[1])), lambda t: coin(t[0] + t[1])),
     "BetaBinomial": Law(
-        lambda t: dist.BetaBinomial(jnp.exp(t[0]), jnp.exp(t[1]), 2), lambda t: polya(jnp.exp(t[0]), jnp.exp(t[1]))
+        lambda t: dist.BetaBinomial(jnp.exp(t[0]), jnp.exp(t[2]), 2), lambda t: polya(jnp.exp(t[0]), jnp.exp(t[2]))
     ),
-    "BinomialLogits": Law(lambda t: dist.Binomial(2, logits=t[0] + t[2]), lambda t: of_two(t[0] + t[2])),
-    "BinomialProbs": Law(lambda t: dist.Binomial(2, sigmoid(t[0] + t[2])), lambda t: of_two(t[0] + t[2])),
+    "BinomialLogits": Law(lambda t: dist.Binomial(2, logits=-t[0] - t[2]), lambda t: of_two(-t[0] - t[2])),
+    "BinomialProbs": Law(lambda t: dist.Binomial(2, sigmoid(-t[0] - t[2])), lambda t: of_two(-t[0] - t[2])),
     "CategoricalLogits": Law(lambda t: dist.Categorical(logits=t), softmax),
     "CategoricalProbs": Law(lambda t: dist.Categorical(probs=softmax(t)), softmax),
     "OrderedLogistic": Law(
-        lambda t: dist.OrderedLogistic(t[0], jnp.stack([t[1], t[1] + jnp.exp(t[2])])),
-        lambda t: ordered(t[0], t[1], t[1] + jnp.exp(t[2])),
+        lambda t: dist.OrderedLogistic(t[1], jnp.stack([t[0], t[0] + jnp.exp(t[2])])),
+        lambda t: ordered(t[1], t[0], t[0] + jnp.exp(t[2])),
     ),
     "ZeroInflatedLogits": Law(
         lambda t: dist.ZeroInflatedDistribution(dist.Binomial(2, logits=t[0]), gate_logits=t[1]),

@@ -61,15 +61,16 @@ def forced(keys: Any, numbers: Array) -> Iterator[None]:
 
 @contextmanager
 def sampling_by(sample: Callable[[Any, Array], Any]) -> Iterator[None]:
-    """Draws are made by `sample(distribution, key)`, which may hold tracers, so nothing that was traced is kept."""
+    """Draws are made by `sample(distribution, key)`, which may hold tracers, so no trace outlives the context."""
 
-    def afresh(function: Callable, static: tuple) -> Callable:
-        return functools.partial(function, *static)
+    @functools.cache
+    def traced_once(function: Callable, static: tuple) -> Callable:
+        return jax.jit(functools.partial(function, *static))
 
     with (
         mock.patch.object(distributions, "sample", sample),
-        mock.patch.object(primitive, "_traced_once", afresh),
-        mock.patch.object(samplers, "_cached", samplers._nature),
+        mock.patch.object(primitive, "_traced_once", traced_once),
+        mock.patch.object(samplers, "_cached", functools.cache(samplers._nature)),
     ):
         yield
 

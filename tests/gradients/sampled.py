@@ -11,7 +11,7 @@ from jax import Array
 class Sampled(NamedTuple):
     """A program, arguments for it, its expectation as a function of them, and assignments of rules to its draws.
 
-    The first assignment is empty: the automatic one.
+    An empty assignment is the automatic one.
     """
 
     program: Callable[..., Any]

@@ -160,7 +160,7 @@ def flow_mean(t: Array) -> Array:
     return jnp.cos(t[0]) * jnp.exp(-jnp.exp(2 * t[1]) / 2)
 
 
-BOTH = ({}, {"x": Score(LeaveOneOut())}, {"x": Pathwise()})
+BOTH = ({"x": Score(LeaveOneOut())}, {"x": Pathwise()})  # which is the automatic one
 PAIR = jnp.array([0.4, -0.7])
 LAWS = {
     "gamma": Sampled(gamma, (jnp.array([1.7, 2.0]),), gamma_mean, BOTH),
@@ -170,7 +170,7 @@ LAWS = {
     "von mises": Sampled(von_mises, (jnp.array([0.6, 1.5]),), von_mises_mean, ({}, {"x": Score(NoBaseline())})),
     "poisson": Sampled(poisson, (jnp.array(0.7),), poisson_mean, ({}, {"n": Score(NoBaseline())})),
     "geometric": Sampled(geometric, (jnp.array(0.2),), geometric_mean, samples=60_000),
-    "uniform": Sampled(uniform, (jnp.array(1.5),), uniform_mean, ({}, {"x": Pathwise()})),
+    "uniform": Sampled(uniform, (jnp.array(1.5),), uniform_mean, ({"x": Pathwise()},)),
     "multivariate normal": Sampled(
         multivariate, ({"mean": PAIR, "scale": jnp.array(-0.3)},), multivariate_mean, ({}, {"x": Score()})
     ),

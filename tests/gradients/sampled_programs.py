@@ -16,7 +16,7 @@ from jax.random import split
 from jax.scipy.stats import norm
 
 import variate as vt
-from variate.gradients import Coupled, Enumerate, LeaveOneOut, MeasureValued, NoBaseline, Pathwise, Score
+from variate.gradients import Coupled, Enumerate, LeaveOneOut, MeasureValued, NoBaseline, Score
 
 
 def smooth(key: Array, t: Array) -> Array:
@@ -163,7 +163,7 @@ def module_mean(policy: Policy, x: Array) -> Array:
     return up * policy.activation(x[0]) - (1 - up) * policy.activation(x[1]) + mean**2 + scale**2
 
 
-Z = {"score": {"z": Score(LeaveOneOut())}, "alone": {"z": Score(NoBaseline())}, "path": {"z": Pathwise()}}
+Z = {"score": {"z": Score(LeaveOneOut())}, "alone": {"z": Score(NoBaseline())}}
 MEASURED = {"z": MeasureValued()}
 PAIR = jnp.array([0.4, -0.7])
 PROGRAMS = {
@@ -174,7 +174,7 @@ PROGRAMS = {
         gate,
         (jnp.array(0.3),),
         gate_mean,
-        ({}, Z["score"], {"b": Score()}, {"b": Enumerate()}, {"b": Coupled(), **MEASURED}),
+        ({}, Z["score"], {"b": Score()}, {"b": Coupled(), **MEASURED}),
     ),
     "one distribution drawn twice": Sampled(twice, (jnp.array(0.8),), twice_mean, ({}, {"a": Score()})),
     "a discontinuity, then draws": Sampled(

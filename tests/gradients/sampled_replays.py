@@ -124,7 +124,7 @@ REPLAYS = {
     ),
     "gamma and Poisson": counted(lambda t: dist.GammaPoisson(2.0, t), 0.8, lambda t: 2 / t, lambda t: 2 / t + 2 / t**2),
     "many counts, some of them replayed": Sampled(
-        many, (jnp.array([0.2, -0.3]),), many_mean, ({"x": Coupled(replays=3)}, {"x": Coupled()})
+        many, (jnp.array([0.2, -0.3]),), many_mean, ({"x": Coupled(replays=3)}, {"x": Coupled()}), 2_000
     ),
-    "a queue": Sampled(queue, (jnp.asarray(0.2),), queue_mean, ({"x": Coupled()},)),
+    "a queue": Sampled(queue, (jnp.asarray(0.2),), queue_mean, ({"x": Coupled()},), 2_000),
 }

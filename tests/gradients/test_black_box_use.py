@@ -1,5 +1,6 @@
 """Black boxes in use: what must not change an answer, any arguments, and errors in the user's words."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +55,7 @@ def test_the_key_alone_decides(kind: type, key: Array) -> None:
 def test_memory_does_not_grow_with_samples(kind: type) -> None:
     at = jnp.ones(100_000)
 
+    @functools.cache
     def needed(num_samples: int, block_size: int | None) -> int:
         f = lambda key, t: jnp.sum(t**2)  # noqa: E731
         estimate = jax.jit(black_box(f, method=kind(0.1), num_samples=num_samples, block_size=block_size))
@@ -61,7 +63,7 @@ def test_memory_does_not_grow_with_samples(kind: type) -> None:
         assert memory is not None
         return memory.temp_size_in_bytes
 
-    for block_size in (1, 4, None):
+    for block_size in (1, None):
         assert needed(64, block_size) == needed(4096, block_size)
     assert needed(4096, 1) < 12 * at.nbytes
     assert needed(4096, None) < 128 * 2**20

@@ -32,6 +32,7 @@ def trials(n: ArrayLike, x: ArrayLike, probs: ArrayLike) -> Array:
     return x * jnp.log(hold(x == 0, probs)) + (n - x) * jnp.log1p(-hold(x == n, probs))
 
 
+@jax.jit  # so that its many operations are traced once for all who call it with such arguments
 def betaln(a: ArrayLike, b: ArrayLike) -> Array:
     """JAX's takes a short series from 8 on, and has a kink in its derivative where the arguments tie."""
     plain = gammaln(a) + gammaln(b) - gammaln(a + b)
