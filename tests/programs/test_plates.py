@@ -112,7 +112,7 @@ def test_it_is_the_sum_over_all_assignments(name: str) -> None:
 
 
 def test_elements_that_are_wrongly_taken_for_alone_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plates, "_linked", lambda shape, relation: {0: 0})
+    monkeypatch.setattr(plates, "_linked", lambda shape, relation, elements: {0: 0})
     with pytest.raises(AssertionError):
         check_sum(anew(MODELS["neighbours"]), Y)
 
