@@ -217,3 +217,31 @@ def test_totals_become_sums_of_their_increments() -> None:
     assert len(after.outputs) == len(before.outputs) + 1  # of the three carries one only accumulates
     values = [evaluate(p, [jax.random.key(3)], Counting())[0][p.outputs[0]] for p in (plain, split_up)]
     assert jnp.allclose(*values, rtol=1e-12)
+
+
+def returned(key: Array, reverse: bool, ends: bool) -> tuple[Array, Array]:
+    """What a discounted sum of costs is by a recurrence, and by products; some steps may end it."""
+
+    def cost(s: Array, k: Array) -> tuple[Array, Array]:
+        b = bits(k, ())
+        return 0.5 * s + b, s * b
+
+    costs = lax.scan(cost, jnp.ones(()), split(key, 6))[1]
+    kept = jnp.where(costs > 1, 0.0, 0.8) if ends else jnp.full(6, 0.8)
+
+    def add(total: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
+        return step[0] + (0.1 + total) * step[1] * 0.5, None
+
+    order = slice(None, None, -1) if reverse else slice(None)
+    factors, added = 0.5 * kept[order], (costs + 0.05 * kept)[order]
+    by_hand = jnp.prod(factors) * 2 + sum(added[i] * jnp.prod(factors[i + 1 :]) for i in range(6))
+    return lax.scan(add, jnp.array(2.0), (costs, kept), reverse=reverse)[0], by_hand
+
+
+@pytest.mark.parametrize(("reverse", "ends"), [(True, True), (True, False), (False, True), (False, False)])
+def test_discounted_totals_become_sums_too(reverse: bool, ends: bool) -> None:
+    program = accumulated(stage(lambda key: returned(key, reverse, ends), jax.random.key(0))[0])
+    *_, recurrence = (operation for operation in program.operations if operation.name == "scan")
+    assert len(recurrence.outputs) == 3  # the total, what is added and what it is multiplied by
+    total, by_hand = (evaluate(program, [jax.random.key(3)], Counting())[0][place] for place in program.outputs)
+    assert jnp.allclose(total, by_hand, rtol=1e-12)

@@ -1,13 +1,15 @@
-"""Running totals of a scan as sums of their increments, so that what each step adds can be told apart."""
+"""Running totals of a scan as sums of what its steps add, so that what each step adds can be told apart."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.core import ShapedArray
+from jaxtyping import Array
 
 from variate.programs.program import Operand, Operation, Program, scan_parts
 from variate.programs.writing import Writer, renamed_in
@@ -16,36 +18,55 @@ _LARGEST = 16  # elements of a total: its increments take that much memory a ste
 
 
 def accumulated(program: Program) -> Program:
-    """The same program; a scan with draws also stacks the increments of the totals that only accumulate in it."""
+    """The same program; a scan that draws reach also stacks what its steps add to totals, and multiply them by."""
     program = replace(program, operations=tuple(_inside(operation) for operation in program.operations))
-    if not any(op.name == "scan" and op.sites for op in program.operations):
+    if not any(op.sites for op in program.operations):
         return program
     writer = Writer(program.size)
     renamed: dict[int, Operand] = {}
+    random: set[Operand] = set()
     for operation in program.operations:
         if any(isinstance(operand, int) and operand in renamed for operand in operation.inputs):
             operation = replace(operation, inputs=tuple(renamed_in(renamed, operand) for operand in operation.inputs))
-        totals = _totals(operation) if operation.name == "scan" and operation.sites else []
+        reached = bool(operation.sites) or not random.isdisjoint(operation.inputs)
+        random.update(operation.outputs if reached else ())
+        totals = _totals(operation) if operation.name == "scan" and reached else []
         if not totals:
             writer.operations.append(operation)
             continue
         operation, stacked = _stacking(operation, totals, writer)
         writer.operations.append(operation)
         constants, _ = scan_parts(operation)
-        for total, increments in zip(totals, stacked, strict=True):
+        for total, added in zip(totals, stacked, strict=True):
             aval = operation.avals[total.carry]
             steps = jax.ShapeDtypeStruct((operation.params["length"], *aval.shape), aval.dtype)
             begun = operation.inputs[constants + total.carry]
-            renamed[operation.outputs[total.carry]] = writer.write(_sum, [begun, increments], [aval, steps], operation)
+            summed = functools.partial(_sum, operation.params["reverse"])
+            place = writer.write(summed, [begun, *added], [aval, *[steps] * len(added)], operation)
+            renamed[operation.outputs[total.carry]] = place
+            random.add(place)
     outputs = tuple(renamed_in(renamed, output) for output in program.outputs)
     return replace(program, operations=tuple(writer.operations), outputs=outputs, size=writer.size)
 
 
+class _Factor(NamedTuple):
+    operand: Operand
+    aval: Any
+
+
+class _Increment(NamedTuple):
+    """What a step adds: a product, with its sign."""
+
+    factors: tuple[_Factor, ...]
+    sign: int = 1
+
+
 class _Total(NamedTuple):
-    """A carried value that a step only adds to: its place among the carries, and what is added, with signs."""
+    """A carried value that a step only multiplies and adds to: its place among the carries, and by and what."""
 
     carry: int
-    increments: list[tuple[Operand, int]]
+    increments: tuple[_Increment, ...]
+    factors: tuple[_Factor, ...]
 
 
 def _inside(operation: Operation) -> Operation:
@@ -66,57 +87,73 @@ def _totals(scan: Operation) -> list[_Total]:
     for carry in range(carried):
         aval, own = scan.avals[carry], body.inputs[constants + carry]
         if jnp.issubdtype(aval.dtype, jnp.floating) and aval.size <= _LARGEST and uses.get(own) == 1:
-            increments = _increments(body.outputs[carry], own, producers, uses)
-            found.extend([_Total(carry, increments)] if increments else [])
+            step = _step(body.outputs[carry], own, producers, uses)
+            found.extend([_Total(carry, *step)] if step and step[0] else [])
     return found
 
 
-def _increments(
-    operand: Operand, total: int, producers: dict[int, Operation], uses: dict[int, int]
-) -> list[tuple[Operand, int]] | None:
-    """What is added to `total` to make the operand, if it is made of nothing but sums."""
+def _step(
+    operand: Operand, total: int, producers: Mapping[int, Operation], uses: Mapping[int, int]
+) -> tuple[tuple[_Increment, ...], tuple[_Factor, ...]] | None:
+    """What is added to `total`, and what it is multiplied by, to make the operand, if that is all that is done."""
     if operand == total:
-        return []
+        return (), ()
     producer = producers.get(operand) if isinstance(operand, int) and uses[operand] == 1 else None
     if producer is None:
         return None
     if producer.name == "convert_element_type" and producer.operands[0].dtype == producer.avals[0].dtype:
-        return _increments(producer.inputs[0], total, producers, uses)  # to or from a weak type
-    if producer.name not in ("add", "sub", "add_any"):
+        return _step(producer.inputs[0], total, producers, uses)  # to or from a weak type
+    if producer.name not in ("add", "sub", "add_any", "mul"):
         return None
     for side in range(1 if producer.name == "sub" else 2):
-        before = _increments(producer.inputs[side], total, producers, uses)
+        before = _step(producer.inputs[side], total, producers, uses)
         if before is not None:
-            sign = -1 if producer.name == "sub" else 1
-            return [*before, (producer.inputs[1 - side], sign)]
+            increments, factors = before
+            other = _Factor(producer.inputs[1 - side], producer.operands[1 - side])
+            if producer.name == "mul":
+                return tuple(i._replace(factors=(*i.factors, other)) for i in increments), (*factors, other)
+            return (*increments, _Increment((other,), -1 if producer.name == "sub" else 1)), factors
     return None
 
 
-def _stacking(scan: Operation, totals: Sequence[_Total], writer: Writer) -> tuple[Operation, list[int]]:
-    """The scan that stacks the increments too, and their places."""
+def _stacking(scan: Operation, totals: Sequence[_Total], writer: Writer) -> tuple[Operation, list[list[int]]]:
+    """The scan that stacks what is added, and multiplied by, and their places for each total."""
     (body,) = scan.bodies
     inside = Writer(body.size)
     inside.operations = list(body.operations)
-    extra = []
+    extra, avals, places = [], [], []
     for total in totals:
-        operands, signs = zip(*total.increments, strict=True)
-        aval = _plain(scan.avals[total.carry])
-        extra.append(inside.write(functools.partial(_signed, signs), operands, [aval] * len(operands), scan))
+        aval = scan.avals[total.carry]
+        sums = [total.increments, *([(_Increment(total.factors),)] if total.factors else [])]
+        for increments in sums:
+            used = [factor for increment in increments for factor in increment.factors]
+            sizes = tuple((len(increment.factors), increment.sign) for increment in increments)
+            of_step = functools.partial(_added, aval.shape, sizes)
+            plain = [jax.ShapeDtypeStruct(factor.aval.shape, factor.aval.dtype) for factor in used]
+            extra.append(inside.write(of_step, [factor.operand for factor in used], plain, scan))
+            avals.append(ShapedArray((scan.params["length"], *aval.shape), aval.dtype))
+        places.append([writer.place() for _ in sums])
     larger = replace(body, operations=tuple(inside.operations), outputs=(*body.outputs, *extra), size=inside.size)
-    places = [writer.place() for _ in totals]
-    length = scan.params["length"]
-    stacks = tuple(ShapedArray((length, *(a := scan.avals[t.carry]).shape), a.dtype) for t in totals)
-    return replace(scan, bodies=(larger,), outputs=(*scan.outputs, *places), avals=(*scan.avals, *stacks)), places
+    outputs = (*scan.outputs, *(place for each in places for place in each))
+    return replace(scan, bodies=(larger,), outputs=outputs, avals=(*scan.avals, *avals)), places
 
 
-def _signed(signs: Sequence[int], *parts: Any) -> Any:
-    first, *rest = (part if sign > 0 else -part for part, sign in zip(parts, signs, strict=True))
-    return functools.reduce(jnp.add, rest, first)
+def _added(shape: tuple[int, ...], sizes: Sequence[tuple[int, int]], *factors: Any) -> Array:
+    """The sum of products of so many factors each, with these signs."""
+    parts, rest = [], list(factors)
+    for count, sign in sizes:
+        product = functools.reduce(jnp.multiply, rest[1:count], rest[0])
+        parts.append(product if sign > 0 else -product)
+        del rest[:count]
+    return jnp.broadcast_to(functools.reduce(jnp.add, parts), shape)
 
 
-def _plain(aval: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
-
-
-def _sum(begun: Any, increments: Any) -> Any:
-    return begun + jnp.sum(increments, axis=0)
+def _sum(reverse: bool, begun: Array, increments: Array, factors: Array | None = None) -> Array:
+    """What the steps make of the beginning."""
+    if factors is None:
+        return begun + jnp.sum(increments, axis=0)
+    # What a step has added is multiplied in all that come after it.
+    one, first = jnp.ones_like(factors[:1]), -1 if reverse else 0
+    each = [one, factors[:-1]] if reverse else [factors[1:], one]
+    later = lax.cumprod(jnp.concatenate(each), reverse=not reverse)
+    return begun * (later[first] * factors[first]) + jnp.sum(increments * later, axis=0)

@@ -9,9 +9,12 @@ from variate.programs.program import Call, Operation, Program
 def folded(program: Program, looked_at: Collection[int] = ()) -> Program:
     """The same program with its calls whole again, as far as they make no draw and no place `looked_at` is inside."""
     left = {id(operation) for operation in program.operations}
+    computed = {place for operation in program.operations for place in operation.outputs}
     calls: dict[int, Call] = {}  # by the operations that they stand for
     for call in program.calls:
-        if left.intersection(map(id, call.operations)) and _closed(call, looked_at):
+        gone = [operation for operation in call.operations if id(operation) not in left]
+        rewritten = any(not computed.isdisjoint(operation.outputs) for operation in gone)
+        if len(gone) < len(call.operations) and not rewritten and _closed(call, looked_at):
             calls.update((id(operation), call) for operation in call.operations)
     size, operations, done = program.size, [], set()
     for operation in program.operations:

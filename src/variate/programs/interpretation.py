@@ -89,7 +89,7 @@ def evaluate(
             outputs = []
             if weigh is not None:
                 records[operation.factor.index] = weigh(operation.factor, operands)
-        elif operation.sites or (operation.factors and weigh is not None):
+        elif operation.sites or operation.gives_more or (operation.factors and weigh is not None):
             outputs, inner = CONTROL[operation.name](operation, operands, handler, index)
             records.update(inner)
         else:

@@ -114,6 +114,11 @@ class Operation:
         return self.primitive.name
 
     @functools.cached_property
+    def gives_more(self) -> bool:
+        """Whether it has outputs that JAX's own operation has not, so that its bodies are to be run."""
+        return bool(self.bodies) and len(self.outputs) > len(self.equation.outvars)
+
+    @functools.cached_property
     def sites(self) -> list[Site]:
         """Every draw in this operation."""
         inside = [site for body in self.bodies for site in body.sites]
