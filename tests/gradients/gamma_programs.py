@@ -177,7 +177,7 @@ RULES = {
 
 def case(law: str, name: str) -> Sampled:
     program, mean = PROGRAMS[name](LAWS[law])
-    return Sampled(program, (jnp.asarray(LAWS[law].at),), mean, (RULES[name],), samples=30_000)
+    return Sampled(program, (jnp.asarray(LAWS[law].at),), mean, (RULES[name],), samples=10_000)
 
 
 # Each takes seconds to compile, so those that are gammas or betas by another name have fewer programs.

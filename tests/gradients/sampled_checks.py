@@ -1,16 +1,23 @@
 """Whether an estimate is as near to the truth as it says: z-tests of a stated rate of false alarms."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
+import pytest
 from gradients.sampled import Sampled
 from scipy import stats
 
 import variate as vt
 
 ALPHA = 1e-6  # of a false alarm, for one estimate with all its coordinates
+
+
+def compiled_once(test: Callable[..., None]) -> Callable[..., None]:
+    """Marks a slow test most of whose time is compiling."""
+    return pytest.mark.slow(pytest.mark.table(test))
 
 
 def flat(tree: Any) -> np.ndarray:

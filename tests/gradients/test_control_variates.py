@@ -13,7 +13,7 @@ import pytest
 from gradients import finite_programs
 from gradients.coins import flip
 from gradients.sampled import Sampled, over_normal
-from gradients.sampled_checks import blind, estimated, exact_gradient, far
+from gradients.sampled_checks import blind, compiled_once, estimated, exact_gradient, far
 from gradients.test_baselines import until_heads
 from gradients.test_gradient_coverage import Case, bars, honest
 from jax import Array, lax
@@ -118,7 +118,7 @@ PROGRAMS = {
 CASES = [(name, n) for name, case in PROGRAMS.items() for n in range(len(case.assignments))]
 
 
-@pytest.mark.slow
+@compiled_once
 @pytest.mark.parametrize(("name", "n"), CASES)
 def test_the_estimate_is_as_near_as_it_says(name: str, n: int, key: Array) -> None:
     gradient, truth = estimated(PROGRAMS[name], n, key)[1], exact_gradient(PROGRAMS[name])
@@ -206,7 +206,7 @@ def wrong_way(log_probs: Array, drawn: Array, key: Array) -> Array:
 MUTANTS: dict[str, Any] = {"only z moves": unconditional_alone, "uncoupled": uncoupled, "wrong sign": wrong_way}
 
 
-@pytest.mark.slow
+@compiled_once
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught(name: str, monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
     monkeypatch.setattr(rebar, "_perturbed", MUTANTS[name])
@@ -216,7 +216,7 @@ def test_a_mutant_is_caught(name: str, monkeypatch: pytest.MonkeyPatch, key: Arr
         assert far(own, values), (own, values)
 
 
-@pytest.mark.slow
+@compiled_once
 def test_later_draws_that_are_held_are_caught(monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
     monkeypatch.setattr(Rebar, "afresh", lambda *args: lax.stop_gradient(AFRESH(*args)))
     case = from_finite("mixture by indexing", each("zb", Rebar()))

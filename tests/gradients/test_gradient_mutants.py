@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from gradients.exactness import discrepancy, second_discrepancy
 from gradients.outcomes import sampling_by
-from gradients.sampled_checks import estimated, exact_gradient, far
+from gradients.sampled_checks import compiled_once, estimated, exact_gradient, far
 from gradients.sampled_programs import PROGRAMS
 from jax import Array, lax
 
@@ -194,14 +194,14 @@ def test_a_mutant_is_caught_by_the_sum_over_outcomes(name: str, monkeypatch: pyt
     assert caught()
 
 
-@pytest.mark.slow
+@compiled_once
 def test_a_scored_value_that_moves_is_caught_by_the_z_test(monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
     monkeypatch.setattr(score, "fixed_sample", moving_sample)
     case = PROGRAMS["smooth"]._replace(assignments=({"z": Score(NoBaseline())},))
     assert far(estimated(case, 0, key)[1], exact_gradient(case))
 
 
-@pytest.mark.slow
+@compiled_once
 @pytest.mark.parametrize(
     ("name", "attribute", "mutant"),
     [("step", "_normal", without_its_constant), ("ramp", "_normal", swapped), ("smooth", "_wider", uncoupled_width)],
@@ -214,7 +214,7 @@ def test_a_wrong_decomposition_is_caught_by_the_z_test(
     assert far(estimated(case, 0, key)[1], exact_gradient(case))
 
 
-@pytest.mark.slow
+@compiled_once
 @pytest.mark.parametrize("name", ["step", "ramp"])
 def test_pathwise_over_a_discontinuity_is_wrong_and_says_so(name: str, key: Array) -> None:
     case = PROGRAMS[name]
@@ -225,7 +225,7 @@ def test_pathwise_over_a_discontinuity_is_wrong_and_says_so(name: str, key: Arra
     assert far(gradient, exact_gradient(case))
 
 
-@pytest.mark.slow
+@compiled_once
 def test_a_key_that_two_draws_share_is_caught_by_the_z_test(monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
     case = PROGRAMS["one distribution drawn twice"]
 

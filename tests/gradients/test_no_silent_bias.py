@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 import pytest
-from gradients.sampled_checks import far, flat
+from gradients.sampled_checks import compiled_once, far, flat
 from jax import Array, lax
 from jax.random import split
 from jax.scipy.stats import norm
@@ -47,7 +47,7 @@ SECOND: dict[str, tuple[Callable[..., Any], float, Callable[..., Any]]] = {
 }
 
 
-@pytest.mark.slow
+@compiled_once
 @pytest.mark.parametrize("name", SECOND)
 def test_a_gradient_of_a_gradient_is_right(name: str, key: Array) -> None:
     program, at, mean = SECOND[name]

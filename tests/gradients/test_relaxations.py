@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+from gradients.sampled_checks import compiled_once
 from jax import Array, lax
 from jax.nn import sigmoid, softmax
 from jax.random import split
@@ -136,7 +137,7 @@ def biases(f: Callable, weights: Callable, temperatures: tuple[float, ...]) -> t
 
 
 # Without a fault each comparison is wrong in fewer than one of a million runs, as is each below.
-@pytest.mark.slow
+@compiled_once
 @pytest.mark.parametrize("law", LAWS)
 def test_the_bias_of_gumbel_softmax_vanishes_with_the_temperature(law: str) -> None:
     bias, ranges = biases(program(law), functools.partial(at, GumbelSoftmax), (1.0, 0.25, 0.0625))
@@ -145,7 +146,7 @@ def test_the_bias_of_gumbel_softmax_vanishes_with_the_temperature(law: str) -> N
     assert np.all(bias[2] <= 0.02 + ranges[2])
 
 
-@pytest.mark.slow
+@compiled_once
 @pytest.mark.parametrize("law", SOME)
 def test_that_of_gumbel_straight_through_does_up_to_the_second_order(law: str) -> None:
     """At a low temperature only near ties have derivatives, and Heun's rule is what is left of them."""
@@ -155,7 +156,7 @@ def test_that_of_gumbel_straight_through_does_up_to_the_second_order(law: str) -
     assert np.any(bias[0, smooth] > 0.02 + ranges[0, smooth])
 
 
-@pytest.mark.slow
+@compiled_once
 def test_and_no_further() -> None:
     f = program("Bernoulli of logits")
     (bias,), (ranges,) = biases(f, lambda _, *rest: GumbelRao(0.125, 64).weights(*rest), (0.125,))
@@ -163,14 +164,14 @@ def test_and_no_further() -> None:
     assert ranges[CUBIC] < bias[CUBIC] < (first[CUBIC] + second[CUBIC]) / 2
 
 
-@pytest.mark.slow
+@compiled_once
 @pytest.mark.parametrize("kind", [GumbelSoftmax, GumbelStraightThrough])
 def test_in_linked_draws_it_falls_too(kind: Any) -> None:
     bias, ranges = biases(linked("Categorical of logits"), functools.partial(at, kind), (1.0, 0.0625))
     assert bias[1] <= 0.5 * bias[0] + ranges[1]
 
 
-@pytest.mark.slow
+@compiled_once
 @pytest.mark.parametrize("law", SOME)
 def test_gumbel_rao_has_the_mean_of_gumbel_straight_through_and_less_variance(law: str) -> None:
     one, its_error = sampled(program(law), GumbelStraightThrough(0.25).weights)
