@@ -49,9 +49,6 @@ def covered(estimate: Estimate, truth: Any) -> list[float]:
     return [float(x) for leaf in jax.tree.leaves(inside) for x in np.ravel(leaf)]
 
 
-interval = jax.jit(lambda estimate: estimate.interval())
-
-
 def one_by_one(run: Callable[[jax.Array], Any], keys: jax.Array) -> tuple[list[Any], np.ndarray, np.ndarray]:
     """Estimates that steer Python, the ends of their intervals and their values.
 
@@ -60,7 +57,7 @@ def one_by_one(run: Callable[[jax.Array], Any], keys: jax.Array) -> tuple[list[A
     found = [run(keys[0])]
     with jax.debug_key_reuse(False):
         found += [run(key) for key in keys[1:]]
-        ends = np.array([interval(each) for each in found])
+        ends = np.array([each.interval() for each in found])
     return found, ends, np.array([float(each.value) for each in found])
 
 

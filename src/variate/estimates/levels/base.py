@@ -125,7 +125,7 @@ def read(fold: Moments) -> Estimate:
 merged = jax.jit(Moments.merge)
 
 
-def flat(tree: PyTree[Array]) -> Float[np.ndarray, " m"]:
+def flat(tree: PyTree) -> Float[np.ndarray, " m"]:
     return np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in jax.tree.leaves(tree)])
 
 
