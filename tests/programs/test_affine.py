@@ -97,11 +97,11 @@ def test_what_is_affine_is_found_and_is_affine(name: str, key: Array) -> None:
         draws = simulate(program)(key).draws
         for name in expected & draws.keys():
             value = np.asarray(draws[name].value)
-            random = np.random.default_rng(0)
-            direction = random.normal(size=value.shape)
+            direction = np.random.default_rng(0).normal(size=value.shape)
 
-            def at(t: float, name: str = name, value: Any = value, direction: Any = direction) -> np.ndarray:
-                result = replay(program, {name: jnp.asarray(value + t * direction)})(key)
-                return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(result)])
+            def at(t: Array, name: str = name, value: Any = value, direction: Any = direction) -> Array:
+                result = replay(program, {name: value + t * direction})(key)
+                return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(result)])
 
-            np.testing.assert_allclose(at(1.0) - 2 * at(0.0) + at(-1.0), 0, atol=1e-12)
+            after, here, before = jax.jit(jax.vmap(at))(np.array([1.0, 0.0, -1.0]))
+            np.testing.assert_allclose(after - 2 * here + before, 0, atol=1e-12)
