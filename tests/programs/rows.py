@@ -55,7 +55,7 @@ class Pair(eqx.Module):
         return jnp.log(self.rate) - self.rate * x["time"] + jnp.log(jnp.where(x["early"], probs, 1 - probs))
 
 
-flow = loosely(eqx.filter_jit(flowjax.flows.masked_autoregressive_flow))(  # an operation at a time it is seconds
+flow = loosely(flowjax.flows.masked_autoregressive_flow)(
     jax.random.key(0), base_dist=flowjax.distributions.Normal(jnp.zeros(2)), flow_layers=1, nn_width=3
 )
 flow_arrays, flow_rest = eqx.partition(flow, eqx.is_inexact_array)
