@@ -74,6 +74,7 @@ def covered(law: str, name: str, num_samples: int) -> Case:
 
 COVERED = {
     "gamma": Case(sine, jnp.array([0.7, 1.2]), sine_mean, 512, {"x": RULE}),
+    "a beta": covered("beta", "alone", 128),
     "gammas in a scan": covered("a gamma below one", "scan", 256),
 }
 

@@ -227,7 +227,8 @@ def test_a_direction_of_another_length_is_caught(kind: type, monkeypatch: pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "kind"), [("noisy", EvolutionStrategies), ("quartic", SPSA)])
+@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("name", ["noisy", "quartic"])
 def test_error_bars_are_honest(name: str, kind: type, key: Array) -> None:
     # Products of squares of Gaussians are skewed: they need many samples before their mean is normal.
     estimate = black_box(CASES[name].program, method=kind(0.1), num_samples=4_096, block_size=512)

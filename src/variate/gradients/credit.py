@@ -47,16 +47,17 @@ class Credit:
     def _laid(self, digits: Array, links: Sequence[Link]) -> Array:
         """Digits as axes of the elements; those that have no digit keep a length of one."""
         own = [[link for link in links if link.element == axis] for axis in range(len(self.shape))]
+        shape = [length if each else 1 for length, each in zip(self.shape, own, strict=True)]
         narrow: list[int] = []
         wide: list[int] = []
-        for length, each in zip(self.shape, own, strict=True):
+        for length, each in zip(shape, own, strict=True):
+            below = length
             for link in each:
                 narrow += [1, link.size]
-                wide += [length // (link.size * link.place), link.size]
-                length = link.place
-            narrow += [1] * bool(each)
-            wide += [length] * bool(each)
-        shape = [length if each else 1 for length, each in zip(self.shape, own, strict=True)]
+                wide += [below // (link.size * link.place), link.size]
+                below = link.place
+            narrow.append(1)
+            wide.append(below)
         return jnp.broadcast_to(digits.reshape(narrow), wide).reshape(shape)
 
 

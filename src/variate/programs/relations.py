@@ -133,16 +133,12 @@ def _meet(a: Relation, b: Relation, by: Operation) -> Relation:
 
 def moved(relations: Relations, through: Passage, by: Operation) -> Relations:
     """Relations behind an operation; the steps of the loops around it stay what they are."""
-    return {site: _moved(relation, through, by) for site, relation in relations.items()}
+    return _passed(relations, lambda link: (link,) if link.axis < 0 else through(link), by)
 
 
-def _moved(relation: Relation, through: Passage, by: Operation) -> Relation:
-    found = ((link,) if link.axis < 0 else through(link) for link in relation.links)
-    return _lasting(relation, frozenset(itertools.chain.from_iterable(found)), by)
-
-
-def _lasting(relation: Relation, links: frozenset[Link], by: Operation) -> Relation:
-    return Relation(links, None if links else relation.stopped or by)
+def _passed(relations: Relations, through: Passage, by: Operation) -> Relations:
+    found = {site: frozenset(itertools.chain.from_iterable(map(through, r.links))) for site, r in relations.items()}
+    return {site: Relation(links, None if links else relations[site].stopped or by) for site, links in found.items()}
 
 
 def _lost(link: Link) -> tuple[Link, ...]:
@@ -155,7 +151,6 @@ def _links(relations: Relations) -> dict[int, frozenset[Link]]:
 
 def _entering(depth: int) -> Passage:
     """An axis that a scan goes along becomes its steps."""
-
     return lambda link: (link._replace(axis=link.axis - 1 if link.axis else -depth),)
 
 
@@ -173,23 +168,13 @@ def _later(relations: Relations, depth: int, scan: Operation) -> Relations:
     """What a step hands on depends, at the next, on elements of the steps before; in a reverse scan on those after."""
     if scan.params["reverse"]:
         return _leaving(relations, depth, scan)
-
     length = scan.params["length"]
-    return {
-        s: _lasting(r, frozenset(x for link in r.links for x in _grown(link, depth, length)), scan)
-        for s, r in relations.items()
-    }
-
-
-def _grown(link: Link, depth: int, length: int) -> tuple[Link, ...]:
-    return link.after_steps(length) if link.axis == -depth else (link,)
+    return _passed(relations, lambda link: link.after_steps(length) if link.axis == -depth else (link,), scan)
 
 
 def _leaving(relations: Relations, depth: int, scan: Operation) -> Relations:
     """What is left when a scan is over depends on all its steps."""
-    return {
-        s: _lasting(r, frozenset(link for link in r.links if link.axis != -depth), scan) for s, r in relations.items()
-    }
+    return _passed(relations, lambda link: () if link.axis == -depth else (link,), scan)
 
 
 def element_shape(draw: Operation) -> tuple[int, ...] | None:

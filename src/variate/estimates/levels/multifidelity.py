@@ -161,8 +161,11 @@ def _read(
 def _together(programs: tuple[Callable[..., PyTree], ...], which: tuple[int, ...]) -> Callable[..., tuple[PyTree, ...]]:
     """Some of the programs, on the same draws."""
 
-    run = lambda key, *args: tuple(programs[i](jax.random.clone(key), *args) for i in which)  # noqa: E731
-    return functools.wraps(programs[which[0]], updated=())(run)
+    @functools.wraps(programs[which[0]], updated=())
+    def run(key: Key[Array, ""], *args: Any) -> tuple[PyTree, ...]:
+        return tuple(programs[i](jax.random.clone(key), *args) for i in which)
+
+    return run
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
