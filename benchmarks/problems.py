@@ -253,8 +253,8 @@ def problems() -> Sequence[Problem]:
     by_state = (*SCORES, Score(Linear(("state",))))
     actions = (Enumerate(), Coupled(), SumAndSample(1), UnorderedSet(2), ARSM())
     dice = (Enumerate(), SumAndSample(2), UnorderedSet(3), ARSM(), Rebar())
-    few = (Score(LeaveOneOut()), Enumerate(), DisARM())
-    picks = (Score(LeaveOneOut()), Enumerate())
+    few = (Score(LeaveOneOut()), Enumerate(), DisARM(), Marginalize())
+    picks = (Score(LeaveOneOut()), Enumerate(), Marginalize())
     coins = (Enumerate(), Coupled(), *FLIPS, Rebar())
     spread = np.linspace(-1.0, 1.0, COINS_APART, dtype=np.float32)
     ones = np.array([0.1, -0.2, 0.3], np.float32)
@@ -266,7 +266,9 @@ def problems() -> Sequence[Problem]:
     some = Coupled(replays=32)
     # What was picked has a probability of 10^-9, by which Coupled divides: its mean would be right after 10^9 runs.
     return (
-        Problem("3 linked coins", linked, ones, (), ("a", "b", "c"), (*SCORES, *coins), linked_exact, few),
+        Problem(
+            "3 linked coins", linked, ones, (), ("a", "b", "c"), (*SCORES, *coins, Marginalize()), linked_exact, few
+        ),
         Problem("200 coins apart", apart, spread, (), ("b",), (*SCORES, *coins), apart_exact),
         Problem(
             "autoencoder of dice", dice_autoencoder(x), layers(50), (x,), ("z",), (*SCORES, some, ARSM(), Rebar()), None
@@ -291,7 +293,7 @@ def problems() -> Sequence[Problem]:
             wishes,
             (features, target),
             PICKS,
-            (*SCORES, *dice),
+            (*SCORES, *dice, Marginalize()),
             subset_exact(features, target),
             picks,
         ),

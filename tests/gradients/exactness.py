@@ -13,7 +13,7 @@ from gradients.finite_programs import PROGRAMS
 from gradients.outcomes import Noise, noise, over_all
 
 import variate as vt
-from variate.gradients import Coupled, Enumerate, LeaveOneOut, NoBaseline, Rule, Score
+from variate.gradients import Coupled, Enumerate, LeaveOneOut, Marginalize, NoBaseline, Rule, Score
 
 SEED = 7
 
@@ -30,6 +30,9 @@ ASSIGNMENTS: dict[str, tuple[Any, int]] = {
     "score, a function": (lambda i: Score(constant), 1),
     "enumerate": (lambda i: Enumerate(), 2),
     "coupled": (lambda i: Coupled(), 1),
+    "marginalize": (lambda i: Marginalize(), 1),
+    "score and marginalize": (lambda i: Marginalize() if i else Score(LeaveOneOut()), 2),
+    "marginalize and score": (lambda i: Score(LeaveOneOut()) if i else Marginalize(), 2),
     "score and enumerate": (lambda i: Enumerate() if i % 2 else Score(LeaveOneOut()), 2),
 }
 

@@ -23,18 +23,26 @@ def rows(cases: list[tuple[str, str]]) -> list[Any]:
     return [pytest.param(*case, marks=() if case[0] in QUICK else table) for case in cases]
 
 
+# Draws that are marginalized may depend on scored ones and not the other way round, and cannot be in branches.
+MARGINALIZED = [
+    *((name, "marginalize") for name in (*QUICK, "integers and booleans", "scan in vmap")),
+    ("linked coins", "score and marginalize"),
+    ("one distribution drawn twice", "marginalize and score"),
+]
 # One draw cannot have two rules. What a baseline is does not depend on the program: a charge that is wrong in the mean
 # is wrong with leave-one-out too. Unasked, all of these draws are enumerated, but for one of those of several results.
 CASES = [
     (name, assignment)
     for name, case in PROGRAMS.items()
     for assignment in ASSIGNMENTS
-    if (assignment != "score and enumerate" or len(case.draws) > 1)
+    if "marginalize" not in assignment
+    and (assignment != "score and enumerate" or len(case.draws) > 1)
     and (assignment not in ("score", "score, a function") or name in QUICK)
     and (assignment != "automatic" or name in (*QUICK, "several results"))
-]
+] + MARGINALIZED
 SECOND = [
-    *(("linked coins", assignment) for assignment in ASSIGNMENTS if assignment != "coupled"),
+    *(("linked coins", a) for a in ASSIGNMENTS if a not in ("coupled", "marginalize and score")),
+    ("one distribution drawn twice", "marginalize and score"),
     ("one coin at a logit of zero", "automatic"),
     ("nested conditionals", "score, leave one out"),
     ("nested conditionals", "score and enumerate"),

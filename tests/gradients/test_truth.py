@@ -30,7 +30,7 @@ from subsets import small_laws
 
 import variate as vt
 from variate import gradients
-from variate.gradients.rules import coupled, enumerate, score
+from variate.gradients.rules import coupled, enumerate, marginalize, score
 from variate.gradients.rules.baseline import Baseline
 
 EXACT = 1e-10
@@ -47,6 +47,7 @@ SUMMED: dict[str, Any] = {
     "Score": gradients.Score(gradients.NoBaseline()),
     "Enumerate": gradients.Enumerate(),
     "Coupled": gradients.Coupled(),
+    "Marginalize": gradients.Marginalize(),
     "SumAndSample": EveryChoice(gradients.SumAndSample(1)),
     "UnorderedSet": EveryChoice(gradients.UnorderedSet(2)),
 }
@@ -206,6 +207,7 @@ def mutated(right: Any) -> Any:
         ("Score", score, "log_prob"),
         ("Enumerate", enumerate.distributions, "element_probs"),
         ("Coupled", coupled, "_through_table"),
+        ("Marginalize", marginalize.distributions, "element_probs"),
         ("SumAndSample", enumerate.distributions, "element_probs"),
         ("UnorderedSet", enumerate.distributions, "element_probs"),
     ],

@@ -35,6 +35,7 @@ from variate.gradients.rules import ImplicitReparameterization as ImplicitRepara
 from variate.gradients.rules import Learned as Learned
 from variate.gradients.rules import LeaveOneOut as LeaveOneOut
 from variate.gradients.rules import Linear as Linear
+from variate.gradients.rules import Marginalize as Marginalize
 from variate.gradients.rules import MarginalStraightThrough as MarginalStraightThrough
 from variate.gradients.rules import MeasureValued as MeasureValued
 from variate.gradients.rules import MovingAverage as MovingAverage

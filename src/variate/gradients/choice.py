@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from variate.gradients.base import BiasedGradientError, Facts, Replay, Rule
+from variate.gradients.outcomes import check_outcomes
 from variate.gradients.rules.acceptance_rejection import AcceptanceRejection
 from variate.gradients.rules.coupled import Coupled
 from variate.gradients.rules.covariance import Covariance
 from variate.gradients.rules.disarm import DisARM
 from variate.gradients.rules.enumerate import Enumerate
 from variate.gradients.rules.implicit_reparameterization import ImplicitReparameterization
+from variate.gradients.rules.marginalize import Marginalize
 from variate.gradients.rules.measure_valued import MeasureValued
 from variate.gradients.rules.pathwise import Pathwise
 from variate.gradients.rules.rebar import Control, Rebar
@@ -34,6 +36,7 @@ RULES: tuple[Rule, ...] = (
     DisARM(),
     Rebar(),
     Covariance(),
+    Marginalize(),
 )
 
 
@@ -45,6 +48,7 @@ class Choice:
     reasons: dict[int, str] = field(default_factory=dict)
     biases: dict[int, str] = field(default_factory=dict)
     legal: dict[int, list[Rule]] = field(default_factory=dict)  # of the draws that need a rule: all that serve
+    marginalized: dict[int, Facts] = field(default_factory=dict)  # draws whose joint outcomes are gone through
     bias: str | None = None  # of the whole gradient, where an argument meets a discontinuity
 
     inherited: bool = False  # an estimate that the program differentiates is biased
@@ -120,7 +124,7 @@ class Chooser:
         self.affordable = AFFORDABLE
         for i in sorted(facts):
             self.one(i, facts[i])
-        self.whole(moving, certified)
+        self.whole(facts, moving, certified)
         return self.choice
 
     def takes_path(self, i: int, facts: Facts) -> bool:
@@ -176,7 +180,8 @@ class Chooser:
             self.check(rule, facts, legal)
             if reason := rule.bias(facts):
                 self.choice.biases[i] = reason
-        if not facts.moved or not reached:
+        unmoved = not facts.moved and not isinstance(rule, Marginalize)  # which takes away noise that does not move too
+        if unmoved or not reached:
             what = "nothing that is differentiated moves its distribution" if reached else "the result does not use it"
             self.choice.rules[i], self.choice.reasons[i] = None, what
             self.choice.biases.pop(i, None)
@@ -222,7 +227,7 @@ class Chooser:
                 "Leave the rule out to have one chosen, or pass allow_bias=True to insist."
             )
 
-    def whole(self, moving: int, certified: bool) -> None:
+    def whole(self, facts: Mapping[int, Facts], moving: int, certified: bool) -> None:
         """What no rule of a draw can mend."""
         broken = not certified and any(flow.broken & ARGUMENT for flow in self.outputs)
         if broken:
@@ -243,6 +248,8 @@ class Chooser:
                     "Name Rebar for that draw too."
                 )
         contributing = {i for i, rule in self.choice.rules.items() if isinstance(rule, Score | Replay | Control)}
+        self.choice.marginalized = {i: facts[i] for i, r in self.choice.rules.items() if isinstance(r, Marginalize)}
+        check_outcomes(self.choice.marginalized, self.choice.rules, contributing, self.analysis)
         for operation in every_operation(self.program):
             if operation.name == "call_hi_primitive":  # what it is called from JAX 0.12 on
                 raise TypeError(

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from variate.gradients import replays, watching
+from variate.gradients import outcomes, replays, watching
 from variate.gradients.base import Alternatives, Replay
 from variate.gradients.credit import charged
-from variate.gradients.plan import Plan
+from variate.gradients.plan import Group, Plan
 from variate.gradients.rules.baseline import Baseline, from_arguments
+from variate.gradients.rules.marginalize import Marginalize
 from variate.gradients.rules.rebar import Control, Controlled
 from variate.gradients.rules.score import Score
 from variate.programs.interpretation import evaluate, read
@@ -30,7 +31,8 @@ class Run(NamedTuple):
     charges: list[list[Array]]  # of each group, for each output: the part of it that the group reaches
     seen: list[list[list[Array]]]  # of each group, for each output: what its baseline looks at, by charge
     log_probs: dict[int, Array]  # of each scored draw, summed as far as it may be; of each replayed one, by element
-    replayed: dict[int, list[Array]]  # of each replayed draw, its contribution to each output, by element
+    # Of each replayed draw, its contribution to each output, by element; that of all marginalized ones, by the first.
+    replayed: dict[int, list[Array]]
 
 
 def run(plan: Plan, inputs: Sequence[Any], redrawn: Array | None = None) -> tuple[Run, list[Any]]:
@@ -53,6 +55,8 @@ def run(plan: Plan, inputs: Sequence[Any], redrawn: Array | None = None) -> tupl
             elif record is not None:
                 credit = plan.credits.get(site)
                 log_probs[site] = jnp.sum(record) if credit is None else credit.summed(record, 0)
+        if isinstance(group.rule, Marginalize):
+            replayed[group.sites[0]] = outcomes.averaged(plan, inputs, redrawn, outputs[: plan.outputs])
     charges = charges_of(plan, environment)
     named = {name: records[n] for name, n in plan.watched.items()}
     found = outputs[: plan.outputs]
@@ -82,10 +86,9 @@ def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list
     before = jnp.zeros((), jnp.result_type(float))  # log of the product of the m_j so far: zero, its derivatives not
     for group, charges, baseline in zip(plan.groups, run.charges, baselines, strict=True):
         if isinstance(group.rule, Replay | Control):
-            (site,) = group.sites
-            own = replays.excess(run.log_probs[site])
+            own = replays.excess(_of_elements(group, run))
             earlier = _product(plan, before.astype(own.dtype) + jnp.cumsum(own) - own)
-            for i, part in enumerate(run.replayed[site]):
+            for i, part in enumerate(run.replayed[group.sites[0]]):
                 weights = earlier.reshape(-1, *(1,) * totals[i].ndim).astype(part.dtype)
                 totals[i] = totals[i] + jnp.sum(weights * part, axis=0)
             before = before + jnp.sum(own).astype(before.dtype)
@@ -102,6 +105,14 @@ def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list
                     totals[i] = totals[i] + jnp.sum(factor.astype(charge.dtype) * advantage)
             before = before + jnp.sum(own)
     return totals
+
+
+def _of_elements(group: Group, run: Run) -> Array:
+    """The log probabilities of what is replayed: of the elements of a draw, or of marginalized draws together."""
+    if isinstance(group.rule, Marginalize):
+        return functools.reduce(jnp.add, [run.log_probs[site] for site in group.sites])[None]
+    (site,) = group.sites
+    return run.log_probs[site]
 
 
 def _product(plan: Plan, log: Array) -> Array:

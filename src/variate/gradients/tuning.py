@@ -14,6 +14,7 @@ from rich.progress import track
 
 from variate import checks, trees
 from variate.gradients.base import BiasedGradientError, Rule
+from variate.gradients.rules.marginalize import Marginalize
 from variate.gradients.staged import derive
 from variate.gradients.tables import Tabular, name_of
 from variate.gradients.transform import Gradient, value_and_grad
@@ -102,8 +103,9 @@ def tune(
     r"""Choose the rules of the named draws of `f` by variance x time, measured on a pilot.
 
     A draw's rule adds its own part to the variance and to the time of a gradient, so each candidate of each draw is
-    tried with the other draws as they are chosen by default. The combinations that this makes look best are measured in
-    turn, and the best of all that was measured is returned. It takes a compilation for each trial.
+    tried with the other draws as they are chosen by default, `Marginalize` for all draws at once too. The combinations
+    that this makes look best are measured in turn, and the best of all that was measured is returned. It takes a
+    compilation for each trial.
 
     Args:
         f: a program `f(key, *args)`, as for `vt.grad`, with names for the draws to be tuned.
@@ -150,8 +152,11 @@ def tune(
                 return Trial(dict(rules), None, str(error))
 
         single = [((name, rule),) for name, rules in names.items() for rule in rules]
+        # What this rule of one draw is worth depends on whether those after it have it: it is tried for all at once.
+        together = tuple((n, rule) for n, rules in names.items() for rule in rules if isinstance(rule, Marginalize))
         found: dict[Assignment, Trial] = {}
-        for rules in track([(), *single], "measuring rules", transient=True, disable=not progress):
+        first = dict.fromkeys([(), *single, together])
+        for rules in track(first, "measuring rules", transient=True, disable=not progress):
             found[rules] = tried(rules)
         if found[()].measured is None:
             raise ValueError(f"f: with the rules chosen by default, {found[()].refused}")
@@ -218,7 +223,7 @@ def _promising(found: Mapping[Assignment, Trial]) -> list[Assignment]:
     assert start is not None
     changes: dict[str, list[Change]] = {}
     for rules, trial in found.items():
-        if rules and trial.measured is not None:
+        if len(rules) == 1 and trial.measured is not None:
             ((name, rule),) = rules
             variance, _, seconds = trial.measured
             change = Change(rule, variance - start.variance, seconds - start.seconds)

@@ -20,6 +20,7 @@ from variate.gradients.rules.gumbel_softmax import GumbelSoftmax as GumbelSoftma
 from variate.gradients.rules.gumbel_straight_through import GumbelStraightThrough as GumbelStraightThrough
 from variate.gradients.rules.implicit_reparameterization import ImplicitReparameterization as ImplicitReparameterization
 from variate.gradients.rules.marginal_straight_through import MarginalStraightThrough as MarginalStraightThrough
+from variate.gradients.rules.marginalize import Marginalize as Marginalize
 from variate.gradients.rules.measure_valued import MeasureValued as MeasureValued
 from variate.gradients.rules.pathwise import Pathwise as Pathwise
 from variate.gradients.rules.rebar import Rebar as Rebar
