@@ -16,7 +16,7 @@ from jax.scipy.stats import poisson
 from sklearn.datasets import load_digits
 
 import variate as vt
-from variate.gradients import Coupled, Enumerate, LeaveOneOut, NoBaseline, Rule, Score
+from variate.gradients import Coupled, Enumerate, LeaveOneOut, Marginalize, NoBaseline, Rule, Score
 from variate.gradients.rules.arm import ARM
 from variate.gradients.rules.arsm import ARSM
 from variate.gradients.rules.baseline import Linear, Optimal
