@@ -236,6 +236,29 @@ def several_mean(t: Array) -> dict[str, Array]:
     return mean_over_flips(4, weighted)
 
 
+def discounted(key: Array, t: Array) -> Array:
+    """A return by a recurrence from the end, of rewards that an episode may stop giving."""
+
+    def step(s: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
+        b = flip(k, t[0] + t[1] * s, "b")
+        s = 0.5 * s + b
+        return s, (s * b - t[1], jnp.where(s > 1.2, 0.0, 0.9))
+
+    rewards, kept = lax.scan(step, jnp.ones(()), split(key, 3))[1]
+    return lax.scan(lambda g, x: (x[0] + x[1] * g, None), jnp.zeros(()), (rewards, kept), reverse=True)[0]
+
+
+def discounted_mean(t: Array) -> Array:
+    def weighted(*coins: Array) -> Array:
+        p, s, kept, total = 1.0, 1.0, 1.0, 0.0
+        for b in coins:
+            p, s = p * chance(b, t[0] + t[1] * s), 0.5 * s + b
+            total, kept = total + kept * (s * b - t[1]), kept * jnp.where(s > 1.2, 0.0, 0.9)
+        return p * total
+
+    return mean_over_flips(3, weighted)
+
+
 def backwards(key: Array, t: Array) -> Array:
     """A scan from the end to the start, and sums of what it stacks up to each step."""
 
@@ -267,6 +290,7 @@ FLOW = {
     "lanes apart": Finite(lanes_apart, (jnp.array([0.2, -0.5, 1.0, 0.3]),), lanes_apart_mean, "ab"),
     "coins linked in a scan": Finite(linked, (PAIR,), linked_mean, "b"),
     "totals": Finite(totals, (PAIR,), totals_mean, "b"),
+    "discounted": Finite(discounted, (PAIR,), discounted_mean, "b"),
     "several results": Finite(several, (PAIR,), several_mean, "bcd"),
     "a scan backwards": Finite(backwards, (PAIR,), backwards_mean, "b"),
     "vmap in scan": Finite(lanes_in_scan, (PAIR,), lanes_in_scan_mean, "b"),
