@@ -36,7 +36,7 @@ from jaxtyping import Array, Key, PyTree
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
-from variate.programs.special import betaln, hold, log_choose, log_sinhc, log_sum, trials
+from variate.programs.special import betaln, hold, log_choose, log_sinhc, log_sum, together, trials
 
 
 def corrected(d: PyTree) -> PyTree:
@@ -143,12 +143,17 @@ def _gamma_poisson(d: Any, x: Array) -> Array:
 
 def _beta_binomial(d: Any, x: Array) -> Array:
     a, b, n = d.concentration1, d.concentration0, jnp.asarray(d.total_count, float)
-    return log_choose(n, x) + betaln(x + a, n - x + b) - betaln(a, b)
+    ones, others = jnp.split(together(x + a, a, n - x + b, b), 2)
+    after, before = betaln(ones, others)
+    return log_choose(n, x) + after - before
 
 
 def _beta_negative_binomial(d: Any, x: Array) -> Array:
     a, b, n = d.concentration1, d.concentration0, d.n
-    return gammaln(n + x) - gammaln(n) - gammaln(x + 1.0) + betaln(a + x, b + n) - betaln(a, b)
+    ones, others = jnp.split(together(a + x, a, b + n, b), 2)
+    after, before = betaln(ones, others)
+    whole, failures, successes = gammaln(together(n + x, n, x + 1.0))
+    return whole - failures - successes + after - before
 
 
 def _double_power_law(d: Any, x: Array) -> Array:

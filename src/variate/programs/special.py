@@ -10,9 +10,15 @@ from jaxtyping import Array, ArrayLike
 from numpyro.distributions.util import clamp_probs
 
 
+def together(*arrays: ArrayLike) -> Array:
+    """Stacked, as floating point: a special function takes long to compile, however many numbers it is then given."""
+    return jnp.stack([jnp.asarray(x, jnp.result_type(*arrays, float)) for x in jnp.broadcast_arrays(*arrays)])
+
+
 def log_choose(n: ArrayLike, x: ArrayLike) -> Array:
     n, x = jnp.asarray(n), jnp.asarray(x)
-    return gammaln(n + 1) - gammaln(x + 1) - gammaln(n - x + 1)
+    whole, chosen, rest = gammaln(together(n + 1, x + 1, n - x + 1))
+    return whole - chosen - rest
 
 
 def clamp(probs: ArrayLike) -> Array:
@@ -35,13 +41,22 @@ def trials(n: ArrayLike, x: ArrayLike, probs: ArrayLike) -> Array:
 @jax.jit  # so that its many operations are traced once for all who call it with such arguments
 def betaln(a: ArrayLike, b: ArrayLike) -> Array:
     """JAX's takes a short series from 8 on, and has a kink in its derivative where the arguments tie."""
-    plain = gammaln(a) + gammaln(b) - gammaln(a + b)
-    tie = a == b
-    series = jax.scipy.special.betaln(a, jnp.where(tie, b + 1, b))
-    tied = plain + lax.stop_gradient(jax.scipy.special.betaln(a, b) - plain)
-    # Where the series is as good as the difference of large numbers.
-    large = jnp.maximum(a, b) >= (300 if plain.dtype == jnp.float64 else 8)
-    return jnp.where(large, jnp.where(tie, tied, series), plain)
+    first, second = together(a, b)
+    # Either order is right where they tie, in derivatives too, but not half of each, as of a minimum.
+    low, high = jnp.where(first <= second, first, second), jnp.where(first <= second, second, first)
+    of_low, of_high, of_sum = gammaln(together(low, high, low + high))
+    # From where the series is as good as the difference of large numbers.
+    least = 300 if high.dtype == jnp.float64 else 8
+    large = jnp.where(high >= least, high, least)
+    series = _stirling(large) - _stirling(low + large) - (low + large - 0.5) * jnp.log1p(low / large)
+    series -= low * (jnp.log(large) - 1)
+    return of_low + jnp.where(high >= least, series, of_high - of_sum)
+
+
+def _stirling(x: Array) -> Array:
+    r"""$\log\Gamma(x) - (x - 1/2)\log x + x - \log(2\pi)/2$, to single precision from 8 on, to double from 300."""
+    square = x**-2
+    return (1 / 12 - square * (1 / 360 - square / 1260)) / x
 
 
 def log_sum(terms: Array, weights: Array) -> Array:
