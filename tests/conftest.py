@@ -7,8 +7,12 @@ from collections.abc import Iterator
 
 import hypothesis
 import jax
+import jaxtyping
 import pytest
+import typechecking
 from jax.experimental.key_reuse import _core as key_reuse
+
+jaxtyping.jaxtyped = typechecking.jaxtyped  # before the package is imported, whose functions it will check
 
 # One thread a process: there is a process for each core. And on two threads jaxlib 0.10 waits for itself forever where
 # batches of triangular solves meet, since each blocks a thread of the pool that its parts are to run on.

@@ -1,5 +1,6 @@
 """What conftest.py switches on is on, and the key checker neither sleeps nor cries wolf."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,7 +9,10 @@ import jax
 import jax.numpy as jnp
 import jaxtyping
 import pytest
+import typechecking
+from beartype import beartype
 from jax import Array, lax, random
+from jaxtyping import Shaped
 
 from variate.checks import check_positive_int
 
@@ -26,6 +30,37 @@ def test_types_are_checked_when_the_package_runs() -> None:
     assert check_positive_int("n", 3) == 3
     with pytest.raises(jaxtyping.TypeCheckError):
         check_positive_int(3, 3)
+
+
+@typechecking.jaxtyped(typechecker=beartype)
+def first(x: Shaped[Array, " n"], *, y: Shaped[Array, " n"], wrong: bool = False) -> Shaped[Array, " n"]:
+    def inner(scale: float, wrong: bool) -> Shaped[Array, " n"]:
+        return scale * (x[1:] if wrong else x)
+
+    return inner(2.0, wrong) + 0 * y[:1]
+
+
+@typechecking.jaxtyped(typechecker=beartype)
+@dataclasses.dataclass
+class Sized:
+    size: int
+    name: str | None = None
+
+
+def test_the_checker_of_types_sees_what_is_wrong_and_nothing_else() -> None:
+    two, three = jnp.ones(2), jnp.ones(3)
+    assert first(two, y=two).shape == (2,)
+    assert first(three, y=three).shape == (3,)  # what a dimension was in one call does not reach the next
+    assert (first.__name__, first.__wrapped__.__name__) == ("first", "first")
+    for wrong in (lambda: first(2.0, y=two), lambda: first(two, y=three), lambda: first(three, y=three, wrong=True)):
+        with pytest.raises(jaxtyping.TypeCheckError, match="first"):
+            wrong()
+    with pytest.raises(TypeError, match="missing"):
+        first(two)
+    assert Sized(3).size == Sized(3, "three").size == 3
+    for wrong in (lambda: Sized("3"), lambda: Sized(3, name=3)):
+        with pytest.raises(jaxtyping.TypeCheckError, match="Sized"):
+            wrong()
 
 
 class Item(NamedTuple):
