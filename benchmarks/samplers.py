@@ -1,6 +1,6 @@
 """Samplers of a target: ours and those of others, all on the same log density in the same unbounded coordinates.
 
-Each is a function of a target and a `Plan`; it makes a function from a key to a `Run`, which is compiled when first
+Each is a function of a posterior and a `Plan`; it makes a function from a key to a `Run`, which is compiled when first
 called.
 """
 
@@ -16,16 +16,18 @@ import nutpie
 from jax.flatten_util import ravel_pytree
 from numpyro.infer import MCMC, NUTS
 from nutpie.compiled_pyfunc import from_pyfunc
+from posteriors import Posterior, pymc_models
 
 import variate as vt
 
 
 class Plan(NamedTuple):
-    """Draws of each chain, the steps before them, and chains."""
+    """Draws of each chain, the steps before them, and chains; or the effective size to stop at, where that is known."""
 
     draws: int = 1_000
     warmup: int = 1_000
     chains: int = 4
+    ess: int | None = None
 
 
 class Run(NamedTuple):
@@ -39,7 +41,7 @@ class Run(NamedTuple):
     evaluations: int | None
 
 
-Sampler = Callable[[Any, Plan], Callable[[jax.Array], Run]]
+Sampler = Callable[[Posterior, Plan], Callable[[jax.Array], Run]]
 
 
 def starts(target: Any, key: jax.Array, count: int) -> Any:
@@ -60,10 +62,12 @@ def values_of(target: Any) -> Callable:
 def variate(**settings: Any) -> Sampler:
     """Ours, with its own default of 500 steps to warm up."""
 
-    def prepare(target: Any, plan: Plan) -> Callable[[jax.Array], Run]:
+    def prepare(posterior: Posterior, plan: Plan) -> Callable[[jax.Array], Run]:
+        length = {"num_samples": plan.draws} if plan.ess is None else {"until": vt.ESS(plan.ess)}
+
         def run(key: jax.Array) -> Run:
-            counts = {"num_samples": plan.draws, "num_warmup": min(plan.warmup, 500), "num_chains": plan.chains}
-            draws = vt.sample(key, target, **counts, **settings)
+            counts = {**length, "num_warmup": min(plan.warmup, 500), "num_chains": plan.chains}
+            draws = vt.sample(key, posterior.target, **counts, **settings)
             return Run(draws.values, int(draws.divergent.sum()), int(draws.evaluations.sum()))
 
         return run
@@ -74,7 +78,8 @@ def variate(**settings: Any) -> Sampler:
 def numpyro_nuts(**settings: Any) -> Sampler:
     """Its run compiled as a whole: by itself it compiles anew whenever it is called."""
 
-    def prepare(target: Any, plan: Plan) -> Callable[[jax.Array], Run]:
+    def prepare(posterior: Posterior, plan: Plan) -> Callable[[jax.Array], Run]:
+        target = posterior.target
         kernel = NUTS(potential_fn=lambda position: -target.log_density(position), **settings)
         counts = {"num_warmup": plan.warmup, "num_samples": plan.draws, "num_chains": plan.chains}
         values = values_of(target)
@@ -95,8 +100,9 @@ def numpyro_nuts(**settings: Any) -> Sampler:
     return prepare
 
 
-def blackjax_nuts(target: Any, plan: Plan) -> Callable[[jax.Array], Run]:
+def blackjax_nuts(posterior: Posterior, plan: Plan) -> Callable[[jax.Array], Run]:
     """With window adaptation of the step size and of a diagonal mass."""
+    target = posterior.target
     log_density, values = target.log_density, values_of(target)
     adaptation = blackjax.window_adaptation(blackjax.nuts, log_density)
 
@@ -121,8 +127,9 @@ def blackjax_nuts(target: Any, plan: Plan) -> Callable[[jax.Array], Run]:
     return run
 
 
-def nutpie_nuts(target: Any, plan: Plan) -> Callable[[jax.Array], Run]:
+def nutpie_nuts(posterior: Posterior, plan: Plan) -> Callable[[jax.Array], Run]:
     """One chain after the other, by a compiled density that is called from outside."""
+    target = posterior.target
     log_density, unravel = flattened(target)
     both, values = jax.jit(jax.value_and_grad(log_density)), values_of(target)
     size = ravel_pytree(target.start(jax.random.key(0)))[0].size
@@ -150,8 +157,28 @@ def nutpie_nuts(target: Any, plan: Plan) -> Callable[[jax.Array], Run]:
     return run
 
 
-def emcee_stretch(target: Any, plan: Plan) -> Callable[[jax.Array], Run]:
+def nutpie_numba(**settings: Any) -> Sampler:
+    """The same law as a model of PyMC, which Numba compiles."""
+
+    def prepare(posterior: Posterior, plan: Plan) -> Callable[[jax.Array], Run]:
+        model = nutpie.compile_pymc_model(pymc_models.model(posterior.program, *posterior.data), backend="numba")
+
+        def run(key: jax.Array) -> Run:
+            seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
+            counts = {"draws": plan.draws, "tune": plan.warmup, "chains": plan.chains, "cores": 1}
+            trace = nutpie.sample(model, seed=seed, progress_bar=False, **counts, **settings)
+            values, about = trace["posterior"], trace["sample_stats"]
+            found = {str(name): values[name].values for name in values.data_vars}
+            return Run(found, int(about["diverging"].sum()), int(about["n_steps"].sum()))
+
+        return run
+
+    return prepare
+
+
+def emcee_stretch(posterior: Posterior, plan: Plan) -> Callable[[jax.Array], Run]:
     """The stretch move, of four walkers for each coordinate. They are no independent chains, but are taken as such."""
+    target = posterior.target
     log_density, unravel = flattened(target)
     size = ravel_pytree(target.start(jax.random.key(0)))[0].size
     together, values = jax.jit(jax.vmap(log_density)), values_of(target)
@@ -178,5 +205,7 @@ SAMPLERS: dict[str, Sampler] = {
     "NumPyro NUTS, dense": numpyro_nuts(dense_mass=True),
     "BlackJAX NUTS": blackjax_nuts,
     "nutpie": nutpie_nuts,
+    "nutpie, Numba": nutpie_numba(),
+    "nutpie, Numba, low rank": nutpie_numba(low_rank_modified_mass_matrix=True),
     "emcee": emcee_stretch,
 }

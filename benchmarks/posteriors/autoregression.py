@@ -8,7 +8,7 @@ import numpyro.distributions as dist
 import variate as vt
 
 from . import given_scale
-from .base import Moments, Posterior, data
+from .base import Moments, Posterior, data, posed
 
 
 def autoregression(key, lags, y):
@@ -32,4 +32,4 @@ def ar() -> Posterior:
     series, order = read["y"], read["K"]
     lags = jnp.stack([series[order - k : len(series) - k] for k in range(1, order + 1)], axis=1)
     y = series[order:]
-    return Posterior(vt.condition(autoregression, lags, y), exact(lags, y))
+    return posed(autoregression, (lags, y), exact(lags, y))

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
+import variate as vt
+
 FOLDER = Path(__file__).parents[3] / "shared" / "posteriordb"
 
 
@@ -26,11 +28,14 @@ class Posterior(NamedTuple):
     """A target, what is asked of its values, and the moments of that by name.
 
     `quantities` maps values, with any axes in front, to arrays by name; the numbers of a vector are `name[1]` and on.
+    `program` and `data` are what the target was made of, if of a program.
     """
 
     target: Any
     moments: dict[str, Moments]
     quantities: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    program: str = ""
+    data: tuple[Any, ...] = ()
 
     def named(self, values: dict[str, Any]) -> dict[str, np.ndarray]:
         """The numbers that have moments, of values with axes of chains and draws."""
@@ -42,6 +47,10 @@ class Posterior(NamedTuple):
             else:
                 found |= {f"{name}[{i + 1}]": array[:, :, i] for i in range(array.shape[2])}
         return {name: found[name] for name in self.moments}
+
+
+def posed(program: Callable, data: tuple[Any, ...], moments: dict[str, Moments], quantities: Any = dict) -> Posterior:
+    return Posterior(vt.condition(program, *data), moments, quantities, program.__name__, data)
 
 
 def found() -> bool:

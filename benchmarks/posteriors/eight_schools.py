@@ -7,7 +7,7 @@ import numpyro.distributions as dist
 import variate as vt
 
 from . import given_scale
-from .base import Moments, Posterior, data
+from .base import Moments, Posterior, data, posed
 
 
 def centered(key, y, sigma):
@@ -50,10 +50,10 @@ def exact(y, sigma) -> dict[str, Moments]:
 def schools_centered() -> Posterior:
     read = data("eight_schools")
     y, sigma = read["y"], read["sigma"]
-    return Posterior(vt.condition(centered, y, sigma), exact(y, sigma))
+    return posed(centered, (y, sigma), exact(y, sigma))
 
 
 def schools_noncentered() -> Posterior:
     read = data("eight_schools")
     y, sigma = read["y"], read["sigma"]
-    return Posterior(vt.condition(noncentered, y, sigma), exact(y, sigma), effects)
+    return posed(noncentered, (y, sigma), exact(y, sigma), effects)

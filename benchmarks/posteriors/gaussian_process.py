@@ -6,7 +6,7 @@ import numpyro.distributions as dist
 
 import variate as vt
 
-from .base import Posterior, data, reference
+from .base import Posterior, data, posed, reference
 
 
 def gaussian_process(key, x, y):
@@ -22,4 +22,4 @@ def gaussian_process(key, x, y):
 
 def gp() -> Posterior:
     read = data("gp_pois_regr")
-    return Posterior(vt.condition(gaussian_process, read["x"], read["y"]), reference("gp_pois_regr-gp_regr"))
+    return posed(gaussian_process, (read["x"], read["y"]), reference("gp_pois_regr-gp_regr"))

@@ -7,7 +7,7 @@ from numpyro.distributions.transforms import OrderedTransform
 
 import variate as vt
 
-from .base import Posterior, data, flat, reference
+from .base import Posterior, data, flat, posed, reference
 
 
 def ordered(count: int) -> dist.Distribution:
@@ -27,4 +27,4 @@ def mixture(key, y):
 
 def gauss_mix() -> Posterior:
     read = data("low_dim_gauss_mix")
-    return Posterior(vt.condition(mixture, read["y"]), reference("low_dim_gauss_mix-low_dim_gauss_mix"))
+    return posed(mixture, (read["y"],), reference("low_dim_gauss_mix-low_dim_gauss_mix"))

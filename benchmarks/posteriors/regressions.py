@@ -9,7 +9,7 @@ from scipy.special import gammaln
 import variate as vt
 
 from . import given_scale
-from .base import Moments, Posterior, data, flat, reference
+from .base import Moments, Posterior, data, flat, posed, reference
 
 
 def flat_priors(key, x, y):
@@ -69,24 +69,24 @@ def design(*columns):
 def earnings() -> Posterior:
     read = data("earnings")
     x, y = design(read["height"]), jnp.log(read["earn"])
-    return Posterior(vt.condition(flat_priors, x, y), exact(x, y))
+    return posed(flat_priors, (x, y), exact(x, y))
 
 
 def mesquite() -> Posterior:
     read = data("mesquite")
     sizes = [jnp.log(read[name]) for name in ("diam1", "diam2", "canopy_height", "total_height", "density")]
     x, y = design(*sizes, read["group"]), jnp.log(read["weight"])
-    return Posterior(vt.condition(flat_priors, x, y), exact(x, y))
+    return posed(flat_priors, (x, y), exact(x, y))
 
 
 def kidiq() -> Posterior:
     read = data("kidiq")
     x, y = design(read["mom_iq"]), read["kid_score"]
-    return Posterior(vt.condition(flat_slopes, x, y), exact_slopes(x, y))
+    return posed(flat_slopes, (x, y), exact_slopes(x, y))
 
 
 def diamonds() -> Posterior:
     read = data("diamonds")
     x = read["X"][:, 1:]
-    target = vt.condition(centred_columns, x - jnp.mean(x, axis=0, keepdims=True), read["Y"])
-    return Posterior(target, reference("diamonds-diamonds"))
+    centred = x - jnp.mean(x, axis=0, keepdims=True)
+    return posed(centred_columns, (centred, read["Y"]), reference("diamonds-diamonds"))
