@@ -25,7 +25,7 @@ from .devices import Devices, Shared
 from .keeping import Every, Means
 from .runner import Runner
 from .sharing import Chains, Groups, shared_out
-from .steps import BLOCK, Flat, begun, block
+from .steps import BLOCK, At, Flat, begun, block
 from .store import Unwritten
 from .until import SoFar, Until
 
@@ -181,10 +181,9 @@ class _Blocks:
         return tuned, state, sums, held
 
     def _made(self, reached: Reached, thin: int) -> tuple[Any, Any, Any, Steps]:
-        key = jax.random.fold_in(self.key, reached.blocks)
-        tuned, key = self.shared.to_all((reached.tuned, key))
+        tuned, at = self.shared.to_all((reached.tuned, At(self.key, np.asarray(reached.blocks, np.uint32))))
         state = self.shared.to_each(reached.state)
-        tuned, state, *found = block(self.target, self.like, tuned, key, state, thin, self.shared)
+        tuned, state, *found = block(self.target, self.like, tuned, at, state, thin, self.shared)
         return tuned, state, *self.shared.home(found)
 
 

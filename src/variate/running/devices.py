@@ -87,14 +87,14 @@ class Shared:
         """On the first device, where what is done with it is what one alone would do."""
         return tree if self.line is None else jax.device_put(tree, self.line.devices.flat[0])
 
-    def map(self, f: Callable, numbers: PyTree[Array], key: Key[Array, ""], state: PyTree[Array]) -> Any:
-        """f of numbers that all devices have and of chains of their own, to numbers, chains and steps of chains."""
+    def map(self, f: Callable, numbers: PyTree[Array], at: PyTree[Array], state: PyTree[Array]) -> Any:
+        """f of what all devices have and of chains of their own, to numbers, chains and steps of chains."""
         if self.line is None:
-            return f(numbers, key, state)
+            return f(numbers, at, state)
         all_of, own = PartitionSpec(), PartitionSpec(_CHAINS)
         out = (all_of, own, PartitionSpec(None, _CHAINS))
         return jax.shard_map(f, mesh=self.line, in_specs=(all_of, all_of, own), out_specs=out, check_vma=False)(
-            numbers, key, state
+            numbers, at, state
         )
 
     def keys(self, key: Key[Array, ""], count: int) -> Key[Array, " chains"]:

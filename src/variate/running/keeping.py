@@ -82,7 +82,7 @@ class Every(Keeping):
 
     def add(self, sums: Any, index: int, values: PyTree, steps: Steps) -> tuple[Any, Block]:
         """With a block more, after so many, and what is kept of the block itself."""
-        return sums, (values, steps._replace(position=jnp.zeros(0), gradient=None))
+        return sums, (values, steps._replace(position=np.zeros(0), gradient=None))
 
     def read(self, reached: Reached, most: int) -> Draws:
         return dataclasses.replace(draws_of(reached.kept, self.walkers, most), history=self.history)

@@ -15,7 +15,7 @@ from variate.protocols import Steps
 
 from .base import Crew, Workers, numbers_of, state_of
 from .chain_file import Reached
-from .steps import Group, block
+from .steps import At, Group, block
 
 
 class Order(NamedTuple):
@@ -52,8 +52,8 @@ class Chains:
         """Where the chains are after the block, its values, and what is told of its steps."""
         numbers, rest = eqx.partition(self.begun, eqx.is_array)
         tuned, state = eqx.combine(state_of(map(jnp.asarray, order.numbers), numbers), rest)
-        key, group = jax.random.fold_in(self.key, order.block), Group(jnp.asarray(order.first), self.count)
-        _, state, values, steps = block(self.target, self.position, tuned, key, state, self.thin, group)
+        at, group = At(self.key, np.asarray(order.block, np.uint32)), Group(jnp.asarray(order.first), self.count)
+        _, state, values, steps = block(self.target, self.position, tuned, at, state, self.thin, group)
         return state, values, steps.info
 
     def like(self) -> Any:

@@ -1,10 +1,11 @@
 """Compiled blocks of steps of several chains: all of them, those on a device, or one group of them."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree
@@ -43,8 +44,15 @@ class Group(eqx.Module):
         """These alone: a kernel has learned what it can."""
         return tree
 
-    def map(self, f: Any, numbers: PyTree[Array], key: Key[Array, ""], state: PyTree[Array]) -> Any:
-        return f(numbers, key, state)
+    def map(self, f: Any, numbers: PyTree[Array], at: "At", state: PyTree[Array]) -> Any:
+        return f(numbers, at, state)
+
+
+class At(NamedTuple):
+    """A block of a run: the key of all, and how many were before it."""
+
+    key: Key[Array, ""]
+    blocks: Int[Array | np.ndarray, ""]
 
 
 @eqx.filter_jit
@@ -56,12 +64,12 @@ def begun(target: Any, like: Any, tuned: Any, keys: Key[Array, " chains"], posit
 
 @eqx.filter_jit
 def block(
-    target: Any, like: Any, tuned: Any, key: Key[Array, ""], state: Any, thin: int, shared: Shared | Group
+    target: Any, like: Any, tuned: Any, at: At, state: Any, thin: int, shared: Shared | Group
 ) -> tuple[Any, Any, Any, Steps]:
     """The kernel, where chains are, values and steps, after a block of `thin` steps for each that is kept."""
     fixed = eqx.partition((target, like, tuned), eqx.is_array)
 
-    def steps_of_some(numbers: Any, key: Key[Array, ""], state: Any) -> tuple[Any, Any, Block]:
+    def steps_of_some(numbers: Any, at: At, state: Any) -> tuple[Any, Any, Block]:
         target, like, tuned = eqx.combine(numbers, fixed[1])
         log_density, unravel = Flat(target, like), ravel_pytree(like)[1]
         numbers, rest = eqx.partition(tuned, eqx.is_array)
@@ -76,12 +84,13 @@ def block(
             steps = Steps(after.position, getattr(after, "gradient", None), info)
             return (numbers, after), each_walker(steps) if after.position.ndim > 2 else steps
 
-        (numbers, state), steps = lax.scan(once, (numbers, state), jax.random.split(key, BLOCK * thin))
+        keys = jax.random.split(jax.random.fold_in(*at), BLOCK * thin)
+        (numbers, state), steps = lax.scan(once, (numbers, state), keys)
         steps = thinned(steps, thin)
         values = jax.vmap(jax.vmap(lambda x: target.constrain(unravel(x))))(steps.position)
         return numbers, state, (values, steps)
 
-    numbers, state, found = shared.map(steps_of_some, fixed[0], key, state)
+    numbers, state, found = shared.map(steps_of_some, fixed[0], at, state)
     return eqx.combine(numbers, eqx.filter(tuned, eqx.is_array, inverse=True)), state, *found
 
 
