@@ -12,6 +12,7 @@ Needs `pip install '.[bench]'` and the data beside the project (`posteriors/base
 import argparse
 import math
 import os
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -20,8 +21,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import posteriors
+import pytensor
 import reports
 from arviz_stats.base import array_stats
+from jax.experimental.compilation_cache import compilation_cache
 from posteriors import Moments, Posterior
 from rich.console import Console
 from samplers import SAMPLERS, Plan, Run, Sampler
@@ -31,10 +34,12 @@ from scipy import special
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 KEY = jax.random.key(0)
 SMALL = 8  # coordinates that emcee is tried on
-DEFAULTS = ("NumPyro NUTS", "BlackJAX NUTS", "nutpie")
-PEERS = ("blackjax", "nutpie", "emcee", "arviz-stats")
+DEFAULTS = ("NumPyro NUTS", "BlackJAX NUTS", "nutpie", "nutpie, Numba")
+PEERS = ("blackjax", "nutpie", "numba", "pymc", "emcee", "arviz-stats")
 RHAT, ESS, ALARM = 1.01, 400, 1e-4
 MOST_RUNS, ENOUGH = 5, 10.0  # runs, and seconds of them
 
@@ -43,8 +48,11 @@ dependent draws, together with those of the reference where it is itself of draw
 sample size of a number, and R-hat the largest, for all samplers by the same functions of ArviZ. `each` is the number of
 gradients of the kept draws over that size (of densities for emcee, whose walkers are taken for chains). Seconds are the
 processor's, of one core, warm-up included. Each row is the median by ESS/s of up to five runs, one
-where that takes ten seconds. NO: a sampler that by R-hat (below {RHAT}) and ESS (at least {ESS}) has converged is off
-by more than chance makes one row in {1 / ALARM:,.0f}."""
+where that takes ten seconds. `to {ESS}` has the seconds from nothing compiled to an effective size of {ESS}, all
+included, and `again` the same where JAX and Numba find on disk what an earlier process has compiled: ours is told to
+stop there, the others are told how many draws that takes. nutpie has the log density as a function of JAX, or as a
+model of PyMC that Numba compiles. NO: a sampler that by R-hat (below {RHAT}) and ESS (at least {ESS}) has converged is
+off by more than chance makes one row in {1 / ALARM:,.0f}."""
 
 
 class Row(NamedTuple):
@@ -59,6 +67,8 @@ class Row(NamedTuple):
     each: float | None
     compiling: float
     seconds: float
+    reaching: float | None = None  # seconds
+    again: float | None = None
 
     @property
     def converged(self) -> bool:
@@ -72,7 +82,8 @@ class Row(NamedTuple):
 
     def cells(self) -> list[str]:
         each = "" if self.each is None else f"{self.each:.3g}"
-        costs = [each, f"{self.compiling:.1f}", f"{self.seconds:.1f}", f"{self.ess / self.seconds:,.0f}"]
+        enough = ["" if x is None else f"{x:.1f}" for x in (self.reaching, self.again)]
+        costs = [each, f"{self.compiling:.1f}", f"{self.seconds:.1f}", f"{self.ess / self.seconds:,.0f}", *enough]
         said = ["yes" if self.converged else "no", "yes" if self.ok else "NO"]
         found = [f"{self.mean:.1f}", f"{self.sd:.1f}", f"{self.ess:,.0f}", f"{self.rhat:.3f}", f"{self.divergent:,}"]
         return [self.program, self.sampler, *found, *costs, *said]
@@ -80,7 +91,7 @@ class Row(NamedTuple):
 
 COLUMNS = (
     *("posterior", "sampler", "worst mean", "worst sd", "ESS", "R-hat", "divergent", "each"),
-    *("compiling, s", "sampling, s", "ESS/s", "converged", "ok"),
+    *("compiling, s", "sampling, s", "ESS/s", f"to {ESS}, s", "again, s", "converged", "ok"),
 )
 
 
@@ -114,29 +125,55 @@ def judged(posterior: Posterior, run: Run) -> dict[str, Any]:
 
 def row(name: str, sampler: str, posterior: Posterior, make: Sampler, plan: Plan) -> Row:
     """The first run has to be compiled; of up to five more, as many as ten seconds have room for, it is the median."""
-    run, times, rows = make(posterior.target, plan), [], []
+    start, times, rows = time.process_time(), [], []
+    run = make(posterior, plan)
+    making = time.process_time() - start
     for key in jax.random.split(KEY, 1 + MOST_RUNS):
         start = time.process_time()
         found = jax.block_until_ready(run(key))
         times.append(time.process_time() - start)
         if len(times) > 1:
-            compiling = max(0.0, times[0] - times[1])
+            compiling = making + max(0.0, times[0] - times[1])
             rows.append(Row(name, sampler, **judged(posterior, found), compiling=compiling, seconds=times[-1]))
         if rows and sum(times[1:]) > ENOUGH:
             break
-    return sorted(rows, key=lambda row: row.ess / row.seconds)[len(rows) // 2]
+    median = sorted(rows, key=lambda row: row.ess / row.seconds)[len(rows) // 2]
+    enough = plan._replace(draws=math.ceil(plan.draws * ESS / median.ess), ess=ESS)
+    if enough.draws > 10 * plan.draws:
+        return median
+    (first, again) = reached(posterior, make, enough)
+    return median._replace(reaching=first, again=again)
+
+
+def reached(posterior: Posterior, make: Sampler, plan: Plan) -> list[float]:
+    """Seconds to so many draws from nothing compiled, and with what that has left on disk."""
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        compilation_cache.reset_cache()  # or JAX would look where it did before
+        for kept in (False, True):
+            jax.clear_caches()
+            pytensor.config.numba__cache = kept
+            start = time.process_time()
+            jax.block_until_ready(make(posterior, plan)(jax.random.fold_in(KEY, 1)))
+            times.append(time.process_time() - start)
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()
+    return times
 
 
 class Beside(NamedTuple):
-    """Effective draws a second, ours over those of the best peer as it comes and of the best of all."""
+    """Ours beside the best peer as it comes, and the best of all: effective draws a second, and the times to enough."""
 
     program: str
     defaults: float
     best: float
+    reaching: float | None  # of the best of all
+    again: float | None
     ok: None = None
 
     def cells(self) -> list[str]:
-        return [self.program, f"{self.defaults:.2f}", f"{self.best:.2f}"]
+        return [self.program, *("" if x is None else f"{x:.2f}" for x in self[1:5])]
 
 
 def beside(rows: list[Row]) -> list[Beside]:
@@ -145,9 +182,18 @@ def beside(rows: list[Row]) -> list[Beside]:
     for program in dict.fromkeys(row.program for row in rows):
         rates = {row.sampler: row.ess / row.seconds for row in rows if row.program == program}
         ours = rates.pop("Variate")
-        found.append(Beside(program, ours / max(rates[name] for name in DEFAULTS), ours / max(rates.values())))
-    means = (float(np.exp(np.mean(np.log(ratios)))) for ratios in zip(*(row[1:3] for row in found), strict=True))
+        fast = ours / max(rates[name] for name in DEFAULTS), ours / max(rates.values())
+        found.append(Beside(program, *fast, *(sooner(rows, program, name) for name in ("reaching", "again"))))
+    columns = zip(*(row[1:5] for row in found), strict=True)
+    means = (float(np.exp(np.mean(np.log([x for x in column if x])))) for column in columns)
     return [*found, Beside("geometric mean", *means)]
+
+
+def sooner(rows: list[Row], program: str, name: str) -> float | None:
+    """How many times as long the best peer takes."""
+    times = {row.sampler: getattr(row, name) for row in rows if row.program == program}
+    mine, theirs = times.pop("Variate"), [x for x in times.values() if x is not None]
+    return min(theirs) / mine if mine and theirs else None
 
 
 def size(posterior: Posterior) -> int:
@@ -184,7 +230,8 @@ def main() -> int:
         left = f", without {', '.join(wanted.skip)}" if wanted.skip else ""
         section = reports.Section(f"{len({row.program for row in rows})} posteriors{left}", COLUMNS, rows)
         path = Path(__file__).parent / "results" / "sampling"
-        ratios = reports.Section("Beside the best peer", ("posterior", "as it comes", "at its best"), beside(rows))
+        columns = ("posterior", "as it comes", "at its best", f"time to {ESS}", "again")
+        ratios = reports.Section("Beside the best peer", columns, beside(rows))
         reports.write_sections([section, ratios], path, "Samplers", WORDS, **{name: version(name) for name in PEERS})
     return int(not all(row.ok for row in rows))
 
