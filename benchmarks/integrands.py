@@ -2,25 +2,34 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from scipy import integrate, special, stats
+from scipy import integrate, stats
 from scipy.stats import qmc
 
 import variate as vt
 
 
 class Integrand(NamedTuple):
-    """A program, its expectation, and the same as a function of points [n, d] of the unit cube in NumPy, if simple."""
+    """A program, its expectation, and the same by hand: in NumPy, of independent inputs [n, d] with SciPy's laws."""
 
     program: Callable[[jax.Array], jax.Array]
     truth: float
-    on_cube: Callable[[np.ndarray], np.ndarray] | None = None
-    dimension: int = 1
+    by_hand: Callable[[np.ndarray], np.ndarray]
+    laws: list[Any]
+
+    @property
+    def dimension(self) -> int:
+        return len(self.laws)
+
+    def on_cube(self, u: np.ndarray) -> np.ndarray:
+        """Of points [n, d] of the unit cube, the ends of which some quantiles do not have."""
+        u = np.clip(u, 1e-12, 1 - 1e-12)
+        return self.by_hand(np.stack([law.ppf(x) for law, x in zip(self.laws, u.T, strict=True)], axis=1))
 
 
 # Genz (1984), Testing multidimensional integration routines: sums of the difficulties, spread evenly over dimensions.
@@ -33,6 +42,7 @@ DIFFICULTY = {
     "discontinuous": 4.3,
 }
 W = 0.4
+NORMAL = stats.norm()
 
 
 def genz(family: str, d: int) -> Integrand:
@@ -56,7 +66,7 @@ def genz(family: str, d: int) -> Integrand:
     def program(key):
         return f(vt.draw(key, dist.Uniform(jnp.zeros(d), 1.0), name="x"), jnp)
 
-    return Integrand(program, _genz_truth(family, d, c), lambda x: f(x, np), d)
+    return Integrand(program, _genz_truth(family, d, c), lambda x: f(x, np), [stats.uniform()] * d)
 
 
 def _genz_truth(family: str, d: int, c: float) -> float:
@@ -91,7 +101,7 @@ def call(months: int) -> Integrand:
     def program(key):
         return payoff(vt.draw(key, dist.Normal(jnp.zeros(months), 1.0), name="z"), jnp)
 
-    return Integrand(program, float(truth), lambda u: payoff(special.ndtri(u), np), months)
+    return Integrand(program, float(truth), lambda z: payoff(z, np), [NORMAL] * months)
 
 
 def ishigami() -> Integrand:
@@ -103,10 +113,10 @@ def ishigami() -> Integrand:
     def program(key):
         return f(vt.draw(key, dist.Uniform(-math.pi * jnp.ones(3), math.pi), name="x"), jnp)
 
-    return Integrand(program, 3.5, lambda u: f(math.pi * (2 * u - 1), np), 3)
+    return Integrand(program, 3.5, lambda x: f(x, np), [stats.uniform(-math.pi, 2 * math.pi)] * 3)
 
 
-def _flow(rw, r, tu, hu, tl, hl, length, kw, xp):
+def flow(rw, r, tu, hu, tl, hl, length, kw, xp):
     log = xp.log(r / rw)
     return 2 * math.pi * tu * (hu - hl) / (log * (1 + 2 * length * tu / (log * rw**2 * kw) + tu / tl))
 
@@ -120,23 +130,20 @@ def borehole() -> Integrand:
     The reference value is SciPy's Sobol' points' with SciPy's quantiles: 32 scrambles of 2^17, to some 1e-8.
     """
 
-    def on_cube(u):
-        u = np.clip(u, 1e-12, 1 - 1e-12)  # Sobol's own first point is at the origin
-        rw, r = 0.10 + 0.0161812 * special.ndtri(u[:, 0]), np.exp(7.71 + 1.0056 * special.ndtri(u[:, 1]))
-        rest = [low + (high - low) * u[:, 2 + i] for i, (low, high) in enumerate(BOUNDS)]
-        return _flow(rw, r, *rest, np)
+    laws = [stats.norm(0.10, 0.0161812), stats.lognorm(1.0056, scale=math.exp(7.71))]
+    laws += [stats.uniform(low, high - low) for low, high in BOUNDS]
+    found = Integrand(_borehole, 0.0, lambda x: flow(*x.T, np), laws)
+    means = [found.on_cube(qmc.Sobol(8, rng=i).random(2**17)).mean() for i in range(32)]
+    return found._replace(truth=float(np.mean(means)))
 
-    means = [on_cube(qmc.Sobol(8, seed=i).random(2**17)).mean() for i in range(32)]
 
-    def program(key):
-        keys = jax.random.split(key, 3)
-        rw = vt.draw(keys[0], dist.Normal(0.10, 0.0161812), name="rw")
-        r = vt.draw(keys[1], dist.LogNormal(7.71, 1.0056), name="r")
-        low, high = (jnp.asarray([bound[i] for bound in BOUNDS], float) for i in (0, 1))
-        rest = vt.draw(keys[2], dist.Uniform(low, high), name="rest")
-        return _flow(rw, r, *rest, jnp)
-
-    return Integrand(program, float(np.mean(means)), on_cube, 8)
+def _borehole(key):
+    keys = jax.random.split(key, 3)
+    rw = vt.draw(keys[0], dist.Normal(0.10, 0.0161812), name="rw")
+    r = vt.draw(keys[1], dist.LogNormal(7.71, 1.0056), name="r")
+    low, high = (jnp.asarray([bound[i] for bound in BOUNDS], float) for i in (0, 1))
+    rest = vt.draw(keys[2], dist.Uniform(low, high), name="rest")
+    return flow(rw, r, *rest, jnp)
 
 
 def four_branches() -> Integrand:
@@ -147,12 +154,14 @@ def four_branches() -> Integrand:
 
     truth = integrate.quad(failing, -3, 3, epsabs=1e-14)[0] + 2 * stats.norm.sf(3)
 
-    def program(key):
-        x = vt.draw(key, dist.Normal(jnp.zeros(2), 1.0), name="x")
-        s, t = (x[0] + x[1]) / 2**0.5, (x[0] - x[1]) / 2**0.5
-        return (jnp.abs(s) > 3 + 0.2 * t**2) | (jnp.abs(t) > 3)
+    def fails(x, xp):
+        s, t = (x[..., 0] + x[..., 1]) / 2**0.5, (x[..., 0] - x[..., 1]) / 2**0.5
+        return (xp.abs(s) > 3 + 0.2 * t**2) | (xp.abs(t) > 3)
 
-    return Integrand(program, float(truth))
+    def program(key):
+        return fails(vt.draw(key, dist.Normal(jnp.zeros(2), 1.0), name="x"), jnp)
+
+    return Integrand(program, float(truth), lambda x: fails(x, np).astype(float), [NORMAL] * 2)
 
 
 def evidence() -> Integrand:
@@ -160,14 +169,14 @@ def evidence() -> Integrand:
     parts = [(0.7, np.array([2.0, 1.0]), 0.5), (0.3, np.array([-2.0, 0.5]), 0.8)]
     truth = sum(w * stats.multivariate_normal.pdf(m, np.zeros(2), (9 + s**2) * np.eye(2)) for w, m, s in parts)
 
-    def program(key):
-        x = vt.draw(key, dist.Normal(jnp.zeros(2), 3.0), name="x")
-        each = [
-            w / (2 * math.pi * s**2) * jnp.exp(-jnp.sum((x - jnp.asarray(m)) ** 2) / (2 * s**2)) for w, m, s in parts
-        ]
-        return each[0] + each[1]
+    def likelihood(x, xp):
+        squares = [(w, xp.sum((x - xp.asarray(m)) ** 2, axis=-1), s) for w, m, s in parts]
+        return sum(w / (2 * math.pi * s**2) * xp.exp(-square / (2 * s**2)) for w, square, s in squares)
 
-    return Integrand(program, float(truth))
+    def program(key):
+        return likelihood(vt.draw(key, dist.Normal(jnp.zeros(2), 3.0), name="x"), jnp)
+
+    return Integrand(program, float(truth), lambda x: likelihood(x, np), [stats.norm(0, 3)] * 2)
 
 
 def inventory() -> Integrand:
@@ -194,7 +203,14 @@ def inventory() -> Integrand:
         start = jnp.asarray(9), jnp.zeros(())
         return jax.lax.scan(day, start, jax.random.split(key, 3))[0][1]
 
-    return Integrand(program, float(truth))
+    def by_hand(demands):
+        level, cost = np.full(len(demands), 9), np.zeros(len(demands))
+        for demand in demands.T:
+            left = np.maximum(level - demand, 0)
+            level, cost = np.minimum(left + 4, 9), cost + 5 * np.maximum(demand - level, 0) + left
+        return cost
+
+    return Integrand(program, float(truth), by_hand, [stats.poisson(4.0)] * 3)
 
 
 def integrands() -> dict[str, Integrand]:

@@ -16,7 +16,7 @@ from timing import Pair
 import variate
 
 COLUMNS = ("program", "what", "ours", "peer", "ratio", "95%", "bound", "ok")
-PACKAGES = ("jax", "jaxlib", "numpyro", "torch", "storchastic", "pyro-ppl", "pot", "ray")
+PACKAGES = ("jax", "jaxlib", "numpyro", "scipy", "chaospy", "salib", "torch", "storchastic", "pyro-ppl", "pot", "ray")
 
 
 class Row(NamedTuple):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
+from scipy import special
 
 from variate.programs.program import Program
 from variate.programs.uniforms import layout
@@ -26,6 +27,13 @@ from .stopping import StdErr
 
 PILOT = 1_024  # runs for each design
 _WORTH = 0.7  # of plain sampling's variance: what promises less of a gain may be the pilot's noise
+_CLOSE = 16.0  # ratio of variances up to which designs that grow are compared on larger sets
+_DEGREES = 8  # of freedom, below which a few sets with controls tell too little of their own variance
+_LOOK = 0.0025  # beyond a quantile of Student's by whose square variances of few sets compare
+_SHARE = 4.0  # of the runs that are to come, what such a comparison may take: one in so many
+_MARGIN = (
+    2.0  # by which intervals of an error bar that is looked at again and again are longer than two standard errors
+)
 
 
 class Choice(NamedTuple):
@@ -46,6 +54,12 @@ def choose(static: Static, key: Key[Array, ""], numbers: list[Any], plan: Plan) 
     pilot's runs to those that plain sampling would take. A method is taken only where its ratio in the pilot is below
     0.7, so that a program which no method serves loses the pilot and nothing else.
 
+    Errors of two kinds of sets that grow fall at different rates, so small sets do not tell which are better when
+    large. Where the best is one of them and others are near, they are compared again on sets of four times the size,
+    and again, while that takes at most a quarter of the runs that are still to come if the variance falls as $n^{-2}$.
+    Sets go with no more scores than leave 8 degrees of freedom to the pilot's variance; where they grow, the length
+    that fewer degrees give to their intervals counts.
+
     Draws whose mean serves as well (`Conditional(limit=1)`) are made under none of these: that costs nothing, and by
     the law of total variance it makes no variance larger, whatever the design of the others. Methods are then taken
     where their ratio is below 0.7 of that of `Conditional` alone.
@@ -54,7 +68,7 @@ def choose(static: Static, key: Key[Array, ""], numbers: list[Any], plan: Plan) 
     integration = _integration(program)
     if integration is not None:
         first, second = jax.random.split(jax.random.clone(key))
-        (plain,) = _pilot(static, None, None, (), first, numbers)
+        (plain,) = Pilot(static, None, None, ()).run(_DESIGNS[:1], PILOT, first, numbers)
         found = _best(static, program, integration, plain, second, numbers, plan)
         if found is not None:
             return found
@@ -79,24 +93,90 @@ def _best(
     if not (labels or integration):
         return None
     controls = _controls(program, gone) if plan.function is None else None
-    rows = _pilot(static, controls, integration, labels, key, numbers)
+    runs = Pilot(static, controls, integration, labels)
+    first, second = jax.random.split(jax.random.clone(key))
+    rows = runs.run(_DESIGNS if labels else _DESIGNS[:1], PILOT, first, numbers)
     plain = rows[0] if integration is None else plain
     alone = _DESIGNS[0].sets(labels, PILOT)
     variances, own = (_variances(of, alone, False) for of in (plain, rows[0]))
     if integration is not None and not np.all(np.isfinite(own)):
         return None
     base = _worst_ratio(own, variances)
-    credit = (PILOT / _runs_of_plain(plain, plan)) ** 0.5
-    found = [(base, Choice(Methods(integration=integration), base))]
-    for design, of_design in zip(_DESIGNS, rows, strict=False):
-        sets = design.sets(labels, PILOT)
-        for used in (None, controls) if controls else (None,):
-            ratio = _worst_ratio(_variances(of_design, sets, used is not None), variances)
-            named = None if isinstance(design, Independent) else design
-            if ratio < _WORTH * base:
-                credited = ratio if sets.count is None else ratio * credit
-                found.append((credited, Choice(Methods(named, used, None, integration), ratio)))
-    return min(found, key=lambda each: each[0])[1]
+    of_plain = _runs_of_plain(plain, plan)
+    contenders = [
+        each
+        for design, of_design in zip(_DESIGNS, rows, strict=False)
+        for each in _contenders(runs, design, of_design, PILOT, variances)
+    ]
+    growing = [each for each in contenders if _grows(each, labels)]
+    credit = (PILOT / of_plain) ** 0.5
+    worth = [(each.ratio * (credit if each in growing else 1.0), each) for each in contenders]
+    worth = [(ratio, each) for ratio, each in worth if each.ratio < _WORTH * base]
+    credited, best = min(worth, key=lambda each: each[0], default=(base, None))
+    if best is None or credited >= base:
+        return Choice(Methods(integration=integration), base)
+    if best not in growing:
+        return best.choice
+    near = [each for each in growing if each.ratio < _CLOSE * best.ratio]
+    return _raced(runs, best.choice, near, variances, of_plain, second, numbers, plan)
+
+
+def _raced(
+    runs: "Pilot",
+    best: Choice,
+    growing: list["_Contender"],
+    variances: np.ndarray,
+    of_plain: float,
+    key: Key[Array, ""],
+    numbers: list[Any],
+    plan: Plan,
+) -> Choice:
+    """The best of the contenders on sets that grow while that pays."""
+    size = PILOT
+    designs = tuple({type(design): design for each in growing if (design := each.choice.methods.design)}.values())
+    while len(designs) > 1:
+        to_come = float(plan.num_samples)
+        if isinstance(plan.until, StdErr):
+            to_come = min(to_come, _MARGIN * ((best.ratio or 0.0) * size * of_plain) ** 0.5)
+        if _SHARE * len(designs) * 4 * size > to_come:
+            break
+        size, (key, own) = 4 * size, jax.random.split(key)
+        found: list[_Contender] = []
+        for design, rows in zip(designs, runs.run(designs, size, own, numbers), strict=True):
+            found += _contenders(runs, design, rows, size, variances * (PILOT / size))
+        first = min(found, key=lambda each: each.ratio)
+        near = {type(each.choice.methods.design) for each in found if each.ratio < _CLOSE * first.ratio}
+        best, designs = first.choice, tuple(design for design in designs if type(design) in near)
+    return best
+
+
+class _Contender(NamedTuple):
+    ratio: float  # of variances, by which it is compared: longer intervals of fewer degrees of freedom are in it
+    choice: Choice
+
+
+def _contenders(
+    runs: "Pilot", design: Design, rows: PyTree[Array], size: int, variances: np.ndarray
+) -> list[_Contender]:
+    """A design with and without controls, by its rows of so many runs, of which plain ones have these variances."""
+    found, sets = [], design.sets(runs.labels, size)
+    for used in (None, runs.controls) if runs.controls else (None,):
+        longer, number = 1.0, size // sets.size
+        if used is not None:
+            degrees = number - 1 - rows.controls.shape[-1]
+            if degrees < _DEGREES:
+                continue
+            if sets.count is not None:  # others will be as many as it takes
+                longer = float((special.stdtrit(degrees, _LOOK) / special.stdtrit(number - 1, _LOOK)) ** 2)
+        ratio = _worst_ratio(_variances(rows, sets, used is not None), variances)
+        named = None if isinstance(design, Independent) else design
+        found.append(_Contender(longer * ratio, Choice(Methods(named, used, None, runs.integration), ratio)))
+    return found
+
+
+def _grows(contender: _Contender, labels: tuple[str, ...]) -> bool:
+    design = contender.choice.methods.design
+    return design is not None and design.sets(labels, PILOT).count is not None
 
 
 def _integration(program: Program) -> Integration | None:
@@ -116,33 +196,52 @@ def _controls(program: Program, gone: frozenset[int]) -> Scores | None:
         return None
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _pilot(
-    static: Static,
-    controls: Scores | None,
-    integration: Integration | None,
-    labels: tuple[str, ...],
-    key: Key[Array, ""],
-    numbers: list[Any],
-) -> list[PyTree[Array]]:
-    """For each design its runs, those of a set side by side; compiled once for all of them."""
-    designs = _DESIGNS if labels else _DESIGNS[:1]
-    methods = Methods(Sobol() if labels else None, controls, None, integration)
-    row = sampler(methods, static, PILOT, key, numbers, False).row
+class Pilot(NamedTuple):
+    """Of which program, with what, and what its uniform numbers are called."""
+
+    static: Static
+    controls: Scores | None
+    integration: Integration | None
+    labels: tuple[str, ...]
+
+    def run(
+        self, designs: tuple[Design, ...], size: int, key: Key[Array, ""], numbers: list[Any]
+    ) -> list[PyTree[Array]]:
+        """For each design so many runs, those of a set side by side; `_rows` is compiled once for all of them."""
+        first, second = jax.random.split(key)
+        blocks = _points(designs, self.labels, size, first)
+        keys = jax.random.split(second, len(blocks))
+        rows = [_rows(self, key, uniforms, numbers) for key, uniforms in zip(keys, blocks, strict=True)]
+        each = size // PILOT
+
+        def joined(i: int) -> PyTree[Array]:
+            return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *rows[i * each : (i + 1) * each])
+
+        return [joined(i) for i in range(len(designs))]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _rows(runs: Pilot, key: Key[Array, ""], uniforms: Array, numbers: list[Any]) -> PyTree[Array]:
+    methods = Methods(Sobol() if runs.labels else None, runs.controls, None, runs.integration)
+    key, own = jax.random.split(key)
+    row = sampler(methods, runs.static, PILOT, own, numbers, False).row
+    return jax.vmap(row)(jax.random.split(key, PILOT), uniforms)[0]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _points(designs: tuple[Design, ...], labels: tuple[str, ...], size: int, key: Key[Array, ""]) -> list[Array]:
+    """In blocks of the pilot's size, those of a design one after the other."""
 
     def points(sets: Sets, key: Key[Array, ""]) -> Array:
         made = sets.randomize(key)
         return jax.vmap(lambda i: sets.point(made, i))(jnp.arange(sets.size))
 
-    keys = jax.random.split(key, 1 + len(designs))
-    uniforms = []
-    for design, own in zip(designs, keys[1:], strict=True):
-        sets = design.sets(labels, PILOT)
-        each = jax.vmap(lambda key, sets=sets: points(sets, key))(jax.random.split(own, PILOT // sets.size))
-        uniforms.append(each.reshape(PILOT, len(labels)))
-    several = jax.random.split(keys[0], (len(designs), PILOT))
-    rows = jax.lax.map(lambda of: jax.vmap(row)(*of)[0], (several, jnp.stack(uniforms)))
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], rows) for i in range(len(designs))]
+    found: list[Array] = []
+    for design, own in zip(designs, jax.random.split(key, len(designs)), strict=True):
+        sets = design.sets(labels, size)
+        each = jax.vmap(lambda key, sets=sets: points(sets, key))(jax.random.split(own, size // sets.size))
+        found += list(each.reshape(size // PILOT, PILOT, len(labels)))
+    return found
 
 
 def _variances(rows: PyTree[Array], sets: Sets, controlled: bool) -> np.ndarray:

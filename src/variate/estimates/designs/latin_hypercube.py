@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from variate import checks
 
-from .base import Sets, uniform
+from .base import Sets, bits, uniform
 
 
 class LatinHypercube(eqx.Module):
@@ -36,8 +36,7 @@ class LatinHypercube(eqx.Module):
 
         def randomize(key: Key[Array, ""]) -> Float[Array, "n d"]:
             key_cell, key_place = jax.random.split(key)
-            ordered = jnp.broadcast_to(jnp.arange(self.size)[:, None], (self.size, d))
-            cells = jax.random.permutation(key_cell, ordered, axis=0, independent=True)
+            cells = jnp.argsort(bits(key_cell, (self.size, d)), axis=0)  # faster to compile than jax.random.permutation
             return (cells.astype(float) + uniform(key_place, (self.size, d))) / self.size
 
         return Sets(self.size, None, randomize, lambda points, i: points[i])

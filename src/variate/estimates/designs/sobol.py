@@ -13,7 +13,7 @@ from scipy.stats import qmc
 
 from variate import checks
 
-from .base import Sets, doubling_sets, unit
+from .base import Sets, bits, doubling_sets, unit
 
 _BITS = 32
 
@@ -71,12 +71,10 @@ def _scrambled(key: Key[Array, ""], columns: np.ndarray) -> tuple[UInt32[Array, 
     places = jnp.arange(_BITS - 1, -1, -1, dtype=jnp.uint32)  # digit 0 leads
     one = jnp.uint32(1)
     above = ~((one << places) - one) & ~(one << places)  # of row i, the digits before i
-    rows = (
-        jax.random.bits(key_matrix, (_BITS, columns.shape[1]), jnp.uint32) & above[:, None] | (one << places)[:, None]
-    )
+    rows = bits(key_matrix, (_BITS, columns.shape[1])) & above[:, None] | (one << places)[:, None]
     digits = lax.population_count(rows[:, None, :] & jnp.asarray(columns)[None]) & one
     mixed = jnp.sum(digits << places[:, None, None], axis=0, dtype=jnp.uint32)
-    return mixed, jax.random.bits(key_shift, (columns.shape[1],), jnp.uint32)
+    return mixed, bits(key_shift, (columns.shape[1],))
 
 
 def _point(scramble: tuple[UInt32[Array, "k d"], UInt32[Array, " d"]], index: Int[Array, ""]) -> Float[Array, " d"]:
