@@ -102,8 +102,8 @@ def nothing_compiled_outlives_its_file() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def optimized_where_it_pays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What runs for long is (9 tests: 163 s, then 129); what is compiled to run for a moment is not (16: 50 s, 43)."""
-    slow, table = (request.node.get_closest_marker(name) for name in ("slow", "table"))
-    plain = OLDER and (slow is None or table is not None)
+    slow, table, long = (request.node.get_closest_marker(name) for name in ("slow", "table", "long"))
+    plain = OLDER and long is None and (slow is None or table is not None)
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(int(plain)))  # for processes that must compute alike
     jax.config.update("jax_disable_most_optimizations", plain)
     yield

@@ -51,7 +51,7 @@ LITTLE = {"xla_backend_optimization_level": 1}
 def missed(program: Callable, threshold: float, truth: float, keys: Array) -> tuple[float, float]:
     """By how many standard errors the mean over keys is off, and how often intervals cover."""
     run = exceedance(program, threshold, scheme=SMALL)
-    found = jax.jit(lambda keys: jax.lax.map(run, keys, batch_size=50), compiler_options=LITTLE)(keys)
+    found = jax.jit(lambda keys: jax.lax.map(run, keys, batch_size=20), compiler_options=LITTLE)(keys)
     values, (low, high) = np.asarray(found.value), found.interval()
     z = (values.mean() - truth) / (values.std(ddof=1) / np.sqrt(len(values)))
     return abs(float(z)), float(np.mean((low < truth) & (truth < high)))

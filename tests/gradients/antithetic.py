@@ -61,6 +61,7 @@ COINS = {
 }  # fmt: skip
 DICE = dice_programs(jnp.array([0.3, -0.4, 0.8]))
 EVERY = COINS | DICE | law_programs.FINITE
+AT_ONCE = 2048
 RUNS = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(SEED), jnp.arange(1))
 
 
@@ -90,9 +91,11 @@ def mean_of(case: Finite, rules: dict[str, Any], sums: Sums, forcing: Callable[.
             value, gradient = estimate(jax.random.key(SEED), *case.args)
         return arrays_of(value.value, gradient.value)
 
-    numbers = tuple(map(jnp.asarray, sums.numbers))
-    rows = jax.jit(functools.partial(jax.lax.map, one, batch_size=2048))(numbers)
-    return [np.tensordot(sums.weights, np.asarray(x), 1) for x in rows]
+    # Whole batches, by rows that weigh nothing: a last one of another size would be compiled by itself.
+    more = -len(sums.weights) % AT_ONCE if len(sums.weights) > AT_ONCE else 0
+    numbers = tuple(jnp.asarray(np.concatenate([x, x[:more]])) for x in sums.numbers)
+    rows = jax.jit(functools.partial(jax.lax.map, one, batch_size=AT_ONCE))(numbers)
+    return [np.tensordot(np.append(sums.weights, np.zeros(more)), np.asarray(x), 1) for x in rows]
 
 
 def rules_of(case: Finite, rule: Any, scored: str) -> dict[str, Any]:

@@ -43,7 +43,11 @@ LAWS = {
 }
 
 
-@pytest.mark.parametrize("name", LAWS)
+def row(name: str, *case: str) -> Any:
+    return pytest.param(name, *case, marks=[pytest.mark.long] if name == "nuts" else [])
+
+
+@pytest.mark.parametrize("name", [row(name) for name in LAWS])
 def test_the_density_is_left_as_it_is_and_steps_are_reversible(name: str, key: jax.Array) -> None:
     assert worst(LAWS[name].kernel, key, LAWS[name]) < LIMIT
 
@@ -57,7 +61,7 @@ def test_a_wrong_rule_is_seen(name: str, mutant: str, key: jax.Array, monkeypatc
 
 
 @pytest.mark.spared
-@pytest.mark.parametrize(("name", "mutant"), [(name, mutant) for name in LAWS for mutant in LAWS[name].kernels])
+@pytest.mark.parametrize(("name", "mutant"), [row(name, mutant) for name in LAWS for mutant in LAWS[name].kernels])
 def test_a_wrong_kernel_is_seen(name: str, mutant: str, key: jax.Array) -> None:
     assert worst(LAWS[name].kernels[mutant], key, LAWS[name]) > LIMIT
 

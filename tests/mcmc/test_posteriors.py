@@ -207,7 +207,7 @@ def test_closed_moments_are_those_of_the_density_by_quadrature(name: str) -> Non
     grid = np.array(list(itertools.product(np.linspace(-7, 7, 25), repeat=3)))
     beta = mean[:2] + grid[:, :2] @ root.T
     position = {"beta": jnp.asarray(beta), "sigma": jnp.log(mean[2]) + jnp.asarray(grid[:, 2] * sd[2] / mean[2])}
-    log_density = np.asarray(jax.lax.map(posterior.target.log_density, position, batch_size=256))
+    log_density = np.asarray(jax.lax.map(posterior.target.log_density, position, batch_size=625))
     weights = np.exp(log_density - log_density.max())
     points = np.column_stack([beta, np.exp(position["sigma"])])
     found = weights @ points / weights.sum()
