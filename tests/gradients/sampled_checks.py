@@ -1,4 +1,7 @@
-"""Whether an estimate is as near to the truth as it says: z-tests of a stated rate of false alarms."""
+"""Whether an estimate is as near to the truth as it says: z-tests of a stated rate of false alarms.
+
+Numbers of samples are those of whole blocks, here and in the tests: blocks of two sizes are compiled twice.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -227,7 +227,7 @@ def test_estimates_say_what_is_biased(rule: Any, key: Array) -> None:
     def f(key: Array, t: Array) -> Array:
         return program("Categorical of logits")(key, t)[QUADRATIC]
 
-    value, gradient = vt.value_and_grad(f, num_samples=4000, rules={"x": rule})(key, THETA)
+    value, gradient = vt.value_and_grad(f, num_samples=63 * 64, rules={"x": rule})(key, THETA)
     assert gradient.biased
     assert value.biased == isinstance(rule, GumbelSoftmax)
     assert (abs(value.value - mean(f, THETA)) <= SIGMAS * value.stderr) != value.biased

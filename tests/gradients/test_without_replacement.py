@@ -263,7 +263,7 @@ def test_single_precision_with_probabilities_that_underflow(rule: Any, key: Arra
         return jnp.array([0.3, -1.0, 1.7, 0.9, 2.0], jnp.float32)[z]
 
     t = jnp.array([0.5, 0.2, -40, -200, -20], jnp.float32)
-    gradient = vt.grad(program, num_samples=100, rules={"a": rule})(key, t).value
+    gradient = vt.grad(program, num_samples=128, rules={"a": rule})(key, t).value
     assert gradient.dtype == jnp.float32
     p = softmax(t)
     f = jnp.array([0.3, -1.0, 1.7, 0.9, 2.0], jnp.float32)
