@@ -1,7 +1,7 @@
 """How many of the 95% intervals cover the known value, for every method that states one and every integrand.
 
-python benchmarks/coverage.py                # half an hour; rewrites benchmarks/results/coverage.*
-python benchmarks/coverage.py --quick        # three integrands, few keys
+python benchmarks/intervals.py                # half an hour; rewrites benchmarks/results/coverage.*
+python benchmarks/intervals.py --quick        # three integrands, few keys
 """
 
 import argparse
