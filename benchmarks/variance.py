@@ -114,6 +114,8 @@ class Study:
             row = self.measure(name, gradient)
             if row.found is not None:
                 measured_rules.append((rules, row))
+            elif len(set(rules.values())) > 1:  # a combination that is refused
+                self.rows.remove(row)
             if row.exact:
                 self.measure(f"{name}, 1 sample", caller(ours(self.problem, rules, 1), self.problem, 5))
         self.default = measured_rules[0][1]

@@ -85,8 +85,8 @@ def standing(row: Estimator) -> tuple[bool, float]:
 
 def label(rule: Any) -> str:
     """Its name, with how much of a draw it tries where that is a choice."""
-    chosen = getattr(rule, "size", None) or getattr(rule, "replays", None)
-    return name_of(rule) + (f"({chosen})" if chosen else "")
+    chosen, name = getattr(rule, "size", None) or getattr(rule, "replays", None), name_of(rule)
+    return f"{name}({chosen})" if chosen and not name.endswith(")") else name
 
 
 def is_exact(found: Found, truth: Truth) -> bool:
