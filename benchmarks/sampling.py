@@ -51,8 +51,8 @@ processor's, of one core, warm-up included. Each row is the median by ESS/s of u
 where that takes ten seconds. `to {ESS}` has the seconds from nothing compiled to an effective size of {ESS}, all
 included, and `again` the same where JAX and Numba find on disk what an earlier process has compiled: ours is told to
 stop there, the others are told how many draws that takes. nutpie has the log density as a function of JAX, or as a
-model of PyMC that Numba compiles. NO: a sampler that by R-hat (below {RHAT}) and ESS (at least {ESS}) has converged is
-off by more than chance makes one row in {1 / ALARM:,.0f}."""
+model of PyMC that Numba compiles, whose `compiling` is with what it had on disk. NO: a sampler that by R-hat (below
+{RHAT}) and ESS (at least {ESS}) has converged is off by more than chance makes one row in {1 / ALARM:,.0f}."""
 
 
 class Row(NamedTuple):
@@ -141,7 +141,7 @@ def row(name: str, sampler: str, posterior: Posterior, make: Sampler, plan: Plan
     enough = plan._replace(draws=math.ceil(plan.draws * ESS / median.ess), ess=ESS)
     if enough.draws > 10 * plan.draws:
         return median
-    (first, again) = reached(posterior, make, enough)
+    first, again = reached(posterior, make, enough)
     return median._replace(reaching=first, again=again)
 
 

@@ -137,11 +137,8 @@ def not_of_value_zero(right: Any) -> Any:
     return lambda plan, inputs, redrawn, totals: right(plan, inputs, redrawn, [jnp.zeros_like(x) for x in totals])
 
 
-@pytest.mark.parametrize(
-    ("module", "attribute", "mutant"),
-    [("variate.gradients.staged", "places", outcome_forgotten), (outcomes, "averaged", not_of_value_zero)],
-)
-def test_a_mutant_is_caught(module: Any, attribute: str, mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("attribute", "mutant"), [("places", outcome_forgotten), ("averaged", not_of_value_zero)])
+def test_a_mutant_is_caught(attribute: str, mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     case = PROGRAMS["linked coins"]
     names = dict.fromkeys("abc", Marginalize())
     truth = [np.asarray(jax.grad(case.expectation)(*case.args))]
@@ -150,6 +147,5 @@ def test_a_mutant_is_caught(module: Any, attribute: str, mutant: Any, monkeypatc
         return largest([vt.grad(fresh(case), num_samples=1, rules=names)(jax.random.key(1), *case.args).value], truth)
 
     assert error() < EXACT
-    target = module if not isinstance(module, str) else __import__(module, fromlist=[attribute])
-    monkeypatch.setattr(target, attribute, mutant(getattr(target, attribute)))
+    monkeypatch.setattr(outcomes, attribute, mutant(getattr(outcomes, attribute)))
     assert error() > 1e-3

@@ -31,9 +31,7 @@ _CLOSE = 16.0  # ratio of variances up to which designs that grow are compared o
 _DEGREES = 8  # of freedom, below which a few sets with controls tell too little of their own variance
 _LOOK = 0.0025  # beyond a quantile of Student's by whose square variances of few sets compare
 _SHARE = 4.0  # of the runs that are to come, what such a comparison may take: one in so many
-_MARGIN = (
-    2.0  # by which intervals of an error bar that is looked at again and again are longer than two standard errors
-)
+_MARGIN = 2.0  # by which intervals that are looked at again and again are longer than two standard errors
 
 
 class Choice(NamedTuple):

@@ -11,10 +11,9 @@ from jaxtyping import Array
 
 from variate.gradients.base import Facts
 from variate.gradients.plan import Plan
-from variate.gradients.replays import Estimating, excess
+from variate.gradients.replays import Estimating, excess, rerun
 from variate.gradients.rules.marginalize import chosen
 from variate.programs.dataflow import Analysis, bit
-from variate.programs.interpretation import evaluate, read
 from variate.programs.program import Site
 
 
@@ -74,8 +73,7 @@ def averaged(plan: Plan, inputs: Sequence[Any], redrawn: Array | None, totals: l
     again = [jax.random.clone(inputs[0]), *inputs[1:]]  # every outcome uses the run's key once more, on purpose
 
     def one(places: Mapping[int, Array]) -> tuple[Array, list[Array]]:
-        environment, records = evaluate(plan.program, again, Outcome(plan, places, redrawn))
-        outputs = [jnp.asarray(read(environment, output)) for output in plan.program.outputs[: plan.outputs]]
+        outputs, records = rerun(plan, again, Outcome(plan, places, redrawn))
         return jnp.prod(jnp.stack([jnp.prod(records[i]) for i in places])), outputs
 
     probabilities, results = jax.vmap(one)({i: jnp.asarray(each) for i, each in plan.places.items()})

@@ -104,7 +104,7 @@ def replay(
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(shape) :]), record)
 
     def one(place: list[Array], value: Array) -> list[Array]:
-        return _outputs(plan, again, Estimating(plan, (site, place, value), redrawn))
+        return rerun(plan, again, Estimating(plan, (site, place, value), redrawn))[0]
 
     results = jax.vmap(jax.vmap(one, (None, 0)), (0, 0))(places, flat.values)
     contributions = []
@@ -129,7 +129,7 @@ def controlled(
 
         def one(place: list[Array], perturbed: Array) -> list[Array]:
             replacing = (site, place, rule.relaxed(perturbed))
-            return [rule.scale * x for x in _outputs(plan, again, Estimating(plan, replacing, redrawn))]
+            return [rule.scale * x for x in rerun(plan, again, Estimating(plan, replacing, redrawn))[0]]
 
         controls = jax.vmap(one)(places, perturbed)
     else:
@@ -150,10 +150,10 @@ def controlled(
     return contributions
 
 
-def _outputs(plan: Plan, inputs: Sequence[Any], handler: Estimating) -> list[Array]:
-    """Of a run, those that are differentiated."""
-    environment, _ = evaluate(plan.program, inputs, handler)
-    return [jnp.asarray(read(environment, output)) for output in plan.program.outputs[: plan.outputs]]
+def rerun(plan: Plan, inputs: Sequence[Any], handler: Estimating) -> tuple[list[Array], Records]:
+    """Of a run, the outputs that are differentiated, and the records."""
+    environment, records = evaluate(plan.program, inputs, handler)
+    return [jnp.asarray(read(environment, output)) for output in plan.program.outputs[: plan.outputs]], records
 
 
 def excess(x: Array) -> Array:

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from variate import checks, trees
 from variate.estimates import Estimate
+from variate.gradients import outcomes
 from variate.gradients.base import Replay, Rule
 from variate.gradients.choice import Choice, Chooser, by_site
 from variate.gradients.credit import Credit, credits_of
-from variate.gradients.outcomes import places
 from variate.gradients.plan import Plan, group
 from variate.gradients.rules.baseline import Baseline, Learned, LeaveOneOut
 from variate.gradients.rules.pathwise import Pathwise
@@ -101,8 +101,8 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     f, arguments = trees.join(list(range(len(numbers))), static)
     result, auxiliary = checks.check_pair(f, shape) if request.has_aux else (shape, ())
     checks.check_differentiable_result(f, result)
-    named_numbers = (i for p in request.positions for i in jax.tree.leaves(arguments[p - 1]) if is_place(i))
-    moved = tuple(named_numbers) if request.positions else tuple(range(len(numbers)))
+    places = (i for p in request.positions for i in jax.tree.leaves(arguments[p - 1]) if is_place(i))
+    moved = tuple(places) if request.positions else tuple(range(len(numbers)))
     real = [jnp.issubdtype(jnp.result_type(number), jnp.floating) for number in numbers]
     inputs = [False, *(i in moved and real[i] for i in range(len(numbers)))]
     outputs = len(jax.tree.leaves(result))
@@ -128,7 +128,7 @@ def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any])
     def called_with(numbers: Sequence[Any]) -> Any:
         return trees.join(list(numbers), static)[1]
 
-    given = places(choice.marginalized)
+    given = outcomes.places(choice.marginalized)
     plan = Plan(compact, outputs, rules, terms, groups, request.order, computed, credits, names, given, called_with)
     return Derivation(request, plan, choice, arguments, moved, result, auxiliary, flows, shapes, relations, direct)
 
