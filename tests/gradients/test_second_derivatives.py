@@ -17,9 +17,17 @@ from jax import Array
 from subsets import small_laws
 
 import variate as vt
-from variate.gradients import AcceptanceRejection, Enumerate, ImplicitReparameterization, NoBaseline, Pathwise, Score
+from variate.gradients import (
+    AcceptanceRejection,
+    Enumerate,
+    ImplicitReparameterization,
+    Marginalize,
+    NoBaseline,
+    Pathwise,
+    Score,
+)
 
-SUMMED = {"Score": Score(NoBaseline()), "Enumerate": Enumerate()}
+SUMMED = {"Score": Score(NoBaseline()), "Enumerate": Enumerate(), "Marginalize": Marginalize()}
 SAMPLED = {
     "Pathwise": (Pathwise(), "smooth", "z"),
     "ImplicitReparameterization": (ImplicitReparameterization(), "smooth", "z"),
