@@ -47,8 +47,10 @@ def test_noise_that_nothing_moves_goes_too(key: Array) -> None:
     def program(key: Array, t: Array) -> Array:
         return flip(key, jnp.zeros(()), "b") * t**2
 
-    found = vt.grad(program, num_samples=2, rules={"b": Marginalize()})(key, jnp.array(0.7))
+    value, found = vt.value_and_grad(program, num_samples=2, rules={"b": Marginalize()})(key, jnp.array(0.7))
+    np.testing.assert_allclose(value.value, 0.7**2 / 2, rtol=EXACT)
     np.testing.assert_allclose(found.value, 0.7, rtol=EXACT)
+    assert value.stderr < EXACT
     assert found.stderr < EXACT
 
 
@@ -132,12 +134,17 @@ def outcome_forgotten(right: Any) -> Any:
     return lambda draws: {i: places[:-1] for i, places in right(draws).items()}
 
 
-def not_of_value_zero(right: Any) -> Any:
-    """What a run drew is not taken off again."""
-    return lambda plan, inputs, redrawn, totals: right(plan, inputs, redrawn, [jnp.zeros_like(x) for x in totals])
+def probabilities_held_fixed(right: Any) -> Any:
+    """What weighs the outcomes is not differentiated."""
+
+    def chosen(*args: Any) -> Any:
+        values, probability = right(*args)
+        return values, lax.stop_gradient(probability)
+
+    return chosen
 
 
-@pytest.mark.parametrize(("attribute", "mutant"), [("places", outcome_forgotten), ("averaged", not_of_value_zero)])
+@pytest.mark.parametrize(("attribute", "mutant"), [("places", outcome_forgotten), ("chosen", probabilities_held_fixed)])
 def test_a_mutant_is_caught(attribute: str, mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     case = PROGRAMS["linked coins"]
     names = dict.fromkeys("abc", Marginalize())

@@ -27,7 +27,12 @@ from variate.gradients import (
     Score,
 )
 
-SUMMED = {"Score": Score(NoBaseline()), "Enumerate": Enumerate(), "Marginalize": Marginalize()}
+SUMMED = {
+    "Score": lambda i: Score(NoBaseline()),
+    "Enumerate": lambda i: Enumerate(),
+    "Marginalize": lambda i: Marginalize(),
+    "Score, then Marginalize": lambda i: Marginalize() if i else Score(NoBaseline()),
+}
 SAMPLED = {
     "Pathwise": (Pathwise(), "smooth", "z"),
     "ImplicitReparameterization": (ImplicitReparameterization(), "smooth", "z"),
@@ -44,7 +49,7 @@ def second_errors(name: str) -> list[float]:
     def estimator() -> Any:
         found = []
         for rule in SUMMED.values():
-            rules = dict.fromkeys(case.draws, rule)
+            rules = {name: rule(i) for i, name in enumerate(case.draws)}
             surrogate = vt.gradients.surrogate_loss(fresh(case), num_samples=1, rules=rules)
             found.append(arrays_of(jax.hessian(lambda t, f=surrogate: f(jax.random.key(SEED), t))(*case.args)))
         return found

@@ -11,8 +11,8 @@ from jaxtyping import Array
 
 from variate.gradients.base import Facts
 from variate.gradients.plan import Plan
-from variate.gradients.replays import Estimating, excess, rerun
-from variate.gradients.rules.marginalize import chosen
+from variate.gradients.replays import Estimating, rerun
+from variate.gradients.rules.marginalize import chosen, product
 from variate.programs.dataflow import Analysis, bit
 from variate.programs.program import Site
 
@@ -68,14 +68,13 @@ def check_outcomes(
             )
 
 
-def averaged(plan: Plan, inputs: Sequence[Any], redrawn: Array | None, totals: list[Array]) -> list[Array]:
-    r"""What the marginalized draws contribute to each output: $\sum_k p(k) f(k) - f(x)$, of value zero."""
+def means(plan: Plan, inputs: Sequence[Any], redrawn: Array | None) -> list[Array]:
+    r"""$\sum_k p(k) f(k)$ of each output over the outcomes of the marginalized draws."""
     again = [jax.random.clone(inputs[0]), *inputs[1:]]  # every outcome uses the run's key once more, on purpose
 
     def one(places: Mapping[int, Array]) -> tuple[Array, list[Array]]:
         outputs, records = rerun(plan, again, Outcome(plan, places, redrawn))
-        return jnp.prod(jnp.stack([jnp.prod(records[i]) for i in places])), outputs
+        return product([records[i] for i in places]), outputs
 
     probabilities, results = jax.vmap(one)({i: jnp.asarray(each) for i, each in plan.places.items()})
-    means = [jnp.tensordot(probabilities.astype(result.dtype), result, axes=1) for result in results]
-    return [excess(mean - total)[None] for mean, total in zip(means, totals, strict=True)]
+    return [jnp.tensordot(probabilities.astype(result.dtype), result, axes=1) for result in results]

@@ -27,7 +27,7 @@ from variate.programs.interpretation import evaluate, read
 class Run(NamedTuple):
     """What one run leaves for the surrogate; to the first order, charges are only multiplied with."""
 
-    outputs: list[Array]
+    outputs: list[Array]  # where draws are marginalized, their means over these
     charges: list[list[Array]]  # of each group, for each output: the part of it that the group reaches
     seen: list[list[list[Array]]]  # of each group, for each output: what its baseline looks at, by charge
     log_probs: dict[int, Array]  # of each scored draw, summed as far as it may be; of each replayed one, by element
@@ -42,26 +42,30 @@ def run(plan: Plan, inputs: Sequence[Any], redrawn: Array | None = None) -> tupl
     """
     environment, records = evaluate(plan.program, inputs, replays.Estimating(plan, redrawn=redrawn))
     outputs = [jnp.asarray(read(environment, output)) for output in plan.program.outputs]
-    log_probs, replayed = {}, {}
+    found, auxiliary = outputs[: plan.outputs], outputs[plan.outputs :]
+    means, log_probs, replayed = found, {}, {}
     for group in plan.groups:
+        if isinstance(group.rule, Marginalize):
+            means = outcomes.means(plan, inputs, redrawn)
+            if plan.order == 1:
+                continue
+            pairs = zip(means, found, strict=True)
+            replayed[group.sites[0]] = [replays.excess(mean - own)[None] for mean, own in pairs]
         for site in group.sites:
             record = environment[plan.computed[site]] if site in plan.computed else records.get(site)
             if isinstance(record, Alternatives):
                 log_probs[site] = record.log_prob.reshape(-1)
-                replayed[site] = replays.replay(plan, inputs, site, record, redrawn, outputs[: plan.outputs])
+                replayed[site] = replays.replay(plan, inputs, site, record, redrawn, found)
             elif isinstance(record, Controlled):
                 log_probs[site] = record.log_prob.reshape(-1)
-                replayed[site] = replays.controlled(plan, inputs, site, record, redrawn, outputs[: plan.outputs])
+                replayed[site] = replays.controlled(plan, inputs, site, record, redrawn, found)
             elif record is not None:
                 credit = plan.credits.get(site)
                 log_probs[site] = jnp.sum(record) if credit is None else credit.summed(record, 0)
-        if isinstance(group.rule, Marginalize):
-            replayed[group.sites[0]] = outcomes.averaged(plan, inputs, redrawn, outputs[: plan.outputs])
     charges = charges_of(plan, environment)
     named = {name: records[n] for name, n in plan.watched.items()}
-    found = outputs[: plan.outputs]
     seen = [watching.seen(g, own, named, plan.program, found) for g, own in zip(plan.groups, charges, strict=True)]
-    return Run(outputs[: plan.outputs], charges, seen, log_probs, replayed), outputs[plan.outputs :]
+    return Run(means, charges, seen, log_probs, replayed), auxiliary
 
 
 def charges_of(plan: Plan, environment: list[Any]) -> list[list[Array]]:
@@ -85,9 +89,13 @@ def surrogate(plan: Plan, run: Run, baselines: list[list[Array] | None]) -> list
     totals = list(run.outputs)
     before = jnp.zeros((), jnp.result_type(float))  # log of the product of the m_j so far: zero, its derivatives not
     for group, charges, baseline in zip(plan.groups, run.charges, baselines, strict=True):
+        if isinstance(group.rule, Marginalize) and plan.order == 1:
+            continue  # the outputs are its means, and to the first order no draw weighs these
         if isinstance(group.rule, Replay | Control):
             own = replays.excess(_of_elements(group, run))
             earlier = _product(plan, before.astype(own.dtype) + jnp.cumsum(own) - own)
+            if isinstance(group.rule, Marginalize):
+                earlier = replays.excess(earlier)  # the outputs have what is not weighed by draws before
             for i, part in enumerate(run.replayed[group.sites[0]]):
                 weights = earlier.reshape(-1, *(1,) * totals[i].ndim).astype(part.dtype)
                 totals[i] = totals[i] + jnp.sum(weights * part, axis=0)

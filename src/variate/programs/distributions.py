@@ -157,18 +157,25 @@ def element_log_probs(d: PyTree) -> Float[Array, "values *batch"]:
 def element_probs(d: PyTree) -> Float[Array, "values *batch"]:
     """`exp(element_log_probs(d))`, whose derivative is right at a probability of 0 and 1 too.
 
-    The logarithm loses it there: Bernoulli and Categorical distributions are asked for the probabilities themselves.
+    The logarithm loses it there: Bernoulli and Categorical distributions of probabilities are asked for these.
     """
     element, inner = elementwise(unmasked(d)), innermost(d)
     if isinstance(inner, dist.CategoricalProbs):
         table = jnp.moveaxis(jnp.asarray(inner.probs), -1, 0)
     elif isinstance(inner, dist.BernoulliProbs):
-        success = jnp.asarray(inner.probs, float) if isinstance(inner.probs, int) else jnp.asarray(inner.probs)
+        success = _real(inner.probs)
         table = jnp.stack([1 - success, success])
+    elif isinstance(inner, dist.BernoulliLogits):  # a third of the work of going through the logarithm
+        logits = _real(inner.logits)
+        table = jax.nn.sigmoid(jnp.stack([-logits, logits]))
     else:
         return jnp.exp(element_log_probs(d))
     added = (1,) * (len(element.batch_shape) - len(inner.batch_shape))
     return jnp.broadcast_to(table.reshape(-1, *added, *inner.batch_shape), (len(table), *element.batch_shape))
+
+
+def _real(x: Any) -> Float[Array, "..."]:
+    return jnp.asarray(x, float) if isinstance(x, int) else jnp.asarray(x)
 
 
 # NumPyro's own mean of these is that of the draws, as tests of the laws show; of others it may be a direction.

@@ -1,5 +1,6 @@
 """Marginalization: all outcomes of several draws together are gone through, so that these add no noise."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +21,11 @@ class Marginalize(Replay):
     r"""$\nabla_\theta \sum_k p_\theta(x = k)\, f_\theta(k)$, in which $x$ are all draws of this rule together.
 
     The program is replayed once for each of their joint outcomes, with every other random number that of the run. Where
-    all draws have it the gradient is exact, of every order, and one sample is enough; else it has the noise of the
-    others alone. Serves draws of finite support whose number of elements is known before the run, also those that
-    nothing differentiated moves, whose noise goes too. What depends on them must have the rule as well, take its path
-    (`Pathwise`) or need no rule. The wrong choice for more than a few elements: outcomes multiply, where the replays of
-    `Enumerate` add up.
+    all draws have it the value is exact and so is the gradient, of every order, and one sample is enough; else they
+    have the noise of the others alone. Serves draws of finite support whose number of elements is known before the run,
+    also those that nothing differentiated moves, whose noise goes too. What depends on them must have the rule as well,
+    take its path (`Pathwise`) or need no rule. The wrong choice for more than a few elements: outcomes multiply, where
+    the replays of `Enumerate` add up.
 
     Args:
         limit: the most outcomes that may be gone through.
@@ -68,9 +69,15 @@ def chosen(
         support, table = distributions.support(distribution), distributions.element_probs(distribution)
         assert support is not None  # or the rule had refused
         places = places.reshape(table.shape[1:])
-        each = jnp.take_along_axis(table, places[None], axis=0)
-        return support[places], jnp.prod(each)
+        here = places == jnp.arange(len(support)).reshape(-1, *(1,) * places.ndim)
+        return support[places], product([jnp.sum(jnp.where(here, table, 0), axis=0)])
 
     value, probabilities = by_lane(one, site, places.reshape(*lanes, -1), operands)
     (_, dtype) = site.event.leaves[0]
-    return [lax.stop_gradient(value).astype(dtype)], jnp.prod(probabilities)
+    return [lax.stop_gradient(value).astype(dtype)], product([probabilities])
+
+
+def product(factors: Sequence[Float[Array, "..."]]) -> Float[Array, ""]:
+    """Of all numbers in arrays that have few, as outcomes do: one by one, which XLA fuses with the slopes."""
+    numbers = [x for factor in factors for x in (factor.reshape(-1) if factor.ndim else [factor])]
+    return functools.reduce(jnp.multiply, numbers)
