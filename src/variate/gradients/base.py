@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
+from variate import generator
 from variate.programs import distributions
 from variate.programs.dataflow import Break
 from variate.programs.primitive import over_lanes, sample_leaves
@@ -79,7 +80,7 @@ def fixed_sample(site: Site, operands: Sequence[Array]) -> list[Array]:
 
 def another_key(key: Key[Array, ""]) -> Key[Array, ""]:
     """For what a rule draws besides, independent of what a sampler makes of the same key."""
-    return jax.random.fold_in(jax.random.clone(key), _ALTERNATIVES)
+    return generator.flat(jax.random.fold_in(jax.random.clone(key), _ALTERNATIVES))
 
 
 def by_lane(function: Callable[..., Any], site: Site, value: Array, operands: Sequence[Array]) -> Any:

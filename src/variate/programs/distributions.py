@@ -1,9 +1,9 @@
 """What a program asks of a distribution, whoever wrote it: draws, densities, supports, elements, valid parameters."""
 
+import contextlib
 import copy
 import functools
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -12,11 +12,12 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from variate import generator
 from variate.programs import parameters
 from variate.programs.corrections import corrected
 
 
-@contextmanager
+@contextlib.contextmanager
 def numpyro_promotion() -> Iterator[None]:
     """NumPyro mixes dtypes and ranks, which a user's strict configuration would refuse."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -34,9 +35,12 @@ def sample(d: PyTree, key: Key[Array, ""]) -> PyTree[Array]:
 
     Raises `TypeError` where there is none.
     """
+    sampler = corrected(d).sample
+    with contextlib.suppress(NotImplementedError), numpyro_promotion():  # of Poisson, which wants JAX's generator
+        return sampler(generator.flat(key))
     try:
         with numpyro_promotion():
-            return corrected(d).sample(key)
+            return sampler(key)
     except NotImplementedError as error:  # NumPyro's ImproperUniform, whose mass is infinite
         raise TypeError(
             f"distribution must be one that can be drawn from, got {type(d).__name__} without a sampler; in a model, "

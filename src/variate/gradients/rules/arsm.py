@@ -88,12 +88,8 @@ def exponentials_of(key: Key[Array, ""], value: Array, probabilities: Float[Arra
 
     The least of the $e_c / p_c$ is exponential whichever it is; the others are independent, and have no memory of it.
     """
-    first, others = jax.random.split(key)
-    least = _exponential(first, value.shape, probabilities.dtype)[..., None] * probabilities
-    drawn = one_hot(value, probabilities.shape[-1], dtype=bool)
-    return least + jnp.where(drawn, 0, _exponential(others, probabilities.shape, probabilities.dtype))
-
-
-def _exponential(key: Key[Array, ""], shape: tuple[int, ...], dtype: Any) -> Array:
-    # JAX's own may be 0, and 0 / 0 has no order.
-    return jnp.maximum(jax.random.exponential(key, shape, dtype), jnp.finfo(dtype).tiny)
+    categories, dtype = probabilities.shape[-1], probabilities.dtype
+    drawn = jax.random.exponential(key, (*value.shape, 1 + categories), dtype)  # in one: a generator compiles long
+    drawn = jnp.maximum(drawn, jnp.finfo(dtype).tiny)  # JAX's own may be 0, and 0 / 0 has no order
+    others = jnp.where(one_hot(value, categories, dtype=bool), 0, drawn[..., 1:])
+    return drawn[..., :1] * probabilities + others
