@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from variate.programs import generator
+
 from .denoisers.base import Model
 from .processes.augmented import AugmentedProcess
 from .processes.base import Process
@@ -41,7 +43,7 @@ def begun_with(
     event: tuple[int, ...],
 ) -> tuple[Float[Array, "..."], Key[Array, ""]]:
     """Where one draw starts, and the key of its steps."""
-    key_start, key_steps = jax.random.split(key)
+    key_start, key_steps = jax.random.split(generator.flat(key))
     if start is None:
         start = process.spread(sigma, jax.random.normal(key_start, event, sigma.dtype))
     return start, key_steps

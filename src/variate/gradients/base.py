@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from variate import generator
-from variate.programs import distributions
+from variate.programs import distributions, generator
 from variate.programs.dataflow import Break
 from variate.programs.primitive import over_lanes, sample_leaves
 from variate.programs.program import Site

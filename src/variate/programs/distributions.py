@@ -12,8 +12,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
-from variate import generator
-from variate.programs import parameters
+from variate.programs import generator, parameters
 from variate.programs.corrections import corrected
 
 

@@ -10,6 +10,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from variate.programs import generator
 from variate.protocols import Move, Steps
 
 from .chain_file import Block
@@ -84,7 +85,7 @@ def block(
             steps = Steps(after.position, getattr(after, "gradient", None), info)
             return (numbers, after), each_walker(steps) if after.position.ndim > 2 else steps
 
-        keys = jax.random.split(jax.random.fold_in(*at), BLOCK * thin)
+        keys = jax.random.split(generator.flat(jax.random.fold_in(*at)), BLOCK * thin)
         (numbers, state), steps = lax.scan(once, (numbers, state), keys)
         steps = thinned(steps, thin)
         values = jax.vmap(jax.vmap(lambda x: target.constrain(unravel(x))))(steps.position)

@@ -1,4 +1,4 @@
-"""A generator with the very numbers of JAX's own, in code that XLA compiles in a fraction of the time."""
+"""A generator with the very bits of JAX's own, in code that XLA compiles in a fraction of the time."""
 
 import math
 from collections.abc import Sequence
@@ -82,7 +82,7 @@ _FLAT = random.define_prng_impl(
 
 
 def flat(key: Key[Array, "*shape"]) -> Key[Array, "*shape"]:
-    """`key` for whatever draws with it: the same numbers to the last bit, compiled in a time that no axis multiplies.
+    """`key` for whatever draws with it: the same bits, compiled in a time that no axis multiplies.
 
     Keys of other generators, and of threefry where its numbers depend on the shape (without
     `jax_threefry_partitionable`), come back as they are. For keys that no user sees again: JAX mixes no two generators.

@@ -1,0 +1,73 @@
+"""The generator that compiles along one axis has the bits of JAX's own, whatever is drawn and however it is mapped."""
+
+import re
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array, random
+
+from variate.programs import generator
+
+SHAPES = {"one number": (), "a cube": (2, 3, 4)}
+DRAWN: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
+    "bits of 8": lambda key, shape: random.bits(key, shape, "uint8"),
+    "bits of 32": lambda key, shape: random.bits(key, shape),
+    "normal": random.normal,
+    "normal, double": lambda key, shape: random.normal(key, shape, jnp.float64),
+    "gamma": lambda key, shape: random.gamma(key, 1.3, shape),
+    "of a split": lambda key, shape: random.uniform(random.split(key, (2, 3))[1, 2], shape),
+    "of a fold": lambda key, shape: random.exponential(random.fold_in(key, 7), shape),
+    "permuted": lambda key, shape: random.permutation(key, jnp.arange(24.0).reshape(2, 3, 4)),
+}
+
+
+def mapped(function: Callable[[Array], Array], times: int) -> Callable[[Array], Array]:
+    for _ in range(times):
+        function = jax.vmap(function)
+    return jax.jit(function)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("drawn", DRAWN.values(), ids=DRAWN)
+def test_the_numbers_are_those_of_jax(drawn: Callable[..., Array], shape: tuple[int, ...], key: Array) -> None:
+    for lanes in ((), (2, 2)):
+        keys = random.split(random.clone(key), lanes)
+        found = mapped(lambda k: drawn(generator.flat(k), shape), len(lanes))(random.clone(keys))
+        told = mapped(lambda k: drawn(k, shape), len(lanes))(keys)
+        assert found.dtype == told.dtype
+        if jnp.issubdtype(found.dtype, jnp.integer):
+            assert jnp.array_equal(found, told)
+        else:  # of the same bits, by arithmetic that XLA may round otherwise
+            np.testing.assert_allclose(found, told, rtol=8 * float(jnp.finfo(found.dtype).eps))
+
+
+def axes_of_rounds(pre: Callable[[Array], Array]) -> int:
+    """The most axes that a word of threefry has, in what XLA is given."""
+    text = mapped(lambda k: random.normal(pre(k), (2, 3, 4)), 2).lower(random.split(random.key(0), (2, 3))).as_text()
+    shapes = re.findall(r"stablehlo\.xor.*tensor<([0-9x]*)ui32>", text)
+    assert shapes
+    return max(shape.count("x") for shape in shapes)
+
+
+def test_one_axis_is_all_that_is_compiled() -> None:
+    assert axes_of_rounds(generator.flat) <= 1
+    assert axes_of_rounds(lambda key: key) == 5
+
+
+def test_other_generators_are_left_alone() -> None:
+    for impl in ("rbg", "unsafe_rbg"):
+        key = random.key(0, impl=impl)
+        assert generator.flat(key) is key
+    own = generator.flat(random.key(0))
+    assert generator.flat(own) is own
+    with jax.threefry_partitionable(False):  # where the numbers of an array depend on its shape
+        key = random.key(0)
+        assert generator.flat(key) is key
+
+
+def test_more_numbers_than_words_are_refused() -> None:
+    with pytest.raises(ValueError, match="fewer than 2\\^32 numbers at once, got a shape of 8589934592"):
+        jax.jit(lambda key: random.bits(generator.flat(key), (2**33,))).lower(random.key(0))
