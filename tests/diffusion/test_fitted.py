@@ -10,6 +10,7 @@ from diffusion.problems import PROCESSES, mixture
 
 from variate.diffusion import (
     DDIM,
+    DataPrediction,
     DataSet,
     DPMSolverPP,
     Fitted,
@@ -60,6 +61,22 @@ def test_exact_trajectories_are_known_between_their_points() -> None:
     assert path.ratios is not None
     step = np.max(np.diff(path.ratios))  # what a point of the next interval would be off by
     np.testing.assert_allclose(path.at(level), exact, rtol=step**2)
+
+
+def test_times_stay_between_the_first_and_the_last() -> None:
+    """From here least squares try times at which the slope of the noise is infinite, unless they are held."""
+    model = GaussianMixture(PROCESS, [0.3, 0.7], [[-1.0, 0.0], [1.0, 0.5]], [0.04, 0.09])
+    times = uniform_log_snr(PROCESS, 6)
+    made = fit(jax.random.key(0), model, DDIM(), times, (32, 2))
+    asked = made.stages.level.time
+    assert np.all((times[-1] * (1 - 1e-12) <= asked) & (asked <= times[0]))
+    assert made.after.median < made.before.median / 10
+
+
+def test_a_model_without_a_derivative_is_refused() -> None:
+    sharp = DataPrediction(PROCESS, lambda x, t: MODEL.data(x, t) + 0 * jnp.sqrt(0 * x))
+    with pytest.raises(ValueError, match="model: it cannot be fitted to, for its derivatives are not all finite"):
+        fit(jax.random.key(0), sharp, DDIM(), TIMES, (4, 2))
 
 
 def test_along_the_way_it_ends_nearer_too() -> None:

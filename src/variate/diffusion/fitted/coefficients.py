@@ -20,7 +20,7 @@ from ..schedules.base import check_times
 from ..solvers.base import Linear, Solver, Terms, both, check_solver, data, noise
 from .base import Learned, Tables, Told, probed
 from .descent import usual
-from .trajectories import Exact, gone, missed, trajectories
+from .trajectories import Exact, gone, missed, quiet, trajectories
 
 ROUNDS, LOOKS = 3, 20  # of least squares, and evaluations of the residuals in each
 AT_ONCE = 16  # columns of the Jacobian
@@ -115,8 +115,8 @@ def fit(
         A solver for these times; `before` and `after` are its errors, on trajectories that it was not fitted to.
 
     Raises:
-        TypeError, ValueError: a solver whose updates are not linear or that draws noise, or a model with draws that are
-            not finite.
+        TypeError, ValueError: a solver whose updates are not linear or that draws noise, or a model with draws or
+            derivatives that are not finite.
 
     Sources: the coefficients are those of Zhang, Niwa and Kleijn (2024), On accelerating diffusion-based sampling
     process via improved integration approximation, ICLR, section 4, fitted to the end of a run and not step by step;
@@ -133,12 +133,15 @@ def fit(
     dtype = jax.dtypes.canonicalize_dtype(float)
     fitted, held = (trajectories(key, model, times, shape, along) for key in (key_fit, key_held))
     numbers, unravel = ravel_pytree(cast((plan.x, plan.anchor, np.zeros(len(plan.level.time) - 1)), dtype))
+    first, *later = asked = np.asarray(plan.level.time)
+    # Beyond the times of the run, levels change the more, the longer the step, until they are no numbers.
+    least = min(times[-1] if times[-1] > 0 else quiet(model.process), asked[-1])
+    low, high = (jnp.asarray(np.log(end / np.asarray(later)), dtype) for end in (least, max(asked)))
 
     def planned(numbers: Float[Array, " numbers"]) -> Linear:
         x, anchor, shift = unravel(numbers)
-        first, *_ = asked = jnp.asarray(plan.level.time, dtype)
-        later = jnp.minimum(asked[1:] * jnp.exp(shift), model.process.horizon)
-        level = model.process.level(jnp.concatenate([first[None], later]))
+        asked = jnp.asarray(later, dtype) * jnp.exp(jnp.clip(shift, low, high))
+        level = model.process.level(jnp.concatenate([jnp.asarray([first], dtype), asked]))
         return Linear(level, x, anchor, plan.kept, plan.depth)
 
     def misses(numbers: Float[Array, " numbers"], path: Exact) -> Float[Array, "n ..."]:
@@ -186,7 +189,10 @@ def _least_squares(misses: Any, numbers: Float[Array, " numbers"], forgiven: flo
         return jnp.asarray(x, numbers.dtype)
 
     def jacobian(x: np.ndarray) -> np.ndarray:
-        return np.asarray(slopes(as_ours(x)), np.float64).T
+        found = np.asarray(slopes(as_ours(x)), np.float64).T
+        if not np.all(np.isfinite(found)):
+            raise ValueError("model: it cannot be fitted to, for its derivatives are not all finite along the runs")
+        return found
 
     solve: Any = least_squares  # its types know no Jacobian that is a function
 

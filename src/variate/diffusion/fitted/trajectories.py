@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from ..denoisers.base import Denoiser
 from ..loop import begun_at, cast, run
-from ..processes.base import Level, exact_levels
+from ..processes.base import Level, Process, exact_levels
 from ..sampling import Samples, sample
 from ..schedules.uniform import uniform_log_snr
 from ..solvers import DPMSolverPP
@@ -74,6 +74,11 @@ def paths(
     return _inside(model, times, _followed(key, model, times, shape, True)[1])
 
 
+def quiet(process: Process) -> float:
+    """The time below which there is so little noise that a denoiser is taken for constant."""
+    return float(process.time_of(-np.log(LEAST_RATIO)))
+
+
 def _inside(model: Denoiser, times: np.ndarray, found: Samples) -> tuple[np.ndarray, Float[Array, "n times ..."]]:
     at = np.asarray([*found.times, times[-1]])
     level = exact_levels(model.process, at)
@@ -90,7 +95,7 @@ def _followed(
     start = at.sigma[0] * jax.random.normal(key_start, shape)
     # Where there is no signal, or no noise, steps of its logarithm begin or end just beside.
     first = times[0] if at.alpha[0] > 0 else times[0] * (1 - LEAST_RATIO)
-    last = times[-1] if at.sigma[-1] > 0 else float(model.process.time_of(-np.log(LEAST_RATIO)))
+    last = times[-1] if at.sigma[-1] > 0 else quiet(model.process)
     fine = uniform_log_snr(model.process, FINE, first, last)
     fine = np.concatenate([times[:1][times[:1] > first], fine, times[-1:][times[-1:] < last]])
     found = sample(key_run, model, DPMSolverPP(), fine, shape, start=start, trajectory=kept)
