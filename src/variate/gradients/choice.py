@@ -136,7 +136,8 @@ class Chooser:
     def facts(self, i: int, draw: Operation, moving: int) -> Facts:
         site, nature = draw.site, self.natures[i]
         assert site is not None
-        moved = frozenset(n for n, flow in enumerate(self.analysis.operands[i]) if flow.tangent & moving)
+        operands = [] if site.empty else self.analysis.operands[i]
+        moved = frozenset(n for n, flow in enumerate(operands) if flow.tangent & moving)
         lengths = [loop.length for loop in site.repeats]
         unbounded = None in lengths
         elements = None if unbounded or nature.elements is None else nature.elements
@@ -174,7 +175,8 @@ class Chooser:
         return None
 
     def one(self, i: int, facts: Facts) -> None:
-        rule, reached = self.named.get(i), any(flow.reach & bit(i) for flow in self.outputs)
+        rule, empty = self.named.get(i), facts.site.empty
+        reached = not empty and any(flow.reach & bit(i) for flow in self.outputs)
         legal: list[Rule] = [r for r in RULES if _serves(r, facts)]
         if rule is not None:
             self.check(rule, facts, legal)
@@ -182,7 +184,8 @@ class Chooser:
                 self.choice.biases[i] = reason
         unmoved = not facts.moved and not isinstance(rule, Marginalize)  # which takes away noise that does not move too
         if unmoved or not reached:
-            what = "nothing that is differentiated moves its distribution" if reached else "the result does not use it"
+            unused = "it has no elements" if empty else "the result does not use it"
+            what = "nothing that is differentiated moves its distribution" if reached else unused
             self.choice.rules[i], self.choice.reasons[i] = None, what
             self.choice.biases.pop(i, None)
             return

@@ -30,7 +30,8 @@ def accumulated(program: Program) -> Program:
             operation = replace(operation, inputs=tuple(renamed_in(renamed, operand) for operand in operation.inputs))
         reached = bool(operation.sites) or not random.isdisjoint(operation.inputs)
         random.update(operation.outputs if reached else ())
-        totals = _totals(operation) if operation.name == "scan" and reached else []
+        runs = operation.name == "scan" and operation.params["length"] > 0
+        totals = _totals(operation) if runs and reached else []
         if not totals:
             writer.operations.append(operation)
             continue

@@ -174,7 +174,7 @@ def element_probs(d: PyTree) -> Float[Array, "values *batch"]:
     else:
         return jnp.exp(element_log_probs(d))
     added = (1,) * (len(element.batch_shape) - len(inner.batch_shape))
-    return jnp.broadcast_to(table.reshape(-1, *added, *inner.batch_shape), (len(table), *element.batch_shape))
+    return jnp.broadcast_to(table.reshape(len(table), *added, *inner.batch_shape), (len(table), *element.batch_shape))
 
 
 def _real(x: Any) -> Float[Array, "..."]:

@@ -56,6 +56,12 @@ class Site:
         return [loop for loop in self.loops if loop.kind in ("scan", "while")]
 
     @property
+    def empty(self) -> bool:
+        """Whether nothing is drawn: no element, no lane or no step."""
+        counts = [*(lane.size for lane in self.lanes), *(loop.length for loop in self.loops)]
+        return 0 in counts or all(0 in shape for shape, _ in self.event.leaves)
+
+    @property
     def binary(self) -> bool:
         """Whether it draws zeros and ones that NumPyro makes integers of."""
         return self.distribution in ("BernoulliLogits", "BernoulliProbs")
