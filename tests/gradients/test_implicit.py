@@ -199,27 +199,27 @@ def test_an_iteration_that_gave_up_says_so() -> None:
 # Mutants, each put in the place of what it breaks.
 
 
-def wrong_sign(residual: Any, found: Any, solve: Any) -> Any:
-    return ROOT(residual, found, lambda matvec, b: jax.tree.map(jnp.negative, solve(matvec, b)))
+def wrong_sign(residual: Any, found: Any, solve: Any, within: Any) -> Any:
+    return ROOT(residual, found, lambda matvec, b: jax.tree.map(jnp.negative, solve(matvec, b)), within)
 
 
-def solver_differentiated(residual: Any, found: Any, solve: Any) -> Any:
+def solver_differentiated(residual: Any, found: Any, solve: Any, within: Any) -> Any:
     return found()
 
 
-def solution_held(residual: Any, found: Any, solve: Any) -> Any:
-    return lax.stop_gradient(ROOT(residual, found, solve))
+def solution_held(residual: Any, found: Any, solve: Any, within: Any) -> Any:
+    return lax.stop_gradient(ROOT(residual, found, solve, within))
 
 
-def transposed(residual: Any, found: Any, solve: Any) -> Any:
+def transposed(residual: Any, found: Any, solve: Any, within: Any) -> Any:
     def other(matvec: Any, b: Array) -> Array:
         return jnp.linalg.solve(jax.vmap(matvec)(jnp.eye(b.size)), b)  # its rows are the columns of the matrix
 
-    return ROOT(residual, found, other)
+    return ROOT(residual, found, other, within)
 
 
-def matrix_forgotten(residual: Any, found: Any, solve: Any) -> Any:
-    return ROOT(residual, found, lambda matvec, b: jax.tree.map(jnp.negative, b))
+def matrix_forgotten(residual: Any, found: Any, solve: Any, within: Any) -> Any:
+    return ROOT(residual, found, lambda matvec, b: jax.tree.map(jnp.negative, b), within)
 
 
 ROOT = implicit_diff._root
@@ -245,3 +245,19 @@ def test_a_constraint_forgotten_is_caught_by_the_closed_form() -> None:
     assert gap(jax.jacfwd(solver)(*problem.args), jax.jacfwd(problem.exact)(*problem.args)) > 1e-3
     solver = vt.implicit(projected_gradient(problem.objective, projections.non_negative))(problem.solver)
     assert gap(jax.jacfwd(solver)(*problem.args), jax.jacfwd(problem.exact)(*problem.args)) < 1e-8
+
+
+def stopped_at(x: float, **options: Any) -> Any:
+    return vt.implicit(lambda x, t: x**2 - t, **options)(lambda t: jnp.full_like(t, x))
+
+
+@pytest.mark.parametrize("derivative", [jax.jacfwd, jax.jacrev])
+def test_no_solution_has_no_derivative(derivative: Any) -> None:
+    """The square root of 4, from a solver that stopped at a distance of 2 has a derivative for those who ask for it."""
+    t = jnp.array(4.0)
+    assert jnp.isnan(derivative(stopped_at(4.0))(t))
+    assert derivative(stopped_at(4.0, within=None))(t) == 1 / 8
+    # Newton's step is 0.0102 and 0.00998, one more than x is 3.
+    assert jnp.isnan(derivative(stopped_at(2.0102, within=0.00333))(t))
+    assert abs(derivative(stopped_at(2.0099, within=0.00333))(t) - 1 / 4.02) < 1e-4
+    assert jnp.isnan(derivative(jax.grad(stopped_at(4.0)))(t))

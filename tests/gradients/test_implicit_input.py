@@ -30,6 +30,7 @@ def test_what_is_no_function() -> None:
     bad(lambda: unchecked(3), r"conditions must be a function of \(x, \*args\), got 3")
     bad(lambda: unchecked(halving, solve="dense"), r"solve must be a function of \(matvec, b\).*got 'dense'")
     bad(lambda: unchecked(halving, solve=linear_solves.GMRES), "solve must .*got the class GMRES itself")
+    bad(lambda: unchecked(halving, within="near"), "within must be a positive number, got 'near'")
     bad(lambda: inspect.unwrap(unchecked(halving))(jnp.ones(2)), r"solver must be .*@vt\.implicit.*got float64\[2\]")
 
 

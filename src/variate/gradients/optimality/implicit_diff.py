@@ -18,7 +18,11 @@ X = TypeVar("X")
 
 
 def implicit(
-    conditions: Callable[..., Any], *, solve: LinearSolve = BySize(), unique: bool = False
+    conditions: Callable[..., Any],
+    *,
+    solve: LinearSolve = BySize(),
+    unique: bool = False,
+    within: float | None = 1e-3,
 ) -> Callable[[Callable[P, X]], Callable[P, X]]:
     r"""Give a solver the derivative of its solution: `@vt.implicit(conditions)` above `def solver(*args): return x`.
 
@@ -36,6 +40,9 @@ def implicit(
         unique: promise that the solution moves continuously with the arguments, as it does where the conditions have
             only one. It matters only inside `vt.grad`: without it an iteration (`while_loop`, comparisons) on random
             arguments counts as a discontinuity, as the solver might jump from one solution to another.
+        within: how far the solver may have stopped from the solution, as a share of one more than the largest number in
+            $x$: where the step of Newton's method $(\partial_x F)^{-1} F$ is longer, the derivative is NaN. It takes a
+            second linear system; None leaves it out.
 
     Returns:
         A decorator of solvers. Solutions are pytrees of real arrays; arguments are anything. Derivatives reach the
@@ -46,14 +53,16 @@ def implicit(
         TypeError: `conditions`, `solve` or the solver is no function; the conditions cannot be called with `x` and the
             solver's arguments, or do not return what is like `x`; the solver returns what is not real.
 
-    It is the wrong choice where the solver stops far from the solution: the derivative is that of $F$ at the point
-    reached, with an error of the same order as the distance. It is NaN where the linear system has no solution, as
-    for solutions $x$ that are not isolated. A solver that gave up should return NaN for others to see.
+    The derivative is that of $F$ at the point reached, with an error of the order of its distance from the solution.
+    It is NaN farther than `within`, and where the linear system has no solution, as for solutions $x$ that are not
+    isolated. A solver that gave up should return NaN for others to see in the value too.
 
     Source: Blondel, Berthet, Cuturi et al. (2022), Efficient and modular implicit differentiation, sec. 2.
     """
     _check_function("conditions", "(x, *args)", conditions)
     check_linear_solve("solve", solve)
+    if within is not None:
+        checks.check_positive("within", within)
 
     def decorate(solver: Callable[P, X]) -> Callable[P, X]:
         _check_function("solver", "the arguments; write @vt.implicit(conditions) above it", solver)
@@ -72,14 +81,14 @@ def implicit(
                 _check_call(conditions, x, args, kwargs)
                 return _like(conditions, conditions(x, *args, **kwargs), x)
 
-            return _root(residual, found, solve)
+            return _root(residual, found, solve, within)
 
         return solution
 
     return decorate
 
 
-def _root(residual: Callable[[X], X], found: Callable[[], X], solve: LinearSolve) -> X:
+def _root(residual: Callable[[X], X], found: Callable[[], X], solve: LinearSolve, within: float | None) -> X:
     """What `found` returns, as the root of `residual`. Both may close over whatever is differentiated."""
     solution = lax.stop_gradient(found())
     condition, moving = jax.closure_convert(residual, solution)
@@ -93,12 +102,26 @@ def _root(residual: Callable[[X], X], found: Callable[[], X], solve: LinearSolve
     @root.defjvp
     def _(primals: tuple, tangents: tuple) -> tuple[X, X]:
         x, moving = root(*primals), primals[1]  # the root once more, which has a derivative of its own
-        _, linear = jax.linearize(lambda x: condition(x, *moving), x)
+        left, linear = jax.linearize(lambda x: condition(x, *moving), x)
         _, shift = jax.jvp(lambda *moving: condition(x, *moving), tuple(moving), tuple(tangents[1]))
         step = lax.custom_linear_solve(linear, jax.tree.map(jnp.negative, shift), solve, transpose_solve=solve)
+        if within is not None:
+            newton = lax.custom_linear_solve(linear, left, solve, transpose_solve=solve)
+            share = _share_of_right(x, left, newton, within)
+            step = jax.tree.map(lambda leaf: leaf * share.astype(leaf.dtype), step)
         return x, step
 
     return root(solution, moving)
+
+
+def _share_of_right(x: PyTree[Array], left: PyTree[Array], newton: PyTree[Array], within: float) -> Array:
+    """What the derivative is multiplied by, which reverse mode keeps: 1 near a solution, else NaN."""
+
+    def largest(tree: PyTree[Array]) -> Array:
+        return jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(lax.stop_gradient(tree))]).max()
+
+    near = (largest(left) == 0) | (largest(newton) <= within * (1 + largest(x)))
+    return jnp.where(near, 1.0, jnp.nan)
 
 
 def _with_new_keys(tree: PyTree) -> Callable[[], PyTree]:
