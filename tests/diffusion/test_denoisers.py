@@ -1,5 +1,6 @@
 """Denoisers: closed forms against quadrature and derivatives, and what is made of others against what it should be."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -256,3 +257,12 @@ def test_scaled_noise_is_that_of_a_function_that_says_less(factor: Any) -> None:
     same(EpsilonScaling(MODEL, factor), NoisePrediction(PROCESS, lambda x, t: MODEL.noise(x, t) / number(t)))
     with pytest.raises(AssertionError):
         same(EpsilonScaling(MODEL, factor), MODEL)
+
+
+@pytest.mark.parametrize("threshold", [StaticThreshold, functools.partial(DynamicThreshold, quantile=0.5)])
+def test_a_threshold_lets_failures_be_seen(threshold: Any) -> None:
+    for broken in (np.inf, -np.inf, np.nan):
+        model = DataPrediction(PROCESS, lambda x, t, broken=broken: x.at[0].set(broken))
+        found = threshold(model).predict(jnp.zeros(4), PROCESS.level(jnp.asarray(0.5)))
+        assert np.isnan(found.data[0])
+        assert not np.isfinite(found.noise[0])

@@ -100,6 +100,30 @@ def test_what_is_no_number_says_where_it_began() -> None:
     assert f"at time {times[first]:.4g}" in repr(run)
 
 
+def test_a_failure_that_does_not_come_again_is_told_of() -> None:
+    calls = []
+
+    def once(x: jax.Array, t: jax.Array) -> jax.Array:
+        def ask(x: np.ndarray) -> np.ndarray:
+            calls.append(1)
+            return x * (np.nan if len(calls) == 4 else 0.0)
+
+        return jax.pure_callback(ask, x, x, vmap_method="broadcast_all")
+
+    run = sample(jax.random.key(0), DataPrediction(PROCESS, once), DDIM(), uniform(PROCESS, 4), (2, 2))
+    assert run.failed == (3, 3)
+    assert "2 are not finite: the first after evaluation 4" in repr(run)
+
+
+def test_points_that_are_no_numbers_are_no_start() -> None:
+    start, times = jnp.ones((4, 2)).at[1, 0].set(jnp.nan), uniform(PROCESS, 3)
+    with pytest.raises(ValueError, match="start must be finite, got 1 points that are not, the first at index 1"):
+        sample(jax.random.key(0), MODEL, DDIM(), times, start.shape, start=start)
+    # Where it is traced, the draws say so.
+    inside = jax.jit(lambda x: sample(jax.random.key(0), MODEL, DDIM(), times, x.shape, start=x).finite)(start)
+    assert list(inside) == [True, False, True, True]
+
+
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "times that rise": ({"times": [0.0, 1.0]}, ValueError, "times must fall"),
     "times out of range": ({"times": [2.0, 1.0]}, ValueError, "times must lie between 0 and 1.0"),
@@ -107,6 +131,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a solver's class": ({"solver": DDIM}, TypeError, "solver must be one of vt.diffusion"),
     "a bare function": ({"model": lambda x, t: x}, TypeError, "model must be a denoiser"),
     "a number for a shape": ({"shape": 3}, ValueError, "shape must be a tuple"),
+    "words to start from": ({"start": np.array([["a", "b"]] * 2)}, TypeError, "start must be real numbers"),
     "an old key": ({"key": jax.random.PRNGKey(0)}, TypeError, "key must be a typed key"),
     "another shape": (
         {"model": NoisePrediction(PROCESS, lambda x, t: x[:1])},
@@ -127,7 +152,7 @@ def test_bad_input_is_refused(name: str) -> None:
         "shape": (2, 2),
     } | change
     with pytest.raises(error, match=words):
-        vt.diffusion.sample(*given.values())
+        vt.diffusion.sample(**given)
 
 
 def test_times_that_are_traced_are_refused_in_words() -> None:

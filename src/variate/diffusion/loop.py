@@ -60,7 +60,9 @@ def broken_at(begun: Begun, model: Model, plan: Stage, event: tuple[int, ...], f
     again = begun._replace(keys=jax.random.clone(begun.keys))
     path = np.asarray(run(again.part(bad), model, plan, event, True)[1])
     wrong = ~np.all(np.isfinite(path), axis=tuple(range(2, path.ndim)))
-    first = dict(zip(bad.tolist(), (np.argmax(wrong, axis=1) - 1).tolist(), strict=True))
+    # It was none after the last one, also where another program rounds so that it is one now.
+    wrong[:, -1] = True
+    first = dict(zip(bad.tolist(), np.maximum(np.argmax(wrong, axis=1) - 1, 0).tolist(), strict=True))
     return tuple(first.get(i, -1) for i in range(len(begun.keys)))
 
 

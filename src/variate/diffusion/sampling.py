@@ -61,8 +61,19 @@ def check_shape(shape: Any) -> tuple[int, tuple[int, ...]]:
 
 
 def check_start(start: Any, shape: tuple[int, ...]) -> None:
-    if start is not None and jnp.shape(start) != shape:
+    if start is None:
+        return
+    if jnp.shape(start) != shape:
         raise ValueError(f"start must be of the shape {shape} of the draws, got {describe(start)}")
+    if isinstance(start, Tracer):  # its draws' status tells
+        return
+    points = np.asarray(start)
+    if not any(jnp.issubdtype(points.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        raise TypeError(f"start must be real numbers, got {describe(points)}")
+    if not np.all(sound := np.isfinite(points).reshape(len(points), -1).all(axis=1)):
+        raise ValueError(
+            f"start must be finite, got {np.sum(~sound)} points that are not, the first at index {np.argmin(sound)}"
+        )
 
 
 def sample(

@@ -36,7 +36,7 @@ class StaticThreshold(Denoiser):
 
     def predict(self, x: Float[Array, "..."], level: Level) -> Prediction:
         found = self.model.predict(x, level)
-        return with_data(found, jnp.clip(found.data, -self.bound, self.bound), level)
+        return with_data(found, _within(found.data, self.bound), level)
 
 
 class DynamicThreshold(Denoiser):
@@ -68,4 +68,9 @@ class DynamicThreshold(Denoiser):
     def predict(self, x: Float[Array, "..."], level: Level) -> Prediction:
         found = self.model.predict(x, level)
         limit = jnp.maximum(jnp.quantile(jnp.abs(found.data), jnp.asarray(self.quantile, x.dtype)), self.bound)
-        return with_data(found, jnp.clip(found.data, -limit, limit) * (self.bound / limit), level)
+        return with_data(found, _within(found.data, limit) * (self.bound / limit), level)
+
+
+def _within(data: Float[Array, "..."], limit: Float[Array, ""] | float) -> Float[Array, "..."]:
+    """Cut off, but for what is infinite: a failure of the model, which would pass for a draw."""
+    return jnp.where(jnp.isfinite(data), jnp.clip(data, -limit, limit), jnp.nan)
