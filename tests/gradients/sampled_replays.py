@@ -28,8 +28,11 @@ def measured(program: Callable, at: Any, expectation: Callable) -> Sampled:
     return Sampled(program, (jnp.asarray(at),), expectation, ({"x": MeasureValued()},))
 
 
-def counted(make: Callable, at: Any, mean: Callable[[Array], Array], variance: Callable[[Array], Array]) -> Sampled:
-    return Sampled(squared(make), (jnp.asarray(at),), lambda t: mean(t) ** 2 + variance(t), ({"x": Coupled()},))
+def counted(
+    make: Callable, at: Any, mean: Callable[[Array], Array], variance: Callable[[Array], Array], *others: Any
+) -> Sampled:
+    rules = tuple({"x": rule} for rule in (Coupled(), *others))
+    return Sampled(squared(make), (jnp.asarray(at),), lambda t: mean(t) ** 2 + variance(t), rules)
 
 
 def vector(key: Array, t: Array) -> Array:
@@ -99,16 +102,22 @@ REPLAYS = {
         above_one(lambda t: dist.Uniform(t[0], t[1])), [-0.5, 2.0], lambda t: (t[1] - 1) / (t[1] - t[0])
     ),
     "vectors of gammas": measured(vector, [0.8, 1.3], vector_mean),
-    "poisson of a rate": counted(dist.Poisson, 1.3, lambda t: t, lambda t: t),
+    "bernoulli of a probability": measured(squared(dist.BernoulliProbs), 0.3, lambda t: t),
+    "bernoulli of logits": measured(squared(dist.BernoulliLogits), 0.3, sigmoid),
+    "poisson of a rate": counted(dist.Poisson, 1.3, lambda t: t, lambda t: t, MeasureValued()),
     "geometric of logits": counted(
         lambda t: dist.GeometricLogits(t), 0.2, lambda t: jnp.exp(-t), lambda t: jnp.exp(-t) / sigmoid(t)
     ),
     "geometric of a probability": counted(dist.GeometricProbs, 0.4, lambda t: (1 - t) / t, lambda t: (1 - t) / t**2),
     "binomial of logits": counted(
-        lambda t: dist.Binomial(9, logits=t), 0.3, lambda t: 9 * sigmoid(t), lambda t: 9 * sigmoid(t) * sigmoid(-t)
+        lambda t: dist.Binomial(9, logits=t),
+        0.3,
+        lambda t: 9 * sigmoid(t),
+        lambda t: 9 * sigmoid(t) * sigmoid(-t),
+        MeasureValued(),
     ),
     "binomial of a probability": counted(
-        lambda t: dist.Binomial(9, t), 0.3, lambda t: 9 * t, lambda t: 9 * t * (1 - t)
+        lambda t: dist.Binomial(9, t), 0.3, lambda t: 9 * t, lambda t: 9 * t * (1 - t), MeasureValued()
     ),
     "negative binomial of a probability": counted(
         lambda t: dist.NegativeBinomialProbs(3.0, t), 0.4, lambda t: 3 * t / (1 - t), lambda t: 3 * t / (1 - t) ** 2

@@ -135,12 +135,12 @@ ONE_DRAW = {
     "a support that is not finite": (lambda t: dist.ZeroInflatedPoisson(0.5, t), Coupled(), "nor is a finite support"),
     "failures that move": (lambda t: dist.NegativeBinomialProbs(t, 0.4), Coupled(), "by its total_count is not"),
     "too many counts": (lambda t: dist.Poisson(t * jnp.ones(9)), Coupled(limit=8), r"9 replays, more than .*limit=8"),
-    "a law without steps": (lambda t: dist.Gumbel(t, 1.0), MeasureValued(), "decomposition of Gumbel .*HalfNormal, In"),
+    "a law without steps": (lambda t: dist.Gumbel(t, 1.0), MeasureValued(), "no decomposition of Gumbel; .*HalfNormal"),
     "a shape": (lambda t: dist.Gamma(t, 1.0), MeasureValued(), "decomposition of Gamma in its concentration"),
     "a law that was transformed": (
         lambda t: dist.TransformedDistribution(dist.Normal(t, 1.0), dist.transforms.ExpTransform()),
         MeasureValued(),
-        "decomposition of TransformedDistribution is not known",
+        "no decomposition of TransformedDistribution",
     ),
     "too many numbers": (
         lambda t: dist.Normal(t * jnp.ones(3), 1.0), MeasureValued(limit=8), r"9 replays, more than .*limit=8"

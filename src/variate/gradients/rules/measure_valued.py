@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import lax
+from jax.nn import sigmoid
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Key
 
@@ -23,10 +24,11 @@ class MeasureValued(Replay):
 
     Where $p^-$ or $p^+$ is $p$ itself, it is the run that there is anyway; the other side is coupled to it. Serves
     Normal, LogNormal, HalfNormal, Laplace, Logistic, Cauchy, HalfCauchy, StudentT (in its location and scale),
-    Exponential, Pareto, Gamma and InverseGamma (in their rate), Weibull (in its scale) and Uniform, over any program,
-    discontinuous ones too, with less noise than `Score`, which cannot serve the edges of Uniform and Pareto at all.
-    Each element of the draw (over loops and lanes too) takes one replay for a scale, a rate or an edge and two for a
-    location. The wrong choice for draws of many elements, and where `Pathwise` is legal.
+    Exponential, Pareto, Gamma and InverseGamma (in their rate), Weibull (in its scale), Uniform, and of the counts
+    Bernoulli, Binomial and Poisson (`Coupled` has more), over any program, discontinuous ones too, with less noise than
+    `Score`, which cannot serve the edges of Uniform and Pareto at all.
+    Each element of the draw (over loops and lanes too) takes one replay for a scale, a rate, a probability or an edge
+    and two for a location. The wrong choice for draws of many elements, and where `Pathwise` is legal.
 
     Args:
         limit: the most replays that one draw may cost.
@@ -42,7 +44,7 @@ class MeasureValued(Replay):
     def serves(self, facts: Facts) -> str | None:
         if facts.law not in _DECOMPOSITIONS:
             known = ", ".join(sorted(law.__name__ for law in _DECOMPOSITIONS))
-            return f"the decomposition of {facts.law.__name__} is not known; those of {known} are"
+            return f"it has no decomposition of {facts.law.__name__}; it has those of {known}"
         decomposition = _DECOMPOSITIONS[facts.law]
         if unknown := facts.parameters - decomposition.parameters:
             return f"the decomposition of {facts.law.__name__} in its {min(unknown)} is not known"
@@ -214,3 +216,38 @@ def _(d: Any, x: Array, key: Array) -> list[Step]:
 def _(d: Any, x: Array, key: Array) -> list[Step]:
     constant = 1 / (d.high - d.low)
     return [Step(d.high, constant, d.high), Step(d.low, -constant, d.low)]
+
+
+@_decomposition(dist.Poisson, "rate", 1)
+def _(d: Any, x: Array, key: Array) -> list[Step]:
+    return [Step(d.rate, jnp.ones_like(d.rate), x + 1)]
+
+
+@_decomposition(dist.BernoulliProbs, "probs", 1)
+def _(d: Any, x: Array, key: Array) -> list[Step]:
+    return _flipped(d.probs, x)
+
+
+@_decomposition(dist.BernoulliLogits, "logits", 1)
+def _(d: Any, x: Array, key: Array) -> list[Step]:
+    return _flipped(sigmoid(d.logits), x)
+
+
+@_decomposition(dist.BinomialProbs, "probs", 1)
+def _(d: Any, x: Array, key: Array) -> list[Step]:
+    return _tried_again(d.probs, d.total_count, x, key)
+
+
+@_decomposition(dist.BinomialLogits, "logits", 1)
+def _(d: Any, x: Array, key: Array) -> list[Step]:
+    return _tried_again(sigmoid(d.logits), d.total_count, x, key)
+
+
+def _flipped(p: Array, x: Array) -> list[Step]:
+    return [Step(p, jnp.where(x == 0, jnp.ones_like(p), -1), 1 - x)]
+
+
+def _tried_again(p: Array, trials: Any, x: Array, key: Key[Array, ""]) -> list[Step]:
+    """One trial, any of them, comes out the other way: with the rest the two sides differ in nothing else."""
+    succeeded = jax.random.uniform(key, x.shape) * trials < x
+    return [Step(p, jnp.where(succeeded, -trials, trials).astype(p.dtype), jnp.where(succeeded, x - 1, x + 1))]
