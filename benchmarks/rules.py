@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
 
 # Settled when JAX is imported; on two cores XLA would still pass work from one to the other.
 if hasattr(os, "sched_setaffinity"):
@@ -26,84 +25,23 @@ import reports
 import timing
 from reports import Row
 from rich.console import Console
+from rule_cases import CASES, COINS, Case, parameters
 
 import variate as vt
 from variate import gradients as g
 
-KEY, SAMPLES, LATENTS, HIDDEN, CHECKED = jax.random.key(0), 16, 8, 512, 512
+KEY, SAMPLES, CHECKED = jax.random.key(0), 16, 512
 SCANS = (10, 100, 1_000, 10_000)
 
 
-def parameters(*shape: int) -> dict[str, jax.Array]:
-    generator, inputs = np.random.default_rng(0), int(np.prod(shape))
-
-    def normal(*size: int) -> jax.Array:
-        return jnp.asarray(generator.normal(size=size) / np.sqrt(size[0]), jnp.float32)
-
-    layers = {"in": normal(inputs, HIDDEN), "between": normal(HIDDEN, HIDDEN), "out": normal(HIDDEN, 32)}
-    return {"latents": 0.5 * jnp.asarray(generator.normal(size=shape), jnp.float32), **layers}
-
-
-def drawn(law: Callable[[jax.Array], Any], features: Callable[[jax.Array], jax.Array]) -> programs.Program:
-    def program(key, params):
-        return by_hand.cost(params, features(vt.draw(key, law(params["latents"]), name="x")))
-
-    return program
-
-
-def real(x):
-    return x.astype(jnp.float32)
-
-
-def hot(x):
-    return jax.nn.one_hot(x, by_hand.FACES)
-
-
-NORMALS = drawn(lambda t: dist.Normal(t, 1.0), real)
-COINS = drawn(lambda t: dist.Bernoulli(logits=t), real)
-COUNTS = drawn(lambda t: dist.Poisson(jnp.exp(t)), real)
-WAITS = drawn(lambda t: dist.Exponential(jnp.exp(t)), real)
-DICE = drawn(lambda t: dist.Categorical(logits=t), hot)
-
-
-class Case(NamedTuple):
-    rule: g.Rule
-    program: programs.Program
-    hand: Callable[..., jax.Array]
-
-    @property
-    def name(self) -> str:
-        return type(self.rule).__name__
-
-    @property
-    def params(self) -> dict[str, jax.Array]:
-        return parameters(LATENTS, by_hand.FACES) if self.program is DICE else parameters(LATENTS)
-
-
-CASES = (
-    Case(g.Pathwise(), NORMALS, by_hand.pathwise),
-    Case(g.Score(), COINS, by_hand.score),
-    Case(g.Enumerate(), COINS, by_hand.enumerated),
-    Case(g.Coupled(), COUNTS, by_hand.coupled),
-    Case(g.MeasureValued(), WAITS, by_hand.measure_valued),
-    Case(g.DisARM(), COINS, by_hand.disarm),
-    Case(g.ARM(), COINS, by_hand.arm),
-    Case(g.ARSM(), DICE, by_hand.arsm),
-    Case(g.SumAndSample(1), DICE, by_hand.sum_and_sample),
-    Case(g.Rebar(0.5), DICE, by_hand.rebar),
-    Case(g.StraightThrough(), DICE, by_hand.straight_through),
-    Case(g.GumbelSoftmax(0.5), DICE, by_hand.gumbel_softmax),
-    Case(g.GumbelStraightThrough(0.5), DICE, by_hand.gumbel_straight_through),
-    Case(g.ReinMax(), DICE, by_hand.reinmax),
-)
-
-
-def ours(program: programs.Program, rule: g.Rule | None, argument: int = 1) -> Callable:
+def ours(program: programs.Program, rule: g.Rule | g.Perturbation | None, argument: int = 1) -> Callable:
     """A function of its own each time, as JAX keeps what it has traced by the identity of the function."""
 
     def afresh(*args):
         return program(*args)
 
+    if isinstance(rule, g.Perturbation):
+        return perturbed(afresh, rule)
     options = {"num_samples": SAMPLES, "stderr": False, "allow_bias": True, "rules": {"x": rule} if rule else None}
     estimate = vt.value_and_grad(afresh, argument, **options)
 
@@ -114,14 +52,32 @@ def ours(program: programs.Program, rule: g.Rule | None, argument: int = 1) -> C
     return gradient
 
 
-def hand(surrogate: Callable[..., jax.Array]) -> Callable:
-    return lambda params, key: jax.value_and_grad(lambda params: surrogate(key, params, SAMPLES))(params)
+def perturbed(program: programs.Program, method: g.Perturbation) -> Callable:
+    """The latents alone are unknown to a black box."""
+
+    def opened(key, latents, layers):
+        return program(key, {"latents": latents, **layers})
+
+    estimate = g.black_box(opened, method=method, num_samples=SAMPLES)
+
+    def gradient(params, key):
+        layers = {name: x for name, x in params.items() if name != "latents"}
+        value, found = estimate(key, params["latents"], layers)
+        return value.value, {"latents": found.value}
+
+    return gradient
+
+
+def hand(case: Case) -> Callable:
+    if isinstance(case.rule, g.Perturbation):
+        return lambda params, key: case.hand(key, params, SAMPLES)
+    return lambda params, key: jax.value_and_grad(lambda params: case.hand(key, params, SAMPLES))(params)
 
 
 def step(gradient: Callable) -> Callable:
     def update(params, key):
         value, found = gradient(params, key)
-        return programs.descend(params, found), value
+        return {**params, **programs.descend({name: params[name] for name in found}, found)}, value
 
     return update
 
@@ -134,17 +90,17 @@ def check_agreement(case: Case) -> None:
         found = jax.jit(lambda keys: jax.lax.map(lambda key: gradient(case.params, key)[1]["latents"], keys))(keys)
         return np.asarray(found, np.float64).reshape(CHECKED, -1)
 
-    a, b = many(ours(case.program, case.rule), 1), many(hand(case.hand), 2)
+    a, b = many(ours(case.program, case.rule), 1), many(hand(case), 2)
     off = np.abs(a.mean(0) - b.mean(0)) / np.sqrt((a.var(0) + b.var(0)) / CHECKED)
     if not np.max(off) < 6.3:
         raise AssertionError(f"{case.name}: the two gradients differ by {np.max(off):.1f} standard errors")
 
 
 def rule(case: Case, seconds: float) -> Iterator[Row]:
-    mine, theirs = ours(case.program, case.rule), hand(case.hand)
+    mine, theirs = ours(case.program, case.rule), hand(case)
     (pair,) = timing.compare(*(timing.repeated(jax.jit(step(f)), case.params, KEY) for f in (mine, theirs)), seconds)
     yield Row.of(case.name, "a step", pair, 1.1)
-    makes = (lambda: step(ours(case.program, case.rule)), lambda: step(hand(case.hand)))
+    makes = (lambda: step(ours(case.program, case.rule)), lambda: step(hand(case)))
     compiling = (partial(timing.stages, make, (case.params, KEY)) for make in makes)
     *_, whole = timing.compare(*compiling, seconds, width=0.05)
     yield Row.of(case.name, "tracing, lowering and compiling", whole, 1.5)
