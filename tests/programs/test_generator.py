@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from jax import Array, random
 
-from variate.programs import generator
+from variate.programs import distributions, generator
 
 SHAPES = {"one number": (), "a cube": (2, 3, 4)}
 DRAWN: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
@@ -71,3 +73,25 @@ def test_other_generators_are_left_alone() -> None:
 def test_more_numbers_than_words_are_refused() -> None:
     with pytest.raises(ValueError, match="fewer than 2\\^32 numbers at once, got a shape of 8589934592"):
         jax.jit(lambda key: random.bits(generator.flat(key), (2**33,))).lower(random.key(0))
+
+
+WITH_GAMMAS: dict[str, tuple[Any, bool]] = {
+    "gamma": (dist.Gamma(jnp.array([0.4, 2.0]), 1.0), True),
+    "beta": (dist.Beta(2.0, 0.5), True),
+    "dirichlet": (dist.Dirichlet(jnp.ones(3)), True),
+    "student": (dist.StudentT(3.0), True),
+    "gammas mixed": (dist.MixtureSameFamily(dist.Categorical(jnp.ones(2) / 2), dist.Gamma(jnp.ones(2), 1.0)), True),
+    "normal": (dist.Normal(jnp.zeros(3), 1.0), False),
+    "normals mixed": (dist.MixtureSameFamily(dist.Categorical(jnp.ones(2) / 2), dist.Normal(jnp.ones(2), 1.0)), False),
+}
+
+
+@pytest.mark.parametrize("law", WITH_GAMMAS)
+def test_gammas_are_drawn_at_once_and_all_else_along_one_axis(law: str, key: Array) -> None:
+    """JAX draws gammas one after the other unless the generator is its own."""
+    d, gammas = WITH_GAMMAS[law]
+    staged = str(jax.make_jaxpr(lambda key: distributions.sample(d, key))(random.clone(key)))
+    assert ("key<flat>" in staged) != gammas
+    assert ("random_gamma" in staged) == gammas
+    found = jax.jit(lambda key: distributions.sample(d, key))(random.clone(key))
+    np.testing.assert_allclose(found, d.sample(key), rtol=1e-12)

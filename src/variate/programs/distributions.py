@@ -36,7 +36,7 @@ def sample(d: PyTree, key: Key[Array, ""]) -> PyTree[Array]:
     """
     sampler = corrected(d).sample
     with contextlib.suppress(NotImplementedError), numpyro_promotion():  # of Poisson, which wants JAX's generator
-        return sampler(generator.flat(key))
+        return sampler(generator.faster(key, sampler, jax.tree.structure(d)))
     try:
         with numpyro_promotion():
             return sampler(key)

@@ -1,15 +1,15 @@
 """A generator with the very bits of JAX's own, in code that XLA compiles in a fraction of the time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.core import ShapedArray
+from jax.core import ShapedArray, Tracer
 from jax.extend import random
-from jax.extend.core import Primitive
+from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive
 from jax.interpreters import batching, mlir
 from jaxtyping import Key, UInt32
 
@@ -90,3 +90,38 @@ def flat(key: Key[Array, "*shape"]) -> Key[Array, "*shape"]:
     if jax.random.key_impl(key) != "threefry2x32" or not getattr(jax.config, _SHAPELESS):
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_FLAT)
+
+
+def faster(key: Key[Array, ""], sampler: Callable[[Any], Any], kind: Hashable) -> Key[Array, ""]:
+    """`flat(key)` for a sampler, or `key` itself where gammas are drawn under `jit`: the numbers are the same.
+
+    JAX draws an array of gammas at once by its own generator and one after the other by any other, which took 0.6 ms
+    for 128 of them in place of 0.2. `kind` is what samplers of the same kind share.
+    """
+    if not isinstance(key, Tracer):
+        return flat(key)
+    try:
+        known = _WITH_GAMMAS.get(kind)
+    except TypeError:  # no hash to remember it by
+        return flat(key)
+    if known is None:
+        staged = jax.make_jaxpr(lambda key: sampler(flat(key)))(jax.ShapeDtypeStruct(key.shape, key.dtype))
+        known = _WITH_GAMMAS[kind] = _draws_gammas(staged.jaxpr)
+    return key if known else flat(key)
+
+
+_WITH_GAMMAS: dict[Hashable, bool] = {}
+
+
+def _draws_gammas(jaxpr: Jaxpr) -> bool:
+    return any(
+        equation.primitive.name == "random_gamma" or any(map(_draws_gammas, _inner(equation.params)))
+        for equation in jaxpr.eqns
+    )
+
+
+def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
+    """What an equation calls."""
+    for entry in jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, ClosedJaxpr | Jaxpr)):
+        if isinstance(entry, ClosedJaxpr | Jaxpr):
+            yield entry.jaxpr if isinstance(entry, ClosedJaxpr) else entry
