@@ -1,7 +1,7 @@
 """What a step by each rule costs beside the same rule written by hand; what replays cost, and staging of long scans.
 
-python benchmarks/rules.py            # a quarter of an hour or more; rewrites benchmarks/results/rules.*
-python benchmarks/rules.py --quick    # some one: that everything runs and the estimates agree
+python benchmarks/rules.py            # half an hour or more; rewrites benchmarks/results/rules.*
+python benchmarks/rules.py --quick    # some three: that everything runs and the estimates agree
 """
 
 import argparse
