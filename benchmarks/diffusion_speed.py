@@ -70,6 +70,12 @@ def by_hand() -> Callable[[jax.Array], jax.Array]:
     return jax.jit(lambda start: jax.lax.scan(step, (start, jnp.zeros_like(start)), numbers)[0][0])
 
 
+def called(model: Denoiser, shape: tuple[int, ...]) -> Callable[[jax.Array], jax.Array]:
+    """As users write it: what it looks at before and after the run is a part of it."""
+    key = jax.random.key(0)
+    return lambda start: sample(key, model, DPMSolverPP(), TIMES, shape, start=start).values
+
+
 def seconds(run: Callable[[], Any], calls: int) -> timing.Measurement:
     def measure() -> list[float]:
         start = time.process_time()
@@ -87,6 +93,22 @@ def scan(budget: float) -> Row:
     np.testing.assert_allclose(run(start), hand(start), rtol=1e-3, atol=1e-5)
     (pair,) = timing.compare(seconds(lambda: run(start), 50), seconds(lambda: hand(start), 50), budget)
     return Row.of("1000 x 2, 20 steps", "beside a scan by hand", pair, 1.1)
+
+
+def call(budget: float) -> Row:
+    """No bound: what a call looks at takes some 0.1 ms, whatever the model; as much as this run, and no network's."""
+    start = jax.random.normal(jax.random.key(1), (1000, 2))
+    run, inside = called(Cheap(PROCESS), start.shape), ours(Cheap(PROCESS), start.shape)
+    (pair,) = timing.compare(seconds(lambda: run(start), 50), seconds(lambda: inside(start), 50), budget)
+    return Row.of("1000 x 2, 20 steps, called", "beside itself inside jit", pair, None)
+
+
+def called_network(budget: float) -> Row:
+    model = Rescaled(PROCESS, digit_denoiser.denoiser(digit_denoiser.saved(), 3))
+    start = jax.random.normal(jax.random.key(1), (256, 64))
+    run, inside = called(model, start.shape), ours(model, start.shape)
+    (pair,) = timing.compare(seconds(lambda: run(start), 3), seconds(lambda: inside(start), 3), budget)
+    return Row.of("digits' network, 256 draws, called", "beside itself inside jit", pair, 1.1)
 
 
 def network(budget: float) -> Row:
@@ -128,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
-    rows = [measured(0.0 if quick else 20.0) for measured in (scan, network, library)]
+    rows = [measured(0.0 if quick else 20.0) for measured in (scan, network, library, call, called_network)]
     raise SystemExit(finish(rows, "diffusion_speed", "Solvers of diffusion models: time", quick, Console(width=120)))
 
 

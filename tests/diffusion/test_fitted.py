@@ -1,6 +1,7 @@
 """Fitted solvers end nearer to where they should than those that they start from, and know what they were fitted to."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +14,21 @@ from variate.diffusion import (
     DataPrediction,
     DataSet,
     DPMSolverPP,
+    DualFast,
     Fitted,
     GaussianMixture,
+    PredictorCorrector,
+    Restart,
     edm,
     fit,
     fit_schedule,
     sample,
+    sample_parallel,
     uniform,
     uniform_log_snr,
 )
+from variate.diffusion.fitted.base import probed
+from variate.diffusion.fitted.coefficients import Errors
 from variate.diffusion.fitted.trajectories import trajectories
 from variate.diffusion.processes.base import exact_levels
 
@@ -127,6 +134,20 @@ def test_another_model_or_schedule_is_refused(fitted: Fitted) -> None:
         sample(jax.random.key(1), MODEL, fitted, uniform(PROCESS, 4), (5, 2))
     with pytest.raises(ValueError, match="fitted to another model"):
         sample(jax.random.key(1), mixture(PROCESSES["EDM"]), fitted, TIMES, (5, 2))
+
+
+@pytest.mark.parametrize("within", [lambda one: Restart(one, []), PredictorCorrector, lambda one: DualFast(one, 0.1)])
+def test_another_model_is_refused_within_other_solvers(within: Any) -> None:
+    """What one evaluation a step makes, which all of them take."""
+    plan = DDIM().plan(PROCESS, TIMES)
+    errors, probe = Errors(0.0, 0.0), tuple(probed(MODEL, TIMES, (2,)).tolist())
+    made = Fitted(stages=plan, times=tuple(TIMES.tolist()), before=errors, after=errors, probe=probe)
+    key, other = jax.random.key(1), DataPrediction(PROCESS, lambda x, t: 0.5 * x)
+    assert np.all(sample(key, MODEL, within(made), TIMES, (5, 2)).finite)
+    with pytest.raises(ValueError, match="fitted to another model"):
+        sample(key, other, within(made), TIMES, (5, 2))
+    with pytest.raises(ValueError, match="fitted to another model"):
+        sample_parallel(key, other, made, TIMES, (5, 2), window=2)
 
 
 def test_what_draws_noise_is_not_fitted() -> None:

@@ -11,19 +11,23 @@ from diffusion.problems import PROCESSES, mixture
 import variate as vt
 from variate.diffusion import (
     DDIM,
+    DEIS,
     DataPrediction,
     DPMSolverPP,
+    GaussianMixture,
     Heun,
     NoisePrediction,
     SASolver,
+    SDEDPMSolverPP,
     UniPC,
+    VariancePreserving,
     edm,
     sample,
     sampling,
     uniform,
     uniform_log_snr,
 )
-from variate.diffusion.loop import run
+from variate.diffusion.loop import Begun, cast, drawn, run
 
 PROCESS = PROCESSES["variance preserving"]
 MODEL = mixture(PROCESS)
@@ -43,9 +47,9 @@ def test_what_was_drawn_before_an_interruption_is_kept(monkeypatch: pytest.Monke
     def once_more(*args: Any) -> Any:
         if not next(whole):
             raise KeyboardInterrupt
-        return run(*args)
+        return drawn(*args)
 
-    monkeypatch.setattr(sampling, "run", once_more)
+    monkeypatch.setattr(sampling, "drawn", once_more)
     kept = sample(jax.random.key(0), MODEL, DDIM(1.0), times, shape, batch=3, progress=True)
     np.testing.assert_allclose(kept.values, exact.values[:6], rtol=1e-12)
     assert "interrupted: 7 were asked for" in repr(kept)
@@ -76,6 +80,66 @@ def test_half_precision_draws_the_same_law(solver: Any) -> None:
         one, two = (x**power for x in found)
         error = np.sqrt((np.var(one, axis=0) + np.var(two, axis=0)) / 2000)
         np.testing.assert_array_less(np.abs(np.mean(one, axis=0) - np.mean(two, axis=0)), 5 * error)
+
+
+def of_one_law(one: Any, two: Any) -> None:
+    """Means and variances, within five standard errors: 2e-6 of false alarms."""
+    one, two = (np.asarray(x, np.float64) for x in (one, two))
+    for x, y in ((one, two), ((one - one.mean(0)) ** 2, (two - two.mean(0)) ** 2)):
+        error = np.sqrt((np.var(x, axis=0) + np.var(y, axis=0)) / len(x))
+        np.testing.assert_array_less(np.abs(np.mean(x, axis=0) - np.mean(y, axis=0)), 5 * error)
+
+
+def test_many_steps_in_half_precision_draw_the_same_law() -> None:
+    """Steps that are rounded move means by seven standard errors of this number of draws: 1e-3 of them pass."""
+    model = GaussianMixture(PROCESS, [0.3, 0.7], [[-1.0, 0.0], [1.0, 0.5]], [0.04, 0.09])
+    solver, times, n = SDEDPMSolverPP(), uniform_log_snr(PROCESS, 50), 64_000
+    single, half = (
+        sample(jax.random.key(seed), model, solver, times, (n, 2), dtype=dtype).values
+        for seed, dtype in enumerate((jnp.float32, jnp.bfloat16))
+    )
+    of_one_law(single, half)
+    keys, sigma = jax.random.split(jax.random.key(2), n), jnp.asarray(1.0, jnp.bfloat16)
+    rounded = run(Begun(keys, None, sigma), model, cast(solver.plan(PROCESS, times), jnp.bfloat16), (2,), False)[0]
+    with pytest.raises(AssertionError):
+        of_one_law(single, rounded)
+
+
+def test_a_plan_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all that it is of, whatever objects say so; anew for something else, or where what it is cannot be seen."""
+    plans = []
+
+    def planned(self: Any, process: Any, times: Any) -> Any:
+        plans.append(1)
+        return plan(self, process, times)
+
+    plan = DEIS.plan
+    monkeypatch.setattr(DEIS, "plan", planned)
+
+    def made(solver: Any = None, process: Any = None, last: float = 0.1, dtype: Any = None) -> int:
+        model = mixture(process or VariancePreserving())
+        before = len(plans)
+        found = sample(jax.random.key(0), model, solver or DEIS(), [0.9, 0.5, last], (1, 2), dtype=dtype)
+        again = sample(jax.random.key(0), model, solver or DEIS(), [0.9, 0.5, last], (1, 2), dtype=dtype)
+        np.testing.assert_array_equal(found.values, again.values)
+        return len(plans) - before
+
+    assert made() == 1
+    assert made() == 0
+    assert made(DEIS(2)) == made(process=VariancePreserving(beta_max=19.0)) == made(last=0.2) == 1
+    assert made(dtype=jnp.float32) == 1
+    assert [made(process=VariancePreserving(beta_max=jnp.asarray(beta))) for beta in (18.0, 18.5, 18.0)] == [1, 1, 0]
+    assert made(Own(DEIS())) == 2
+
+
+class Own:
+    """A solver of a user's, whose plan may depend on anything."""
+
+    def __init__(self, solver: Any) -> None:
+        self.solver = solver
+
+    def plan(self, process: Any, times: Any) -> Any:
+        return self.solver.plan(process, times)
 
 
 def test_a_trajectory_ends_at_the_draws() -> None:

@@ -1,16 +1,20 @@
 """The loop that all draws go through: noise at first, then a solver's stages one after another."""
 
+import functools
+import itertools
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from variate.programs import generator
 
 from .denoisers.base import Model
+from .denoisers.precision import InPrecision
+from .plans import Ready
 from .processes.augmented import AugmentedProcess
 from .processes.base import Process
 from .solvers.base import Stage
@@ -24,15 +28,6 @@ class Begun(NamedTuple):
     keys: Key[Array, " n"]
     start: Float[Array, "n ..."] | None
     sigma: Float[Array, "..."]  # a number, or a root of the covariance of variables
-
-    def part(self, rows: Any) -> "Begun":
-        return Begun(self.keys[rows], None if self.start is None else self.start[rows], self.sigma)
-
-
-def begun_at(key: Key[Array, ""], process: Anyhow, time: float, count: int, start: Any, dtype: Any) -> Begun:
-    """At a time, from given points or from noise as there is then."""
-    sigma = jnp.asarray(process.sigma(jnp.asarray(time, dtype)), dtype)
-    return Begun(jax.random.split(key, count), None if start is None else jnp.asarray(start, dtype), sigma)
 
 
 def begun_with(
@@ -54,16 +49,56 @@ def cast(plan: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), plan)
 
 
-def broken_at(begun: Begun, model: Model, plan: Stage, event: tuple[int, ...], finite: Any) -> tuple[int, ...]:
-    """After which evaluation each draw was no number, and -1 for those that are: a second look at those that failed."""
-    bad = np.flatnonzero(~np.asarray(finite))
-    again = begun._replace(keys=jax.random.clone(begun.keys))
-    path = np.asarray(run(again.part(bad), model, plan, event, True)[1])
-    wrong = ~np.all(np.isfinite(path), axis=tuple(range(2, path.ndim)))
-    # It was none after the last one, also where another program rounds so that it is one now.
-    wrong[:, -1] = True
-    first = dict(zip(bad.tolist(), np.maximum(np.argmax(wrong, axis=1) - 1, 0).tolist(), strict=True))
-    return tuple(first.get(i, -1) for i in range(len(begun.keys)))
+class Sizes(NamedTuple):
+    """What programs differ in, beside what they are of."""
+
+    count: int  # of draws
+    event: tuple[int, ...]
+    trajectory: bool
+    dtype: Any  # of the draws
+
+
+class Drawn(NamedTuple):
+    """What a program returns."""
+
+    values: Float[Array, "n ..."]
+    finite: Bool[Array, " n"]
+    trajectory: Float[Array, "n times ..."] | None
+
+
+class _Fixed(NamedTuple):
+    """All that a program depends on but for arrays, which the leaves of the model are where these are None."""
+
+    leaves: tuple[Any, ...]
+    model: Any
+    stages: Any
+    sizes: Sizes
+
+
+def drawn(
+    key: Key[Array, "..."], start: Float[Array, "n ..."] | None, model: Model, ready: Ready, sizes: Sizes
+) -> Drawn:
+    """Draws by one key, or by one for each."""
+    leaves, tree = jax.tree.flatten(model)
+    is_array = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]
+    fixed = tuple(None if varies else leaf for leaf, varies in zip(leaves, is_array, strict=True))
+    arrays = list(itertools.compress(leaves, is_array))
+    return _drawn(key, start, ready.sigma, arrays, ready.leaves, _Fixed(fixed, tree, ready.tree, sizes))
+
+
+# By `jax.jit` itself: what `eqx.filter_jit` does before it runs takes longer than this run with a cheap model.
+@functools.partial(jax.jit, static_argnums=5)
+def _drawn(key: Any, start: Any, sigma: Any, arrays: list[Any], leaves: tuple[Any, ...], fixed: _Fixed) -> Drawn:
+    rest, sizes = iter(arrays), fixed.sizes
+    model = jax.tree.unflatten(fixed.model, [next(rest) if leaf is None else leaf for leaf in fixed.leaves])
+    stages = jax.tree.unflatten(fixed.stages, leaves)
+    keys = jax.random.split(key, sizes.count) if key.ndim == 0 else key
+    start = None if start is None else start.astype(sigma.dtype)
+    if sizes.dtype != sigma.dtype:
+        model = InPrecision(model, sizes.dtype)
+    found = run(Begun(keys, start, sigma), model, stages, sizes.event, sizes.trajectory)
+    values, path = jax.tree.map(lambda x: x.astype(sizes.dtype), found)
+    return Drawn(values, jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim))), path)
 
 
 @eqx.filter_jit

@@ -10,11 +10,12 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
 from variate.checks import check_key, check_number, check_positive_int, describe
 
-from .denoisers.base import Denoiser, check_model
-from .loop import Begun, begun_at, begun_with, cast
-from .sampling import check_shape, check_start
-from .schedules.base import check_times
-from .solvers.base import Linear, Solver, check_solver
+from .denoisers.base import Denoiser, Model, check_model
+from .denoisers.precision import InPrecision
+from .loop import Begun, begun_with
+from .plans import planned
+from .sampling import check_dtype, check_shape, check_start
+from .solvers.base import Linear, Solver
 from .solvers.ddim import DDIM
 
 
@@ -75,29 +76,29 @@ def sample_parallel(
     """
     check_key(key)
     check_model("model", model)
-    check_solver("solver", solver)
     count, event = check_shape(shape)
     check_start(start, shape)
     if check_number("tolerance", tolerance) < 0:
         raise ValueError(f"tolerance must not be negative, got {tolerance}")
-    times = check_times(times, model.process)
-    dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
-    plan = solver.plan(model.process, times)
+    dtype, working = check_dtype(dtype)
+    ready = planned(model, solver, times, event, working)
+    plan, sigma, times = ready.stages(), ready.sigma, np.asarray(ready.times)
     if not isinstance(plan, Linear) or plan.anchor is not None or plan.depth > 1 or len(plan.level.time) >= len(times):
         raise ValueError(f"solver must ask once a step and keep nothing, as DDIM() does, got {describe(solver)}")
     window = min(check_positive_int("window", window), len(times) - 1)
     noise = DDIM(1.0).plan(model.process, times).x.noise
     allowed = tolerance * np.append(np.zeros(len(times) - 1) if noise is None else noise, 0.0)
-    plan, allowed = cast((plan, allowed), dtype)
-    begun = begun_at(key, model.process, times[0], count, start, dtype)
-    values, rounds = _run(begun, model, plan, allowed, (window, event))
+    begun = Begun(jax.random.split(key, count), None if start is None else jnp.asarray(start, working), sigma)
+    asked = model if dtype == working else InPrecision(model, dtype)
+    values, rounds = _run(begun, asked, plan, jnp.asarray(allowed, working), (window, event))
+    values = values.astype(dtype)
     finite = jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim)))
     return ParallelSamples(values, finite, rounds, window)
 
 
 @eqx.filter_jit
 def _run(
-    begun: Begun, model: Denoiser, plan: Linear, allowed: Array, sizes: tuple[int, tuple[int, ...]]
+    begun: Begun, model: Model, plan: Linear, allowed: Array, sizes: tuple[int, tuple[int, ...]]
 ) -> tuple[Array, Array]:
     window, event = sizes
 
@@ -109,7 +110,7 @@ def _run(
 
 
 def _picard(
-    seed: UInt[Array, "..."], start: Array, model: Denoiser, plan: Linear, allowed: Array, window: int
+    seed: UInt[Array, "..."], start: Array, model: Model, plan: Linear, allowed: Array, window: int
 ) -> tuple[Array, Array]:
     """One draw, and its rounds. The seed is a key's: each step has the same noise in every round."""
     count = len(allowed) - 1

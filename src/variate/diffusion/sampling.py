@@ -1,8 +1,9 @@
 """The one loop that draws from a model: noise at first, a solver's stages one after another, and what came of it."""
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,21 +17,27 @@ from variate.estimates import Estimate
 from variate.estimates.moments import Moments
 
 from .denoisers.base import Model, check_model
-from .loop import begun_at, broken_at, cast, run
-from .schedules.base import check_times
-from .solvers.base import Particular, Solver, check_solver
+from .loop import Drawn, Sizes, drawn
+from .plans import Ready, planned
+from .solvers.base import Solver
 
 
-class Samples(eqx.Module):
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("values", "finite", "trajectory"),
+    meta_fields=("times", "failed", "wanted"),
+)
+@dataclass(frozen=True, repr=False)
+class Samples:
     """Draws of a model, and how the run that made them went."""
 
     values: Float[Array, "n ..."]
     finite: Bool[Array, " n"]  # which draws are numbers throughout
     trajectory: Float[Array, "n times ..."] | None  # where the model was asked, and at last the draws
-    times: tuple[float, ...] = eqx.field(static=True)  # at which the model was asked
+    times: tuple[float, ...]  # at which the model was asked
     # After which evaluation each draw was no number, -1 where it is one; None if all are, or inside `jit`.
-    failed: tuple[int, ...] | None = eqx.field(static=True)
-    wanted: int = eqx.field(static=True)  # draws; there are fewer where the run was interrupted
+    failed: tuple[int, ...] | None
+    wanted: int  # draws; there are fewer where the run was interrupted
 
     @property
     def evaluations(self) -> int:
@@ -55,9 +62,22 @@ class Samples(eqx.Module):
 
 def check_shape(shape: Any) -> tuple[int, tuple[int, ...]]:
     """The number of draws, and the shape of each."""
-    if not (isinstance(shape, tuple) and shape and all(isinstance(n, int) and n >= 1 for n in shape)):
+    sound = isinstance(shape, tuple) and shape and all(isinstance(n, int | np.integer) and n >= 1 for n in shape)
+    if not sound:
         raise ValueError(f"shape must be a tuple of positive integers, the first of which counts draws, got {shape!r}")
-    return shape[0], shape[1:]
+    count, *event = map(int, shape)
+    return count, tuple(event)
+
+
+def check_dtype(dtype: Any) -> tuple[Any, Any]:
+    """The precision of draws, and that of the runs that make them, which is single at least."""
+    try:
+        found = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
+    except TypeError:
+        found = None
+    if found is None or not jnp.issubdtype(found, jnp.floating):
+        raise TypeError(f"dtype must be one of real numbers, jax.numpy.bfloat16 say, got {dtype!r}")
+    return found, found if jnp.finfo(found).bits >= 32 else np.dtype(np.float32)
 
 
 def check_start(start: Any, shape: tuple[int, ...]) -> None:
@@ -70,7 +90,8 @@ def check_start(start: Any, shape: tuple[int, ...]) -> None:
     points = np.asarray(start)
     if not any(jnp.issubdtype(points.dtype, kind) for kind in (jnp.floating, jnp.integer)):
         raise TypeError(f"start must be real numbers, got {describe(points)}")
-    if not np.all(sound := np.isfinite(points).reshape(len(points), -1).all(axis=1)):
+    if not np.isfinite(points).all():
+        sound = np.isfinite(points).reshape(len(points), -1).all(axis=1)
         raise ValueError(
             f"start must be finite, got {np.sum(~sound)} points that are not, the first at index {np.argmin(sound)}"
         )
@@ -104,7 +125,8 @@ def sample(
             deviation $\sigma$ of that time.
         batch: how many draws are made at once; all by default. Less memory, and no other draws.
         trajectory: keep where the model was asked.
-        dtype: of the draws; JAX's own by default.
+        dtype: of the draws, and of what the model is given; JAX's own by default. Steps are added up in single
+            precision at least.
         progress: whether to show how many batches are done, on the standard error stream. Ctrl-C keeps those.
 
     Raises:
@@ -113,27 +135,49 @@ def sample(
     """
     check_key(key)
     check_model("model", model, Model)
-    check_solver("solver", solver)
     count, event = check_shape(shape)
     batch = count if batch is None else min(check_positive_int("batch", batch), count)
-    dtype = jax.dtypes.canonicalize_dtype(float if dtype is None else dtype)
-    check_start(start, shape)
-    times = check_times(times, model.process)
-    if isinstance(solver, Particular):
-        solver.check_model(model, event)
-    exact = solver.plan(model.process, times)
-    begun, plan = begun_at(key, model.process, times[0], count, start, dtype), cast(exact, dtype)
-    pieces = [slice(low, low + batch) for low in range(0, count, batch)]
+    dtype, working = check_dtype(dtype)
+    check_start(start, (count, *event))
+    ready = planned(model, solver, times, event, working)
+    sizes = Sizes(count, event, trajectory, dtype)
+    start = start if start is None or isinstance(start, jax.Array) else jnp.asarray(start)
+    if batch == count:
+        parts = [drawn(key, start, model, ready, sizes)]
+    else:
+        parts = _in_parts(jax.random.split(key, count), start, model, ready, sizes, batch, progress)
+    values, finite, path = parts[0] if len(parts) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+    sound = isinstance(finite, Tracer) or np.asarray(finite).all()
+    failed = None if sound else _broken_at(jax.random.clone(key), start, model, ready, sizes, np.asarray(finite))
+    return Samples(values, finite, path, ready.asked, failed, count)
+
+
+def _in_parts(
+    keys: Key[Array, " n"], start: Any, model: Any, ready: Ready, sizes: Sizes, batch: int, progress: bool
+) -> list[Drawn]:
+    """As many as were made when it was interrupted."""
+    pieces = [slice(low, low + batch) for low in range(0, sizes.count, batch)]
     shown = track(pieces, "drawing", console=Console(stderr=True), transient=True) if progress else pieces
     parts = []
     try:
         for rows in shown:
-            parts.append(jax.block_until_ready(run(begun.part(rows), model, plan, event, trajectory)))
+            some = keys[rows], None if start is None else start[rows]
+            parts.append(jax.block_until_ready(drawn(*some, model, ready, sizes._replace(count=batch))))
     except KeyboardInterrupt:
         if not parts:
             raise
-    values, path = parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-    finite = jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim)))
-    sound = isinstance(finite, Tracer) or np.all(finite)
-    failed = None if sound else broken_at(begun.part(slice(len(values))), model, plan, event, finite)
-    return Samples(values, finite, path, tuple(map(float, exact.level.time)), failed, count)
+    return parts
+
+
+def _broken_at(
+    key: Key[Array, ""], start: Any, model: Any, ready: Ready, sizes: Sizes, finite: np.ndarray
+) -> tuple[int, ...]:
+    """After which evaluation each draw was no number, and -1 for those that are: a second look at those that failed."""
+    bad = np.flatnonzero(~finite)
+    some = jax.random.split(key, sizes.count)[bad], None if start is None else start[bad]
+    path = np.asarray(drawn(*some, model, ready, sizes._replace(count=len(bad), trajectory=True)).trajectory)
+    wrong = ~np.all(np.isfinite(path), axis=tuple(range(2, path.ndim)))
+    # It was none after the last one, also where another program rounds so that it is one now.
+    wrong[:, -1] = True
+    first = dict(zip(bad.tolist(), np.maximum(np.argmax(wrong, axis=1) - 1, 0).tolist(), strict=True))
+    return tuple(first.get(i, -1) for i in range(len(finite)))

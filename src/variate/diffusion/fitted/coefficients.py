@@ -145,7 +145,7 @@ def fit(
         return Linear(level, x, anchor, plan.kept, plan.depth)
 
     def misses(numbers: Float[Array, " numbers"], path: Exact) -> Float[Array, "n ..."]:
-        return missed(model, planned(numbers), times[0], path)
+        return missed(model, planned(numbers), path)
 
     spread = jnp.std(fitted.end)
 
@@ -153,7 +153,7 @@ def fit(
         if not along:
             return misses(numbers, path).ravel()
         made = planned(numbers)
-        end, asked = gone(model, made, times[0], path, True)
+        end, asked = gone(model, made, path, True)
         assert asked is not None
         level = jax.tree.map(lambda leaf: leaf[1:], made.level)
         weight = level.alpha / jnp.hypot(level.alpha * spread, level.sigma)

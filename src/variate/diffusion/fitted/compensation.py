@@ -72,10 +72,10 @@ def fit_compensation(
     planned, ones = compensated(solver, model.process, times), np.ones(len(times) - 2)
 
     def misses(ratios: np.ndarray) -> Array:
-        return missed(model, planned(ratios), times[0], ends)
+        return missed(model, planned(ratios), ends)
 
     best = descended(misses, ones, forgiven, ends.end.dtype) if len(ones) else ones
-    before, after = (errors_of(missed(model, planned(ratios), times[0], held)) for ratios in (ones, best))
+    before, after = (errors_of(missed(model, planned(ratios), held)) for ratios in (ones, best))
     if after.rms >= before.rms and after.median >= before.median:
         best, after = ones, before
     probe = tuple(probed(model, times, event).tolist())

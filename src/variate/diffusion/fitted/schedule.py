@@ -65,7 +65,7 @@ def fit_schedule(
         return np.concatenate([times[:1], inner[:-1], times[-1:]] if times[-1] > 0 else [times[:1], inner, times[-1:]])
 
     def misses(logs: np.ndarray) -> Array:
-        return missed(model, solver.plan(model.process, timed(logs)), times[0], ends)
+        return missed(model, solver.plan(model.process, timed(logs)), ends)
 
     logs = np.log(-np.diff(np.log(positive)))
     found = descended(misses, logs, forgiven, ends.end.dtype) if len(logs) else logs

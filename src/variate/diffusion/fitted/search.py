@@ -120,8 +120,7 @@ def search(
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key_tried)))
     first, best = _evolved(generator, model, space, exact, candidates, forgiven, progress)
     before, after = (
-        errors_of(missed(model, plans(model.process, [one], model.process.time_of)[0], start, held))
-        for one in (first, best)
+        errors_of(missed(model, plans(model.process, [one], model.process.time_of)[0], held)) for one in (first, best)
     )
     if not (after.rms < before.rms or after.median < before.median):
         best, after = first, before
@@ -182,7 +181,7 @@ def squares(
     for low in range(0, len(tables), size):
         some = tables[low : low + size]
         filled = np.concatenate([some, *[some[-1:]] * (size - len(some))])  # so that there is one program
-        part = _run(model, jnp.asarray(filled, exact.end.dtype), space.start, exact)
+        part = _run(model, jnp.asarray(filled, exact.end.dtype), exact)
         found.append(np.asarray(part, np.float64)[: len(some)])
     worst = float(np.finfo(exact.end.dtype).max) ** 0.5
     return np.nan_to_num(np.concatenate(found), nan=worst, posinf=worst)
@@ -190,12 +189,12 @@ def squares(
 
 @eqx.filter_jit
 def _run(
-    model: Denoiser, tables: Float[Array, "candidates evaluations columns"], time: float, exact: Exact
+    model: Denoiser, tables: Float[Array, "candidates evaluations columns"], exact: Exact
 ) -> Float[Array, "candidates n"]:
     def one(rows: Float[Array, "evaluations columns"]) -> Float[Array, " n"]:
         columns = tuple(rows.T)
         plan = Linear(Level(*columns[:3]), Terms(columns[3], columns[4:], None, None), None, both, DEEP)
-        far = missed(model, plan, time, exact)
+        far = missed(model, plan, exact)
         return jnp.mean(far.reshape(len(far), -1) ** 2, axis=1)
 
     return jax.lax.map(one, tables, batch_size=AT_ONCE)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ..denoisers.base import Denoiser
-from ..loop import begun_at, cast, run
+from ..loop import Begun, cast, run
 from ..processes.base import Level, Process, exact_levels
 from ..sampling import Samples, sample
 from ..schedules.uniform import uniform_log_snr
@@ -53,18 +53,18 @@ def trajectories(
 
 
 def gone(
-    model: Denoiser, plan: Stage, time: float, exact: Exact, kept: bool
+    model: Denoiser, plan: Stage, exact: Exact, kept: bool
 ) -> tuple[Float[Array, "n ..."], Float[Array, "n times ..."] | None]:
     """The ends of a plan's runs from the same points, and where the model was asked if that is kept."""
     count, *event = exact.end.shape
     dtype = exact.end.dtype
-    begun = begun_at(jax.random.key(0), model.process, time, count, exact.start, dtype)  # the key draws nothing
+    begun = Begun(jax.random.split(jax.random.key(0), count), exact.start, jnp.zeros((), dtype))  # keys draw nothing
     return run(begun, model, cast(plan, dtype), tuple(event), kept)
 
 
-def missed(model: Denoiser, plan: Stage, time: float, exact: Exact) -> Float[Array, "n ..."]:
+def missed(model: Denoiser, plan: Stage, exact: Exact) -> Float[Array, "n ..."]:
     """How far from where they should the runs of a plan end that follow the flow."""
-    return gone(model, plan, time, exact, False)[0] - exact.end
+    return gone(model, plan, exact, False)[0] - exact.end
 
 
 def paths(

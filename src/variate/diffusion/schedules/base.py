@@ -26,12 +26,8 @@ def checked(process: Process, steps: Any, start: Any, end: Any) -> tuple[int, fl
 
 
 def check_times(times: Any, process: Process | AugmentedProcess) -> np.ndarray:
-    """Times as numbers in double precision; raises ValueError unless they fall, and lie within the process.
-
-    And TypeError if they are traced: coefficients are made of them in double precision, outside `jit`.
-    """
-    if isinstance(times, Tracer):
-        raise TypeError("times must be numbers, which `jit`, `vmap` and `grad` may not trace: close over them instead")
+    """Times as numbers in double precision; raises ValueError unless they fall, and lie within the process."""
+    check_untraced("times", times)
     numbers = np.asarray(times, np.float64)
     if numbers.ndim != 1 or len(numbers) < 2:
         raise ValueError(f"times must be a vector of two or more, got an array of shape {numbers.shape}")
@@ -40,3 +36,11 @@ def check_times(times: Any, process: Process | AugmentedProcess) -> np.ndarray:
     if not (numbers[-1] >= 0 and numbers[0] <= process.horizon * (1 + 1e-12)):
         raise ValueError(f"times must lie between 0 and {process.horizon}, the horizon, got {numbers}")
     return numbers
+
+
+def check_untraced(name: str, value: Any) -> None:
+    """Raise TypeError if it is traced: coefficients are made of it in double precision, outside `jit`."""
+    if isinstance(value, Tracer):
+        raise TypeError(
+            f"{name} must be numbers, which `jit`, `vmap` and `grad` may not trace: close over them instead"
+        )

@@ -12,7 +12,7 @@ from variate.checks import check_number, check_takes, describe
 
 from ..denoisers.base import Denoiser, with_noise
 from ..processes.base import Level, Process
-from .base import Coefficient, Linear, Particular, Solver, Stage, State, check_signal, check_solver
+from .base import Coefficient, Linear, Solver, Stage, State, check_signal, check_solver
 
 
 class DualFast(eqx.Module):
@@ -49,10 +49,6 @@ class DualFast(eqx.Module):
         if c < 0:
             raise ValueError(f"strength must not be negative, got {c} at time {time}")
         return c
-
-    def check_model(self, model: Denoiser, event: tuple[int, ...]) -> None:
-        if isinstance(self.solver, Particular):
-            self.solver.check_model(model, event)
 
     def plan(self, process: Process, times: np.ndarray) -> "LedAway":
         check_signal(process, times)

@@ -1,0 +1,96 @@
+"""What a run needs beside its model and its key, made once and kept for the next run like it."""
+
+import functools
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from types import BuiltinFunctionType, FunctionType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .denoisers.base import Model
+from .schedules.base import check_times, check_untraced
+from .solvers.base import Particular, Solver, Stage, check_solver
+
+KEPT = 32  # plans: some hundred numbers each
+
+
+class Ready(NamedTuple):
+    """A plan in the precision of a run, on the device."""
+
+    leaves: tuple[Array, ...]  # of the stages, which take a while to be taken apart
+    tree: Any
+    sigma: Float[Array, "..."]  # of what draws start from: a number, or a root of the covariance of variables
+    times: tuple[float, ...]  # of the schedule
+    asked: tuple[float, ...]  # at which the model is
+
+    def stages(self) -> Stage:
+        return jax.tree.unflatten(self.tree, self.leaves)
+
+
+class _Made(NamedTuple):
+    ready: Ready
+    particular: tuple[Particular, ...]  # the solver and those within it that were made for one model
+
+
+def planned(model: Model, solver: Solver | Any, times: Any, event: tuple[int, ...], dtype: Any) -> Ready:
+    """The plan of a solver; raises where that is none, or it or one within it was made for another model.
+
+    It is made anew unless all that it depends on is known: numbers by their bytes, functions by what they are.
+    """
+    check_untraced("times", times)
+    leaves, tree = jax.tree.flatten((solver, model.process))
+    for leaf in leaves:
+        check_untraced("solver and model.process", leaf)
+    call = _Call(None, solver, model, times, dtype)
+    try:
+        known = (tuple(map(_contents, leaves)), tree, np.asarray(times, np.float64).tobytes(), dtype)
+        hash(known)
+    except (TypeError, ValueError):  # nothing to know it by, or no times
+        made = call.made()
+    else:
+        made = _kept(_Call(known, solver, model, times, dtype))
+    for particular in made.particular:
+        particular.check_model(model, event)
+    return made.ready
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What is asked for, which is the same where what it is known by is."""
+
+    known: Hashable
+    solver: Solver | Any = field(compare=False)
+    model: Model = field(compare=False)
+    times: Any = field(compare=False)
+    dtype: Any = field(compare=False)
+
+    def made(self) -> _Made:
+        check_solver("solver", self.solver)
+        times = check_times(self.times, self.model.process)
+        parts = jax.tree.leaves(self.solver, is_leaf=lambda part: isinstance(part, Particular))
+        plan = self.solver.plan(self.model.process, times)
+        with jax.ensure_compile_time_eval():  # also where the run itself is traced: it is kept for others
+            leaves, tree = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), plan))
+            sigma = jnp.asarray(self.model.process.sigma(jnp.asarray(times[0], self.dtype)), self.dtype)
+        asked = tuple(map(float, plan.level.time))
+        ready = Ready(tuple(leaves), tree, sigma, tuple(times.tolist()), asked)
+        return _Made(ready, tuple(part for part in parts if isinstance(part, Particular)))
+
+
+@functools.lru_cache(KEPT)
+def _kept(call: _Call) -> _Made:
+    return call.made()
+
+
+def _contents(leaf: Any) -> Hashable:
+    """What two leaves share that are the same number, numbers or function."""
+    if isinstance(leaf, float | int | FunctionType | BuiltinFunctionType):
+        return type(leaf), leaf
+    if isinstance(leaf, np.ndarray | np.generic | jax.Array):
+        array = np.asarray(leaf)
+        return array.dtype.str, array.shape, array.tobytes()
+    raise TypeError("its contents may change, or cannot be seen")
