@@ -196,11 +196,10 @@ MOVED, SLOPE, DIRECTIONS = perturbation._moved, perturbation._slope, perturbatio
 
 
 def another_each_time() -> Callable[..., Any]:
-    """What accumulates is not what was evaluated: the key is another one each time."""
+    """What accumulates is not what was evaluated: the keys are others each time."""
     count = itertools.count()
-    return lambda method, key, centers: DIRECTIONS(
-        method, jax.random.fold_in(jax.random.clone(key), next(count)), centers
-    )
+    fold_in = jax.vmap(jax.random.fold_in, (0, None))
+    return lambda method, keys, centers: DIRECTIONS(method, fold_in(jax.random.clone(keys), next(count)), centers)
 
 
 MUTANTS: dict[str, tuple[str, Callable[..., Any]]] = {

@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Key
 
 from variate.checks import describe
+from variate.programs import generator
 
 
 def check_logits(logits: Any, axes: int = 1) -> Float[Array, "..."]:
@@ -42,7 +43,7 @@ def check_size(name: str, size: Any, most: int, of: str) -> int:
 
 def gumbel(key: Key[Array, ""], like: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Standard Gumbel noise whose upper tail, which decides who is first, is not cut off in single precision."""
-    return jax.random.gumbel(key, like.shape, like.dtype, mode="high")
+    return jax.random.gumbel(generator.flat(key), like.shape, like.dtype, mode="high")
 
 
 # In these, what is only there for stability is held before it is compared: a maximum would be taken for a kink.

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.nn import one_hot
 from jaxtyping import Array, Float, Key
 
 from variate.subsets.base import check_logits, check_mask, check_size, gumbel, is_mask, log_softmax, log_sum_exp
 
+FEW = 8  # places, to which all items are compared sooner than they are written to one by one
 LARGEST = 512  # of the sets: up to here the integrals have been held against exact sums
 
 
@@ -56,6 +56,9 @@ class TopK(eqx.Module):
 
     def sample(self, key: Key[Array, ""]) -> Float[Array, "*batch n"]:
         places = lax.top_k(self.logits + gumbel(key, self.logits), self.size)[1]
+        if self.size <= FEW:
+            items = lax.broadcasted_iota(places.dtype, (*(1,) * places.ndim, self.logits.shape[-1]), places.ndim)
+            return jnp.any(places[..., None] == items, axis=-2).astype(self.logits.dtype)
         return jnp.put_along_axis(jnp.zeros_like(self.logits), places, 1, axis=-1, inplace=False)
 
     def log_prob(self, x: Any) -> Float[Array, "*batch"]:
@@ -83,10 +86,10 @@ class TopK(eqx.Module):
 
         def choose(scores: Array, _: None) -> tuple[Array, Array]:
             logs = log_softmax(scores / temperature)
-            first = one_hot(jnp.argmax(logs, axis=-1), logs.shape[-1], dtype=bool)
-            # Of the first, which may be all but one, what is left is the sum of the others, to all digits.
-            others = log_sum_exp(jnp.where(first, -jnp.inf, logs))[..., None]
-            left = jnp.where(first, others, jnp.log1p(-jnp.exp(jnp.where(first, -1, logs))))
+            # Of one that is nearly all, what is left is the sum of the others, to all digits.
+            most = lax.stop_gradient(logs) > math.log(0.75)
+            others = log_sum_exp(jnp.where(most, -jnp.inf, logs))[..., None]
+            left = jnp.where(most, others, jnp.log1p(-jnp.exp(jnp.where(most, -1, logs))))
             return scores + left, jnp.exp(logs)
 
         scores = self.logits + gumbel(key, self.logits)

@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from variate.gradients.perturbations.perturbation import positive_scale
+from variate.programs import generator
 
 
 class EvolutionStrategies(eqx.Module):
@@ -34,4 +35,4 @@ class EvolutionStrategies(eqx.Module):
     scale: Float[Array, ""] | float = eqx.field(converter=positive_scale)
 
     def direction(self, key: Key[Array, ""], shape: tuple[int, ...], dtype: Any) -> Array:
-        return jax.random.normal(key, shape, dtype)
+        return jax.random.normal(generator.flat(key), shape, dtype)

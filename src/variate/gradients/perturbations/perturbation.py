@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 from variate import checks, trees
 from variate.estimates import Estimate, Moments
 from variate.gradients.staged import is_place
-from variate.programs import validity
+from variate.programs import generator, validity
 
 DEFAULT_BLOCK = 64
 _LARGEST_BLOCK = 2**20  # numbers in the perturbed arguments of a block, where nobody said how large it is
@@ -67,16 +67,20 @@ def run(
     shape, sites = jax.eval_shape(evaluate, key, *numbers)
     size, blocks = _blocks(request, sum(center.size for center in centers.values()))
 
-    def add(index: Int[Array, ""], sums: _Sums) -> _Sums:
+    def block(index: Int[Array, ""]) -> _Sums:
         places = index * size + jnp.arange(size)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places.astype(jnp.uint32))
-        rows, invalid = jax.vmap(lambda key: _sample(evaluate, method, key, numbers, centers))(keys)
+        keys = _keys(key, places, len(centers))
+        rows, invalid = jax.vmap(lambda *keys: _sample(evaluate, method, keys, numbers, centers))(*keys)
         used = places < request.num_samples
-        met = {site: sums.invalid[site] + jnp.sum(jnp.where(used, times, 0)) for site, times in invalid.items()}
-        return _Sums(sums.moments.merge(Moments.of_rows(rows, jnp.sum(used))), met)
+        met = {site: jnp.sum(jnp.where(used, times, 0)) for site, times in invalid.items()}
+        return _Sums(Moments.of_rows(rows, jnp.sum(used)), met)
 
-    empty = Moments.empty((shape, centers))
-    sums = lax.fori_loop(0, blocks, add, _Sums(empty, {site: jnp.zeros((), int) for site in sites}))
+    def add(index: Int[Array, ""], sums: _Sums) -> _Sums:
+        found = block(index)
+        return _Sums(sums.moments.merge(found.moments), jax.tree.map(jnp.add, sums.invalid, found.invalid))
+
+    empty = _Sums(Moments.empty((shape, centers)), {site: jnp.zeros((), int) for site in sites})
+    sums = lax.fori_loop(0, blocks, add, empty) if blocks > 1 else block(jnp.zeros((), int))
     lost = jnp.any(jnp.stack([_lost(numbers[i], center, method.scale) for i, center in centers.items()]))
     estimates = _read(request, arguments, sums.moments, _rounding(shape.dtype), method.scale, ~lost)
     return estimates, lost, sums.invalid
@@ -109,30 +113,45 @@ def _blocks(request: Request, parameters: int) -> tuple[int, int]:
     return -(-request.num_samples // blocks), blocks
 
 
+def _keys(key: Key[Array, ""], places: Int[Array, " samples"], arrays: int) -> tuple[Array, Array]:
+    """Of each sample, for its runs [samples] and for its directions [samples, arrays]."""
+    flat = generator.flat(key)  # which is compiled sooner
+
+    def one(place: Array) -> tuple[Array, Array]:
+        key_run, key_direction = jax.random.split(jax.random.fold_in(flat, place))
+        return key_run, jax.random.split(key_direction, arrays)
+
+    def own(keys: Array) -> Array:
+        return jax.random.wrap_key_data(jax.random.key_data(keys), impl=jax.random.key_impl(key))
+
+    runs, directions = jax.vmap(one)(places.astype(jnp.uint32))
+    return own(runs), own(directions)
+
+
 def _sample(
-    evaluate: Callable, method: Any, key: Key[Array, ""], numbers: list[Any], centers: dict[int, Array]
+    evaluate: Callable, method: Any, keys: tuple[Array, Array], numbers: list[Any], centers: dict[int, Array]
 ) -> tuple[tuple[Array, dict[int, Array]], dict[int, Array]]:
     """The value and the gradient that one direction gives."""
-    key_run, key_direction = jax.random.split(key)
+    key_run, key_directions = keys
 
     def at(sign: Array) -> tuple[Array, dict[int, Array]]:
         step = sign * jnp.asarray(method.scale, sign.dtype)
-        moved = _moved(numbers, centers, _directions(method, key_direction, centers), step)
+        moved = _moved(numbers, centers, _directions(method, key_directions, centers), step)
         result, invalid = evaluate(jax.random.clone(key_run), *moved)
         return trees.as_float(result), invalid
 
     # One after the other: of the arguments there is one perturbed copy at a time, and `f` is compiled once.
     (plus, minus), invalid = lax.map(at, jnp.array([1.0, -1.0]))
     slope = _slope(plus, minus, method.scale)
-    directions = _directions(method, key_direction, centers)
+    directions = _directions(method, key_directions, centers)
     gradients = {i: slope.astype(direction.dtype) * direction for i, direction in directions.items()}
     return ((plus + minus) / 2, gradients), jax.tree.map(jnp.sum, invalid)
 
 
-def _directions(method: Any, key: Key[Array, ""], centers: dict[int, Array]) -> dict[int, Array]:
-    """The direction that the key stands for: made whenever it is needed, and the same each time."""
-    keys = jax.random.split(jax.random.clone(key), len(centers))
-    return {i: method.direction(k, x.shape, x.dtype) for k, (i, x) in zip(keys, centers.items(), strict=True)}
+def _directions(method: Any, keys: Key[Array, " arrays"], centers: dict[int, Array]) -> dict[int, Array]:
+    """The directions that the keys stand for: made whenever they are needed, and the same each time."""
+    again = jax.random.clone(keys)
+    return {i: method.direction(k, x.shape, x.dtype) for k, (i, x) in zip(again, centers.items(), strict=True)}
 
 
 def _moved(numbers: list[Any], centers: dict[int, Array], directions: dict[int, Array], step: Array) -> list[Any]:

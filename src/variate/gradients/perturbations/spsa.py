@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from variate.gradients.perturbations.perturbation import positive_scale
+from variate.programs import generator
 
 
 class SPSA(eqx.Module):
@@ -30,4 +31,4 @@ class SPSA(eqx.Module):
     scale: Float[Array, ""] | float = eqx.field(converter=positive_scale)
 
     def direction(self, key: Key[Array, ""], shape: tuple[int, ...], dtype: Any) -> Array:
-        return jax.random.rademacher(key, shape, dtype)
+        return jax.random.rademacher(generator.flat(key), shape, dtype)
