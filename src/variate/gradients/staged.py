@@ -25,6 +25,7 @@ from variate.gradients.watching import check_watched, watched
 from variate.programs.accumulation import accumulated
 from variate.programs.calls import folded
 from variate.programs.dataflow import ARGUMENT, Flow, bit
+from variate.programs.integers import real_sums
 from variate.programs.program import Operation, Program, every_operation
 from variate.programs.recognition import Index
 from variate.programs.relations import Relations, Tracing, element_shape
@@ -95,7 +96,7 @@ class Derivation:
 def derive(request: Request, static: trees.Static, key: Any, numbers: list[Any]) -> Derivation:
     """Stage a request and choose its rules."""
     program, shape, biased = staged(static, key, numbers)
-    program = accumulated(program) if request.order == 1 else program
+    program = real_sums(accumulated(program)) if request.order == 1 else program
     named = by_site(program, dict(request.rules))
     program = relaxed(program, _supports(program, named))
     f, arguments = trees.join(list(range(len(numbers))), static)

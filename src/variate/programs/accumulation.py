@@ -110,7 +110,12 @@ def _totals(scan: Operation) -> list[_Total]:
     found = []
     for carry in range(carried):
         aval, own = scan.avals[carry], body.inputs[constants + carry]
-        if jnp.issubdtype(aval.dtype, jnp.floating) and aval.size <= _LARGEST and uses.get(own) == 1:
+        if (
+            aval.dtype != bool
+            and jnp.issubdtype(aval.dtype, jnp.number)
+            and aval.size <= _LARGEST
+            and uses.get(own) == 1
+        ):
             step = _step(body.outputs[carry], own, producers, uses)
             if step and step[0]:
                 factor = step[1]
@@ -190,9 +195,9 @@ def _added(like: Any, sizes: Sequence[tuple[int, int]], *factors: Any) -> Array:
 def _sum(reverse: bool, begun: Array, increments: Array, factors: Array | None = None) -> Array:
     """What the steps make of the beginning."""
     if factors is None:
-        return begun + jnp.sum(increments, axis=0)
+        return begun + jnp.sum(increments, axis=0, dtype=begun.dtype)
     # What a step has added is multiplied in all that come after it.
     one, first = jnp.ones_like(factors[:1]), -1 if reverse else 0
     each = [one, factors[:-1]] if reverse else [factors[1:], one]
     later = lax.cumprod(jnp.concatenate(each), reverse=not reverse)
-    return begun * (later[first] * factors[first]) + jnp.sum(increments * later, axis=0)
+    return begun * (later[first] * factors[first]) + jnp.sum(increments * later, axis=0, dtype=begun.dtype)
