@@ -12,10 +12,11 @@ from gradients import finite_programs, sampled_programs
 from gradients.sampled import over_normal
 from gradients.sampled_checks import ALPHA
 from jax import Array
+from jax.scipy.special import gammaln
 from scipy import stats
 
 import variate as vt
-from variate.gradients import Coupled, Enumerate, LeaveOneOut, MeasureValued, Score, blocks
+from variate.gradients import Coupled, Enumerate, LeaveOneOut, Marginalize, MeasureValued, Score, blocks
 
 pytestmark = pytest.mark.slow
 
@@ -102,6 +103,26 @@ def mixed_mean(t: Array) -> Array:
     return over_normal(given, t[0], jnp.ones(()))
 
 
+def beside(key: Array, t: Array) -> Array:
+    """A coin that is gone through in every outcome, tossed by what a scored draw came to."""
+    k1, k2 = jax.random.split(key)
+    n = vt.draw(k1, dist.Poisson(jnp.exp(t)), name="n").astype(float)
+    return jnp.cos(n) * (1 + vt.draw(k2, dist.Bernoulli(logits=t - 0.3 * n), name="b").astype(float))
+
+
+def beside_mean(t: Array) -> Array:
+    n = jnp.arange(60.0)
+    return jnp.sum(jnp.exp(n * t - jnp.exp(t) - gammaln(n + 1)) * jnp.cos(n) * (1 + jax.nn.sigmoid(t - 0.3 * n)))
+
+
+def counts(key: Array, t: Array) -> Array:
+    return jnp.cos(jnp.sum(vt.draw(key, dist.Poisson(jnp.exp(t)), name="n").astype(float)))
+
+
+def counts_mean(t: Array) -> Array:
+    return counted_mean(jnp.log(jnp.sum(jnp.exp(t))))
+
+
 LOO = Score(LeaveOneOut())
 PAIR = jnp.array([0.4, -0.7])
 CASES = {
@@ -114,6 +135,10 @@ CASES = {
     "vector parameter": from_tables("a vector of coins", 256, dict.fromkeys("bc", LOO)),
     "pathwise and score": Case(mixed, PAIR, mixed_mean, 256),
     "coupled": Case(counted, jnp.array(0.7), counted_mean, 256, {"n": Coupled()}),
+    "coupled, one replay of three": Case(
+        counts, jnp.array([-1.0, 0.2, -0.5]), counts_mean, 256, {"n": Coupled(replays=1)}
+    ),
+    "marginalized beside a scored draw": Case(beside, jnp.array(0.7), beside_mean, 512, {"n": LOO, "b": Marginalize()}),
     "measure-valued": Case(wave, PAIR, wave_mean, 256, {"z": MeasureValued()}),
     "enumerated": Case(gated, jnp.array(0.3), gated_mean, 128, {"b": Enumerate()}),
 }

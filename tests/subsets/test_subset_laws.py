@@ -14,7 +14,7 @@ from subsets.small_laws import LAWS, MASKS, Methods, jit, law_of, off_the_suppor
 
 import variate as vt
 from variate.programs import simulate
-from variate.subsets import ConditionalPoisson, NMMask, PermutationMatrix, PlackettLuce, TopK
+from variate.subsets import ConditionalPoisson, NMMask, PermutationMatrix, PlackettLuce, TopK, top_k
 
 EXACT = 1e-10
 DRAWS = 20_000
@@ -237,3 +237,14 @@ def test_masks_are_listed_in_order() -> None:
     assert draw.shape == (3, 16)
     assert np.all(np.sum(np.asarray(draw).reshape(3, 2, 8), axis=-1) == 4)
     np.testing.assert_allclose(many.log_prob(draw), -2 * np.log(70), atol=EXACT)
+
+
+@pytest.mark.parametrize("batch", [(), (3, 2)])
+def test_large_sets_are_written_as_small_ones_are(
+    batch: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, key: Array
+) -> None:
+    law = TopK(jnp.zeros((*batch, 12)), top_k.FEW)
+    compared = law.sample(jax.random.clone(key))
+    monkeypatch.setattr(top_k, "FEW", 0)
+    np.testing.assert_array_equal(compared, law.sample(key))
+    np.testing.assert_array_equal(jnp.sum(compared, axis=-1), law.size)
