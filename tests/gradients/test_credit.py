@@ -125,6 +125,8 @@ COSTS: dict[str, tuple[Callable[[Array], Array], str]] = {
     "selected": (lambda b: jnp.where(SHOWN, jnp.exp(b), jnp.sum(b) ** 2), "diagonal"),
     "selected, the rest infinite": (lambda b: jnp.where(SHOWN, jnp.exp(b), b / HOLES), "diagonal"),
     "a part, the rest infinite": (lambda b: lax.dynamic_slice(b / HOLES, (1,), (1,)) * jnp.array([3.0]), "diagonal"),
+    "turned": (lambda b: jnp.exp(b)[::-1] * jnp.arange(3.0) ** 2, "diagonal"),
+    "added up from the end": (lambda b: jnp.sin(jnp.cumsum(b[::-1])), "anticausal"),
     "selected by a coin": (lambda b: jnp.where(b[0] > 0, jnp.exp(b), jnp.sum(b) ** 2), "full"),
 }
 

@@ -104,7 +104,11 @@ PROGRAMS: dict[str, tuple[Callable[[Array], Array], str]] = {
         lambda key: jnp.take_along_axis(jnp.ones((3, 4)), bits(key).astype(int), axis=1) * 2, "diagonal",
     ),
     "running sum": (lambda key: jnp.cumsum(bits(key), axis=1) ** 2, "causal"),
-    "running sum backwards": (lambda key: lax.cumsum(bits(key, (4,)), reverse=True) ** 2, "full"),
+    "running sum backwards": (lambda key: lax.cumsum(bits(key, (4,)), reverse=True) ** 2, "anticausal"),
+    "running sum from the end": (lambda key: jnp.cumsum(bits(key)[:, ::-1], axis=1) ** 2, "anticausal"),
+    "both ways": (lambda key: (lambda b: jnp.cumsum(b) * lax.cumsum(b, reverse=True))(bits(key, (4,))), "full"),
+    "turned, split and merged": (lambda key: bits(key, (6,))[::-1].reshape(3, 2).T.reshape(6) ** 2, "diagonal"),
+    "beside itself turned": (lambda key: (lambda b: b * b[::-1] + b)(bits(key, (4,))), "full"),
     "sorted": (lambda key: jnp.sort(bits(key), axis=1) * jnp.arange(12.0).reshape(3, 4), "diagonal"),
     "stacked": (lambda key: jnp.stack([bits(key, (4,)), jnp.ones(4)], axis=0) ** 2, "diagonal"),
     "padded": (lambda key: jnp.pad(bits(key), ((0, 0), (1, 0))) ** 2, "diagonal"),
@@ -126,7 +130,7 @@ PROGRAMS: dict[str, tuple[Callable[[Array], Array], str]] = {
     "a branch in a scan": (branches, "causal"),
     "a scan": (lambda key: walk(key)[1], "causal"),
     "the end of a scan": (lambda key: walk(key)[0], "diagonal"),
-    "a scan backwards": (lambda key: walk(key, reverse=True)[1], "diagonal"),
+    "a scan backwards": (lambda key: walk(key, reverse=True)[1], "anticausal"),
     "a scan in a scan": (nested, "causal"),
     "lanes": (lanes, "diagonal"),
     "a branch": (lambda key: (lambda b: lax.cond(b[0, 0] > 0, jnp.sin, jnp.cos, b))(bits(key)), "full"),
@@ -193,7 +197,7 @@ def test_what_an_element_moves_is_what_its_links_say(name: str, key: Array) -> N
 def test_a_charge_is_the_sum_of_what_is_linked() -> None:
     entries = jnp.arange(24.0).reshape(6, 4)
     credit = Credit((2, 4, 3), frozenset({0, 1, 2}))
-    merged = Relation(frozenset({Link(0, 0, 2, stride=3), Link(1, 1, 4, causal=True)}))
+    merged = Relation(frozenset({Link(0, 0, 2, stride=3), Link(1, 1, 4, causal=1)}))
     expected = jnp.sum(entries.reshape(2, 3, 4), axis=1)
     expected = jnp.flip(jnp.cumsum(jnp.flip(expected, 1), axis=1), 1)[:, :, None]
     assert jnp.array_equal(credit.charge(entries, merged), expected)

@@ -40,8 +40,10 @@ class Credit:
         order = sorted(range(len(links)), key=lambda n: (links[n].element, -links[n].place * links[n].size))
         digits = jnp.transpose(digits, order)
         for place, n in enumerate(order):
-            if links[n].causal:
-                digits = lax.cumsum(digits, place, reverse=True)
+            if links[n].turned:
+                digits = jnp.flip(digits, place)
+            if links[n].causal:  # what depends on all before it is reached from all that come after
+                digits = lax.cumsum(digits, place, reverse=links[n].causal > 0)
         return self._laid(digits, [links[n] for n in order])
 
     def _laid(self, digits: Array, links: Sequence[Link]) -> Array:
@@ -64,7 +66,7 @@ class Credit:
 def _independent(links: Iterable[Link]) -> list[Link]:
     """Links of digits that do not overlap; what is left out charges an element with more."""
     found: list[Link] = []
-    for link in sorted(links, key=lambda link: (link.causal, -link.size, link)):
+    for link in sorted(links, key=lambda link: (abs(link.causal), -link.size, link)):
         if all(
             (one.axis != link.axis or _apart((one.stride, one.size), (link.stride, link.size)))
             and (one.element != link.element or _apart((one.place, one.size), (link.place, link.size)))

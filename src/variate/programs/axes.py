@@ -12,8 +12,8 @@ class Link(NamedTuple):
 
     The value at index $i$ of the axis depends on those elements only in whose index $e$ the digit
     $\lfloor e / \mathrm{place} \rfloor \bmod \mathrm{size}$ is the digit
-    $\lfloor i / \mathrm{stride} \rfloor \bmod \mathrm{size}$ of $i$, or if `causal` one before it. Axis $-d$ stands
-    for the steps of the $d$-th scan around, counted from outside.
+    $\lfloor i / \mathrm{stride} \rfloor \bmod \mathrm{size}$ of $i$, from the end if `turned`; or one before it if
+    `causal` is 1, one after it if -1. Axis $-d$ stands for the steps of the $d$-th scan around, counted from outside.
     """
 
     axis: int
@@ -21,11 +21,17 @@ class Link(NamedTuple):
     size: int
     stride: int = 1
     place: int = 1
-    causal: bool = False
+    causal: int = 0
+    turned: bool = False
 
-    def after_steps(self, length: int) -> "tuple[Link, ...]":
-        """Of what depends on all indices before its own, on an axis of this length: only the first digit grows."""
-        return (self._replace(causal=True),) if self.stride * self.size == length else ()
+    def after_steps(self, length: int, reverse: bool = False) -> "tuple[Link, ...]":
+        """Of what depends on all indices before its own, or after it, on an axis of this length.
+
+        Only the first digit grows with the index, or falls.
+        """
+        order = -1 if reverse != self.turned else 1
+        known = self.stride * self.size == length and self.causal in (0, order)
+        return (self._replace(causal=order),) if known else ()
 
 
 Passage = Callable[[Link], tuple[Link, ...]]  # a link of an operand as those of the result; none where it is lost
@@ -40,8 +46,11 @@ def passage(operation: Operation, operand: int, output: int = 0) -> Passage:
     if name == "reshape":
         return lambda link: tuple(_reshaped(link, shape, result))
     if name in _CUMULATIVE:
-        axis, lost = operation.params["axis"], operation.params["reverse"]
-        return lambda link: (link,) if link.axis != axis else () if lost else link.after_steps(shape[axis])
+        axis, reverse = operation.params["axis"], operation.params["reverse"]
+        return lambda link: (link,) if link.axis != axis else link.after_steps(shape[axis], reverse)
+    if name == "rev":  # the digits of an index from the end are its digits from the end
+        axes = operation.params["dimensions"]
+        return lambda link: (link._replace(turned=not link.turned) if link.axis in axes else link,)
     rule = _RULES.get(name)
     return along(rule(operation.params, operand, shape, result) if rule else {})
 
@@ -113,7 +122,6 @@ _RULES: dict[str, Rule] = {
     "pad": lambda p, i, s, r: {
         axis: axis for axis, padding in enumerate(p["padding_config"]) if i == 0 and tuple(padding) == (0, 0, 0)
     },
-    "rev": lambda p, i, s, r: {axis: axis for axis in range(len(s)) if axis not in p["dimensions"]},
     "slice": lambda p, i, s, r: _same(s, r),
     "sort": lambda p, i, s, r: {axis: axis for axis in range(len(s)) if axis != p["dimension"]},
     "squeeze": lambda p, i, s, r: _without(p["dimensions"], s),

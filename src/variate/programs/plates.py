@@ -144,7 +144,7 @@ def _itself(shape: tuple[int, ...]) -> Relation:
 
 def _linked(shape: tuple[int, ...], relation: Relation, elements: tuple[int, ...]) -> dict[int, int]:
     """The axes of a log density by the axis of the elements of a draw that each goes along with."""
-    links = sorted(link for link in relation.links if link.axis >= 0 and not link.causal)
+    links = sorted(link for link in relation.links if link.axis >= 0 and not link.causal and not link.turned)
     return {
         link.element: link.axis for link in reversed(links) if shape[link.axis] == link.size == elements[link.element]
     }

@@ -1,4 +1,4 @@
-"""How finely each value of a program depends on the elements of each draw: none, diagonal, causal or full."""
+"""How finely a value of a program depends on the elements of a draw: none, diagonal, causal, anticausal or full."""
 
 import functools
 import itertools
@@ -25,7 +25,8 @@ class Relation(NamedTuple):
     def word(self) -> str:
         if not self.links:
             return "full"
-        return "causal" if any(link.causal for link in self.links) else "diagonal"
+        orders = {link.causal for link in self.links}
+        return "anticausal" if -1 in orders else "causal" if 1 in orders else "diagonal"
 
 
 Relations = Mapping[int, Relation]  # by the index of a draw; one that is missing has no influence
@@ -125,9 +126,11 @@ def met(each: Iterable[Relations], by: Operation) -> Relations:
 
 
 def _meet(a: Relation, b: Relation, by: Operation) -> Relation:
-    causal = {link._replace(causal=True): link.causal for link in a.links}
-    common = (link for link in b.links if link._replace(causal=True) in causal)
-    links = frozenset(link._replace(causal=link.causal or causal[link._replace(causal=True)]) for link in common)
+    causal = {link._replace(causal=0): link.causal for link in a.links}
+    pairs = ((link, causal.get(link._replace(causal=0))) for link in b.links)
+    # One order and the other together are none.
+    common = ((link, order) for link, order in pairs if order is not None and link.causal * order >= 0)
+    links = frozenset(link._replace(causal=link.causal or order) for link, order in common)
     return Relation(links, None if links else a.stopped or b.stopped or by)
 
 
@@ -166,10 +169,8 @@ def _stacked(relations: Relations, depth: int) -> Relations:
 
 def _later(relations: Relations, depth: int, scan: Operation) -> Relations:
     """What a step hands on depends, at the next, on elements of the steps before; in a reverse scan on those after."""
-    if scan.params["reverse"]:
-        return _leaving(relations, depth, scan)
-    length = scan.params["length"]
-    return _passed(relations, lambda link: link.after_steps(length) if link.axis == -depth else (link,), scan)
+    length, reverse = scan.params["length"], scan.params["reverse"]
+    return _passed(relations, lambda link: link.after_steps(length, reverse) if link.axis == -depth else (link,), scan)
 
 
 def _leaving(relations: Relations, depth: int, scan: Operation) -> Relations:
@@ -235,6 +236,6 @@ def _of_operand(draw: Operation, operand: int) -> Passage:
             axes[places.pop(axis)] = n
     for link in laws.links[operand - 1]:
         length = draw.operands[operand].shape[places[link.element]]
-        if link.size == length == laws.batch[link.axis]:
+        if link.size == length == laws.batch[link.axis] and not link.causal and not link.turned:
             axes[places[link.element]] = len(site.lanes) + link.axis
     return along(axes)
