@@ -19,6 +19,7 @@ from variate.diffusion import (
     GaussianMixture,
     PredictorCorrector,
     Restart,
+    SDEDPMSolverPP,
     edm,
     fit,
     fit_schedule,
@@ -109,8 +110,8 @@ def test_a_fitted_schedule_ends_nearer() -> None:
 
 
 def test_it_comes_back_from_a_file(fitted: Fitted, tmp_path: Path) -> None:
-    fitted.save(tmp_path / "solver.npz")
-    again = Fitted.load(tmp_path / "solver.npz")
+    fitted.save(tmp_path / "solver")  # by this name
+    again = Fitted.load(tmp_path / "solver")
     one, two = (sample(jax.random.key(1), MODEL, solver, TIMES, (5, 2)).values for solver in (fitted, again))
     np.testing.assert_array_equal(one, two)
     assert again.after == fitted.after
@@ -153,3 +154,6 @@ def test_another_model_is_refused_within_other_solvers(within: Any) -> None:
 def test_what_draws_noise_is_not_fitted() -> None:
     with pytest.raises(ValueError, match="must not draw noise"):
         fit(jax.random.key(0), MODEL, DDIM(1.0), TIMES, (4, 2))
+    for solver in (SDEDPMSolverPP(), PredictorCorrector(DDIM())):
+        with pytest.raises(ValueError, match="must not draw noise"):
+            fit_schedule(jax.random.key(0), MODEL, solver, TIMES, (4, 2))

@@ -107,7 +107,7 @@ def test_a_point_is_reached_in_two_steps() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    key, times = jax.random.key(0), [1.0, 0.5]
+    key, times = jax.random.key(0), [1.0, 0.7, 0.5]
     plain = GaussianMixture(VariancePreserving(), WEIGHTS, MEANS, VARIANCES)
     with pytest.raises(TypeError, match="process must be augmented"):
         sample(key, plain, GDDIM(), times, (2, 2))
@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="with an axis of variables"):
         sample(key, MODEL, GDDIM(), times, (2, 3, 2))
     with pytest.raises(ValueError, match="times must end where there is noise"):
-        sample(key, MODEL, GDDIM(), [1.0, 0.0], (2, 2, 2))
+        sample(key, MODEL, GDDIM(), [1.0, 0.5, 0.0], (2, 2, 2))
     with pytest.raises(ValueError, match="order must be"):
         GDDIM(3)
     with pytest.raises(ValueError, match="denoiser must be one on EDM"):

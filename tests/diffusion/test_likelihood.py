@@ -1,6 +1,7 @@
 """The flow's ends and its log densities, against closed forms and another integrator."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from diffusion.problems import PROCESSES, ends, mixture
@@ -47,3 +48,7 @@ def test_bad_input_is_refused() -> None:
         log_likelihood(lambda x, t: x, POINTS)
     with pytest.raises(ValueError, match="probes must be"):
         log_likelihood_by_probes(jax.random.key(0), MODEL, POINTS, 1)
+    for f in (lambda x: exact_ends(MODEL, x, (1.0, 0.5)).values, lambda x: log_likelihood(MODEL, x).value):
+        np.testing.assert_array_equal(f([[1, 2]]), f(jnp.asarray([[1.0, 2.0]])))
+        with pytest.raises(TypeError, match="must be points of real numbers, one a row, got 'x'"):
+            f("x")

@@ -10,15 +10,26 @@ import numpy as np
 import pytest
 
 from variate.diffusion import (
+    DEIS,
     EDM,
     CosineVP,
+    DPMSolver,
+    DPMSolverPP,
     Flow,
+    GaussianMixture,
+    Genie,
     GeometricVE,
+    Heun,
     Interpolant,
     LearnedVP,
     MeanReverting,
     Process,
+    UniPC,
     VariancePreserving,
+    edm,
+    sample,
+    uniform,
+    uniform_log_snr,
 )
 from variate.diffusion.processes.base import exact_levels
 
@@ -138,7 +149,7 @@ MUTANTS: dict[str, Process] = {
     "variance preserving": VariancePreserving(beta_max=20.1),
     "cosine": Other(CosineVP(), lambda a, s: (a**2, jnp.sqrt(1 - a**4))),  # the square taken for the signal
     "EDM": Other(EDM(), lambda a, s: (a, jnp.sqrt(s))),  # the variance taken for the deviation
-    "geometric": Other(GeometricVE(), lambda a, s: (a, jnp.sqrt(s**2 - 0.01**2))),  # without the jump
+    "geometric": Other(GeometricVE(), lambda a, s: (a, jnp.sqrt(jnp.maximum(s**2 - 0.01**2, 0)))),  # no jump
     "flow": Other(Flow(), lambda a, s: (a, jnp.sqrt(1 - a**2))),
     "trigonometric": Interpolant(lambda t: jnp.cos(0.5 * jnp.pi * t), lambda t: t),
     "mean reverting": Other(MeanReverting(0.2, VariancePreserving()), lambda a, s: (a, s / 0.2)),
@@ -206,6 +217,50 @@ def test_mutants_of_them_are_not(mutant: Process) -> None:
         agrees_with_itself(mutant)
 
 
+@pytest.mark.parametrize(
+    "process", [VariancePreserving(), CosineVP(), MeanReverting(0.5), EDM(), Flow(), GeometricVE()]
+)
+def test_there_are_rates_at_the_data_too(process: Process) -> None:
+    """There the slope of the noise is infinite; and times may be plain numbers."""
+    rate = process.diffusion(0.0)
+    near = process.diffusion(jnp.asarray(1e-7))
+    assert rate == 0 if isinstance(process, GeometricVE) else np.isclose(rate, near, rtol=1e-3, atol=1e-3)
+    assert np.isfinite(process.drift(0))
+    for name in ("drift", "diffusion", "half_log_snr"):
+        at = 0.9 * min(process.horizon, 1.0)
+        np.testing.assert_allclose(getattr(process, name)(at), getattr(process, name)(jnp.asarray(at)))
+    np.testing.assert_allclose(process.transition(0, 0.5), process.transition(jnp.asarray(0.0), jnp.asarray(0.5)))
+    with pytest.raises(ValueError, match="s and t must be times with s <= t, got"):
+        process.transition(0.5, 0.2)
+
+
+class Own(Process):
+    """A process of a user's."""
+
+    horizon: float = 1.0
+    cutoff: float = 1e-3
+    more: float = 0.0
+
+    def alpha(self, t: Any) -> Any:
+        return 1 - 0.9 * t + self.more
+
+    def sigma(self, t: Any) -> Any:
+        return t * jnp.ones_like(t)
+
+
+def test_what_rounding_leaves_of_the_signal_is_none() -> None:
+    for process in (TRIGONOMETRIC, CosineVP(horizon=1.0)):
+        assert exact_levels(process, 1.0).alpha == 0
+        model, times = GaussianMixture(process, [1.0], [[0.0]], [1.0]), uniform(process, 4)
+        for solver in (DPMSolver(), DEIS(), Heun(), Genie(), UniPC(of_noise=True)):
+            with pytest.raises(ValueError, match="times must start where some of the data is left"):
+                sample(jax.random.key(0), model, solver, times, (1, 1))
+        for schedule in (uniform_log_snr, edm):
+            with pytest.raises(ValueError, match=r"some data are left, start=0\.999 say"):
+                schedule(process, 4)
+        assert np.all(sample(jax.random.key(0), model, DPMSolverPP(), times, (2, 1)).finite)
+
+
 def test_what_is_learnt_has_a_gradient() -> None:
     slopes = jax.grad(lambda process: process.half_log_snr(jnp.asarray(0.3)))(LEARNED)
     assert all(np.all(np.asarray(leaf) != 0) for leaf in jax.tree.leaves(slopes)[2:5])
@@ -220,6 +275,10 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     ),
     "levels below zero": (lambda: Interpolant(lambda t: 1 - t, lambda t: t, 2.0), ValueError, "must be positive"),
     "one level for all times": (lambda: Interpolant(lambda t: 1.0, lambda t: t), ValueError, "must be functions from"),
+    "levels of a user's that start wrong": (lambda: Own(more=0.1), ValueError, "alpha.0. must be 1"),
+    "a time below zero": (lambda: VariancePreserving(horizon=-1.0), ValueError, "horizon must be a positive number"),
+    "times that end before they start": (lambda: EDM(horizon=0.001), ValueError, "cutoff must be between 0 and the h"),
+    "a time without data": (lambda: Flow(horizon=2.0), ValueError, "horizon must be at most 1"),
     "a number": (lambda: Interpolant(0.5, lambda t: t), TypeError, "data must be a function of a time"),
     "levels the wrong way": (lambda: GeometricVE(50.0, 0.01), ValueError, "sigma_min must be less than sigma_max"),
     "a time past the last": (lambda: CosineVP(horizon=1.5), ValueError, "horizon must be between 0 and 1"),

@@ -119,8 +119,8 @@ def test_a_plan_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def made(solver: Any = None, process: Any = None, last: float = 0.1, dtype: Any = None) -> int:
         model = mixture(process or VariancePreserving())
         before = len(plans)
-        found = sample(jax.random.key(0), model, solver or DEIS(), [0.9, 0.5, last], (1, 2), dtype=dtype)
-        again = sample(jax.random.key(0), model, solver or DEIS(), [0.9, 0.5, last], (1, 2), dtype=dtype)
+        found = sample(jax.random.key(0), model, solver or DEIS(), [0.9, 0.7, 0.5, last], (1, 2), dtype=dtype)
+        again = sample(jax.random.key(0), model, solver or DEIS(), [0.9, 0.7, 0.5, last], (1, 2), dtype=dtype)
         np.testing.assert_array_equal(found.values, again.values)
         return len(plans) - before
 
@@ -192,10 +192,21 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "times that rise": ({"times": [0.0, 1.0]}, ValueError, "times must fall"),
     "times out of range": ({"times": [2.0, 1.0]}, ValueError, "times must lie between 0 and 1.0"),
     "one time": ({"times": [1.0]}, ValueError, "times must be a vector of two or more"),
+    "times too few": (
+        {"solver": UniPC(3), "times": [1.0, 0.5, 0.1]},
+        ValueError,
+        "order, 3, or more, got 2",
+    ),
+    "noise where data are": ({"times": [0.3, 0.1]}, ValueError, "start must be given for times that start at 0.3"),
+    "no times": ({"times": "soon"}, ValueError, "times must be"),
     "a solver's class": ({"solver": DDIM}, TypeError, "solver must be one of vt.diffusion"),
     "a bare function": ({"model": lambda x, t: x}, TypeError, "model must be a denoiser"),
     "a number for a shape": ({"shape": 3}, ValueError, "shape must be a tuple"),
     "words to start from": ({"start": np.array([["a", "b"]] * 2)}, TypeError, "start must be real numbers"),
+    "whole numbers": ({"dtype": int}, TypeError, "dtype must be one of real numbers"),
+    "a word for a dtype": ({"dtype": "hello"}, TypeError, "dtype must be one of real numbers"),
+    "another dimension": ({"shape": (2, 3)}, ValueError, r"one of points of shape \(2,\), got float64\[3\]"),
+    "two arrays": ({"model": NoisePrediction(PROCESS, lambda x, t: (x, x))}, TypeError, "must return one array"),
     "an old key": ({"key": jax.random.PRNGKey(0)}, TypeError, "key must be a typed key"),
     "another shape": (
         {"model": NoisePrediction(PROCESS, lambda x, t: x[:1])},

@@ -49,6 +49,20 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         teleported(PROCESS, NOISE, MEAN, COVARIANCE, [0.2, 1.0])
 
 
+def test_a_covariance_that_is_none_is_refused() -> None:
+    for covariance, words in (
+        ([[1.0, 5.0], [0.0, 1.0]], "covariance must be symmetric"),
+        ([[-1.0, 0.0], [0.0, -1.0]], "covariance must be positive semidefinite, got one with the eigenvalue -1"),
+        ([[np.nan, 0.0], [0.0, 1.0]], "covariance must be finite"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            teleported(PROCESS, NOISE, MEAN, covariance, [1.0, 0.2])
+    with pytest.raises(ValueError, match="mean must be finite"):
+        teleported(PROCESS, NOISE, [np.nan, 0.0], COVARIANCE, [1.0, 0.2])
+    whole = teleported(PROCESS, [[1, 2]], MEAN, COVARIANCE, [1.0, 0.2])  # whole numbers, in a list
+    np.testing.assert_array_equal(whole, teleported(PROCESS, jnp.asarray([[1.0, 2.0]]), MEAN, COVARIANCE, [1.0, 0.2]))
+
+
 def test_each_of_two_models_is_asked_at_its_own_times() -> None:
     zero, one = (DataPrediction(PROCESS, lambda x, t, c=c: jnp.full_like(x, c)) for c in (0.0, 1.0))
     both = Stitched(zero, one, 0.5)

@@ -15,6 +15,7 @@ from variate.diffusion import (
     EDM,
     DPMSolverPP,
     GaussianMixture,
+    NoiseAndShare,
     NoisePrediction,
     Process,
     coupled,
@@ -24,6 +25,7 @@ from variate.diffusion import (
     noise,
     sample,
     sliced_score_loss,
+    variance_loss,
     velocity,
 )
 
@@ -101,3 +103,63 @@ def test_a_perturbed_input_costs_what_the_model_makes_of_it(rows: jax.Array) -> 
     found = denoising_loss(jax.random.key(1), exact, rows, jnp.full(ROWS, TIME), perturbation=gamma)
     share = float(level.sigma**2 / (level.alpha**2 * VARIANCE + level.sigma**2))
     assert abs(float(found) / (1 - share + (share * gamma) ** 2) - 1) < 5 / np.sqrt(ROWS)
+
+
+FEW, KEY, NETWORK = jnp.ones((5, 2)), jax.random.key(0), NoisePrediction(EDM(), lambda x, t: x)
+MIDDLE = jnp.full(5, 0.5)
+SHARED = NoiseAndShare(EDM(), lambda x, t: (x, x))
+BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "weights of another axis": (
+        lambda: denoising_loss(KEY, NETWORK, FEW, MIDDLE, weights=MIDDLE[:, None]),
+        ValueError,
+        r"weights must be 5 real numbers, one for each row, got float64\[5,1\]",
+    ),
+    "one time": (lambda: denoising_loss(KEY, NETWORK, FEW, 0.5), ValueError, "times must be 5 real numbers"),
+    "times beyond": (
+        lambda: denoising_loss(KEY, NETWORK, FEW, 200 * MIDDLE),
+        ValueError,
+        r"times must lie between 0 and 80\.0, the horizon, got numbers between 100 and 100",
+    ),
+    "less noise than none": (
+        lambda: denoising_loss(KEY, NETWORK, FEW, MIDDLE, perturbation=-0.1),
+        ValueError,
+        "perturbation must not be negative",
+    ),
+    "an old key": (
+        lambda: denoising_loss(jax.random.PRNGKey(0), NETWORK, FEW, MIDDLE),
+        TypeError,
+        "key must be a typed key",
+    ),
+    "a word for a form": (
+        lambda: denoising_loss(KEY, NETWORK, FEW, MIDDLE, form="noise"),
+        TypeError,
+        "form must be a function",
+    ),
+    "noise of another shape": (
+        lambda: denoising_loss(KEY, NETWORK, FEW, MIDDLE, start=FEW[:1]),
+        ValueError,
+        r"start must be of the shape \(5, 2\)",
+    ),
+    "a bare network": (lambda: denoising_loss(KEY, lambda x, t: x, FEW, MIDDLE), TypeError, "model must be a denoiser"),
+    "no points": (lambda: sliced_score_loss(KEY, jnp.negative, 0.5), TypeError, "rows must be points"),
+    "fewer points": (lambda: coupled(FEW, FEW[:3]), ValueError, "start and rows must be of one shape"),
+    "points that are none": (lambda: coupled(jnp.nan * FEW, FEW), ValueError, "start must be finite"),
+    "traced points": (lambda: jax.jit(coupled)(FEW, FEW), TypeError, "start must be numbers, which `jit`"),
+    "later times": (
+        lambda: variance_loss(KEY, SHARED, FEW, MIDDLE, 2 * MIDDLE),
+        ValueError,
+        r"earlier must be times between 0 and `times`, got 1\.0 for 0\.5 in row 0",
+    ),
+    "no shares": (
+        lambda: variance_loss(KEY, NETWORK, FEW, MIDDLE, MIDDLE / 2),
+        TypeError,
+        "model must be a NoiseAndShare",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused(name: str) -> None:
+    make, error, words = BAD[name]
+    with pytest.raises(error, match=words):
+        make()

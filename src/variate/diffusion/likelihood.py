@@ -15,11 +15,11 @@ from variate.checks import (
     check_number,
     check_positive,
     check_positive_int,
-    describe,
 )
 from variate.estimates import Estimate
 from variate.estimates.moments import Moments
 
+from .checks import check_points
 from .denoisers.base import Denoiser, check_model
 from .reference import follow
 
@@ -44,7 +44,7 @@ class _Flow(NamedTuple):
 
 def log_likelihood(
     model: Denoiser | Any,
-    x: Float[Array, "n ..."],
+    x: Float[Array, "n ..."] | Any,
     *,
     time: float | None = None,
     prior: Prior | None = None,
@@ -73,7 +73,8 @@ def log_likelihood(
     Source: Song, Sohl-Dickstein, Kingma, Kumar, Ermon and Poole (2021), Score-based generative modeling through
     stochastic differential equations, ICLR, eq. 39.
     """
-    flow = _checked(model, x, time, prior, tolerance, max_steps)
+    x = check_points("x", x)
+    flow = _checked(model, time, prior, tolerance, max_steps)
     values, converged = _exact(model, x, flow)
     return LogLikelihood(values, converged)
 
@@ -113,15 +114,14 @@ def log_likelihood_by_probes(
     """
     check_key(key)
     probes = check_at_least("probes", probes, 2)
-    flow = _checked(model, x, time, prior, tolerance, max_steps)
+    x = check_points("x", x)
+    flow = _checked(model, time, prior, tolerance, max_steps)
     return _estimated(jax.random.split(key, len(x)), model, x, probes, flow)
 
 
-def _checked(model: Any, x: Any, time: Any, prior: Any, tolerance: Any, max_steps: Any) -> _Flow:
+def _checked(model: Any, time: Any, prior: Any, tolerance: Any, max_steps: Any) -> _Flow:
     check_model("model", model)
     process = model.process
-    if jnp.ndim(x) < 1 or not jnp.issubdtype(jnp.result_type(x), jnp.floating):
-        raise ValueError(f"x must be points, one a row, got {describe(x)}")
     t = process.cutoff if time is None else check_number("time", time)
     if not 0 < t < process.horizon:
         raise ValueError(f"time must be between 0 and {process.horizon}, the horizon, got {t}")

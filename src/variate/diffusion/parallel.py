@@ -13,7 +13,7 @@ from variate.checks import check_key, check_number, check_positive_int, describe
 from .denoisers.base import Denoiser, Model, check_model
 from .denoisers.precision import InPrecision
 from .loop import Begun, begun_with
-from .plans import planned
+from .plans import check_begins, planned
 from .sampling import check_dtype, check_shape, check_start
 from .solvers.base import Linear, Solver
 from .solvers.ddim import DDIM
@@ -82,6 +82,7 @@ def sample_parallel(
         raise ValueError(f"tolerance must not be negative, got {tolerance}")
     dtype, working = check_dtype(dtype)
     ready = planned(model, solver, times, event, working)
+    check_begins(start, ready)
     plan, sigma, times = ready.stages(), ready.sigma, np.asarray(ready.times)
     if not isinstance(plan, Linear) or plan.anchor is not None or plan.depth > 1 or len(plan.level.time) >= len(times):
         raise ValueError(f"solver must ask once a step and keep nothing, as DDIM() does, got {describe(solver)}")

@@ -11,11 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .checks import check_untraced
 from .denoisers.base import Model
-from .schedules.base import check_times, check_untraced
+from .processes.augmented import AugmentedProcess, exact_moments
+from .processes.base import exact_levels
+from .schedules.base import check_times
 from .solvers.base import Particular, Solver, Stage, check_solver
 
 KEPT = 32  # plans: some hundred numbers each
+MOST_LEFT = 0.1  # of the data beside the noise, where that may pass for all
 
 
 class Ready(NamedTuple):
@@ -26,6 +30,7 @@ class Ready(NamedTuple):
     sigma: Float[Array, "..."]  # of what draws start from: a number, or a root of the covariance of variables
     times: tuple[float, ...]  # of the schedule
     asked: tuple[float, ...]  # at which the model is
+    left: float  # of the data at the start, as a part of the noise; 0 where it is as much as at the horizon
 
     def stages(self) -> Stage:
         return jax.tree.unflatten(self.tree, self.leaves)
@@ -77,8 +82,38 @@ class _Call:
             leaves, tree = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), plan))
             sigma = jnp.asarray(self.model.process.sigma(jnp.asarray(times[0], self.dtype)), self.dtype)
         asked = tuple(map(float, plan.level.time))
-        ready = Ready(tuple(leaves), tree, sigma, tuple(times.tolist()), asked)
+        _check_order(self.solver, len(asked))
+        first, most = (_left(self.model.process, time) for time in (times[0], self.model.process.horizon))
+        left = first if first > most * (1 + 1e-6) else 0.0
+        ready = Ready(tuple(leaves), tree, sigma, tuple(times.tolist()), asked, left)
         return _Made(ready, tuple(part for part in parts if isinstance(part, Particular)))
+
+
+def _check_order(solver: Any, evaluations: int) -> None:
+    order = getattr(solver, "order", None)
+    if isinstance(order, int) and evaluations < order:
+        raise ValueError(
+            f"times must make as many evaluations as the solver's order, {order}, or more, got {evaluations}: "
+            "give more times, or a solver of a lower order"
+        )
+
+
+def _left(process: Any, time: float) -> float:
+    """The ratio of signal to noise."""
+    if isinstance(process, AugmentedProcess):
+        mean, covariance = exact_moments(process, np.array([time]))
+        return float(abs(mean[0, 0]) / np.sqrt(covariance[0, 0, 0]))
+    level = exact_levels(process, time)
+    return float(level.alpha / level.sigma)
+
+
+def check_begins(start: Any, ready: Ready) -> None:
+    """Raise ValueError where noise is to be what draws start from, and is not."""
+    if start is None and ready.left > MOST_LEFT:
+        raise ValueError(
+            f"start must be given for times that start at {ready.times[0]:.4g}, where the data are still "
+            f"{ready.left:.2g} times the noise: to start from noise alone is another law"
+        )
 
 
 @functools.lru_cache(KEPT)

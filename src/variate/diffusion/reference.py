@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from variate.checks import check_positive, check_positive_int
 
+from .checks import check_points
 from .denoisers.base import Denoiser, check_model
 from .processes.base import exact_levels
 from .schedules.base import check_times
@@ -25,7 +26,7 @@ class Ends(NamedTuple):
 
 def exact_ends(
     model: Denoiser | Any,
-    start: Float[Array, "n ..."],
+    start: Float[Array, "n ..."] | Any,
     times: Any,
     *,
     tolerance: float = 1e-10,
@@ -54,6 +55,7 @@ def exact_ends(
     if exact_levels(model.process, times[-1]).sigma == 0:
         raise ValueError(f"times must end where there is noise left, got {times[-1]}: the flow has no speed there")
     tolerance, max_steps = check_positive("tolerance", tolerance), check_positive_int("max_steps", max_steps)
+    start = check_points("start", start)
     first, last = (jnp.asarray(t, start.dtype) for t in (times[0], times[-1]))
     return _ends(model, start, first, last, tolerance, max_steps)
 

@@ -18,7 +18,7 @@ from variate.estimates.moments import Moments
 
 from .denoisers.base import Model, check_model
 from .loop import Drawn, Sizes, drawn
-from .plans import Ready, planned
+from .plans import Ready, check_begins, planned
 from .solvers.base import Solver
 
 
@@ -122,7 +122,8 @@ def sample(
         times: falling, `uniform_log_snr(process, 10)` say.
         shape: of the draws; the first axis counts them.
         start: the points to start from at the first time, of this shape; by default normal with the standard
-            deviation $\sigma$ of that time.
+            deviation $\sigma$ of that time, where the data are a tenth of the noise or less, or as much as at the
+            horizon: later times need points to start from.
         batch: how many draws are made at once; all by default. Less memory, and no other draws.
         trajectory: keep where the model was asked.
         dtype: of the draws, and of what the model is given; JAX's own by default. Steps are added up in single
@@ -130,8 +131,9 @@ def sample(
         progress: whether to show how many batches are done, on the standard error stream. Ctrl-C keeps those.
 
     Raises:
-        TypeError, ValueError: an argument that is none of the above, times that do not fall, or a denoiser that does
-            not return what it was given the shape of.
+        TypeError, ValueError: an argument that is none of the above, times that do not fall or make fewer evaluations
+            than the solver's order, a solver that was made for another model, or a denoiser that does not return what
+            it was given the shape of.
     """
     check_key(key)
     check_model("model", model, Model)
@@ -140,6 +142,7 @@ def sample(
     dtype, working = check_dtype(dtype)
     check_start(start, (count, *event))
     ready = planned(model, solver, times, event, working)
+    check_begins(start, ready)
     sizes = Sizes(count, event, trajectory, dtype)
     start = start if start is None or isinstance(start, jax.Array) else jnp.asarray(start)
     if batch == count:

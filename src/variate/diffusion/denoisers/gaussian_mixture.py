@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from variate.checks import describe
+
 from ..processes.base import Level, Process, check_process
 from .base import ExactDenoiser, Prediction
 
@@ -44,6 +46,8 @@ class GaussianMixture(ExactDenoiser):
             )
         if not (np.all(weights > 0) and np.all(np.isfinite(weights))):
             raise ValueError(f"weights must be positive and finite, got {weights}")
+        if not (np.all(np.isfinite(means)) and np.all(np.isfinite(covariances))):
+            raise ValueError("means and covariances must be finite")
         k, d = means.shape
         if covariances.shape == (k,):
             variances, axes = np.repeat(covariances[:, None], d, 1), None
@@ -62,8 +66,10 @@ class GaussianMixture(ExactDenoiser):
         self.variances = jnp.asarray(np.maximum(variances, 0.0))
         self.axes = None if axes is None else jnp.asarray(axes)
 
-    def _parts(self, x: Float[Array, " d"], level: Level) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
+    def _parts(self, x: Float[Array, " d"] | Any, level: Level) -> tuple[Float[Array, " k"], Float[Array, "k d"]]:
         """The log density of each component with its weight, and the residual over its variance, along its axes."""
+        if jnp.shape(x) != self.means.shape[1:]:
+            raise ValueError(f"the mixture is one of points of shape {self.means.shape[1:]}, got {describe(x)}")
         rest = x[None] - level.alpha * self.means.astype(x.dtype)
         if self.axes is not None:
             rest = jnp.einsum("kde,kd->ke", self.axes.astype(x.dtype), rest)
@@ -77,7 +83,7 @@ class GaussianMixture(ExactDenoiser):
             return shares @ vectors
         return jnp.einsum("k,kde,ke->d", shares, self.axes.astype(vectors.dtype), vectors)
 
-    def predict(self, x: Float[Array, " d"], level: Level) -> Prediction:
+    def predict(self, x: Float[Array, " d"] | Any, level: Level) -> Prediction:
         logs, pulled = self._parts(x, level)
         shares = jax.nn.softmax(logs)
         means, variances = self.means.astype(x.dtype), self.variances.astype(x.dtype)
@@ -85,7 +91,7 @@ class GaussianMixture(ExactDenoiser):
         data = shares @ means + level.alpha * self._averaged(shares, variances * pulled)
         return Prediction(data, level.sigma * self._averaged(shares, pulled))
 
-    def log_marginal(self, x: Float[Array, " d"], level: Level) -> Float[Array, ""]:
+    def log_marginal(self, x: Float[Array, " d"] | Any, level: Level) -> Float[Array, ""]:
         return jax.nn.logsumexp(self._parts(x, level)[0])
 
     def draw(self, key: Key[Array, ""], t: Any = 0.0) -> Float[Array, " d"]:

@@ -25,6 +25,8 @@ class _Predictor(Denoiser):
     def asked(self, x: Float[Array, "..."], level: Level) -> Float[Array, "..."]:
         """What the function says; raises where it is not of the point's shape."""
         found = self.function(x, level.time)
+        if not (hasattr(found, "shape") or isinstance(found, int | float)):
+            raise TypeError(f"the denoiser must return one array like the point, got {describe(found)}")
         if jnp.shape(found) != x.shape:
             raise ValueError(
                 f"the denoiser must return an array like the point, of shape {x.shape}, got {describe(found)}: "

@@ -30,10 +30,11 @@ class Saved(eqx.Module):
         """From what was written."""
 
     def save(self, path: str | Path) -> None:
-        """To a file of NumPy's, `.npz`."""
+        """To a file of NumPy's, of this name whatever it ends with."""
         told, tables = self._written()
         written: dict[str, Any] = {"told": json.dumps({"solver": type(self).__name__} | told)} | tables
-        np.savez(path, **written)
+        with open(path, "wb") as file:
+            np.savez(file, **written)
 
     @classmethod
     def load(cls: type[Self], path: str | Path) -> Self:

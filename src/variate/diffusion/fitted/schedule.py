@@ -12,7 +12,7 @@ from ..sampling import check_shape
 from ..schedules.base import check_times
 from ..solvers.base import Solver, check_solver
 from .descent import descended
-from .trajectories import missed, trajectories
+from .trajectories import check_repeats, missed, trajectories
 
 
 def fit_schedule(
@@ -43,7 +43,8 @@ def fit_schedule(
         The times, falling; those that were given where no better ones are found on these trajectories.
 
     Raises:
-        TypeError, ValueError: an argument that is none of the above, or a model with draws that are not finite.
+        TypeError, ValueError: an argument that is none of the above, a solver that draws noise, or a model with draws
+            that are not finite.
 
     Source: the aim is that of Sabour, Fidler and Kreis (2024), Align your steps: optimizing sampling schedules in
     diffusion models, ICML, section 3, by the ends of runs in place of a bound on how far laws of paths differ.
@@ -54,6 +55,7 @@ def fit_schedule(
     check_shape(shape)
     times = check_times(times, model.process)
     ends = trajectories(key, model, times, shape)
+    check_repeats(model, solver.plan(model.process, times), ends)
     positive = times[times > 0]
     span = np.log(positive[0] / positive[-1])
 

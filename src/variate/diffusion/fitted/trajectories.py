@@ -53,13 +53,20 @@ def trajectories(
 
 
 def gone(
-    model: Denoiser, plan: Stage, exact: Exact, kept: bool
+    model: Denoiser, plan: Stage, exact: Exact, kept: bool, seed: int = 0
 ) -> tuple[Float[Array, "n ..."], Float[Array, "n times ..."] | None]:
     """The ends of a plan's runs from the same points, and where the model was asked if that is kept."""
     count, *event = exact.end.shape
     dtype = exact.end.dtype
-    begun = Begun(jax.random.split(jax.random.key(0), count), exact.start, jnp.zeros((), dtype))  # keys draw nothing
+    begun = Begun(jax.random.split(jax.random.key(seed), count), exact.start, jnp.zeros((), dtype))
     return run(begun, model, cast(plan, dtype), tuple(event), kept)
+
+
+def check_repeats(model: Denoiser, plan: Stage, exact: Exact) -> None:
+    """Raise ValueError where runs from the same points differ, by noise that is put in on the way."""
+    ends = (np.asarray(gone(model, plan, exact, False, seed)[0]) for seed in range(2))
+    if not np.array_equal(*ends, equal_nan=True):
+        raise ValueError("solver must not draw noise to be fitted: its ends would not be those of the probability flow")
 
 
 def missed(model: Denoiser, plan: Stage, exact: Exact) -> Float[Array, "n ..."]:

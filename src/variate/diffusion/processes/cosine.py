@@ -1,13 +1,14 @@
 """The variance-preserving process whose signal falls like a cosine."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from variate.checks import check_positive
 
-from .base import Process
+from .base import Process, as_time
 
 
 class CosineVP(Process):
@@ -26,7 +27,6 @@ class CosineVP(Process):
 
     def __check_init__(self) -> None:
         check_positive("offset", self.offset)
-        check_positive("cutoff", self.cutoff)
         if not 0 < self.horizon <= 1:
             raise ValueError(f"horizon must be between 0 and 1, where nothing is left of the data, got {self.horizon}")
 
@@ -40,3 +40,6 @@ class CosineVP(Process):
         # cos^2 a - cos^2 b = sin(b - a) sin(b + a): the difference itself would lose the noise of early times.
         turned, first = 0.5 * math.pi * t / (1 + self.offset), self._angle(jnp.zeros_like(t))
         return jnp.sqrt(jnp.sin(turned) * jnp.sin(turned + 2 * first)) / jnp.cos(first)
+
+    def diffusion(self, t: Any) -> Any:
+        return jnp.sqrt(math.pi / (1 + self.offset) * jnp.tan(self._angle(as_time(t))))

@@ -3,8 +3,6 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from variate.checks import check_positive
-
 from .base import Process
 
 
@@ -22,8 +20,8 @@ class Flow(Process):
     horizon: float = 1.0
 
     def __check_init__(self) -> None:
-        check_positive("cutoff", self.cutoff)
-        check_positive("horizon", self.horizon)
+        if self.horizon > 1:
+            raise ValueError(f"horizon must be at most 1, where nothing is left of the data, got {self.horizon}")
 
     def alpha(self, t: Float[Array, "..."]) -> Float[Array, "..."]:
         return 1 - t

@@ -26,8 +26,6 @@ class GeometricVE(Process):
     def __check_init__(self) -> None:
         check_positive("sigma_min", self.sigma_min)
         check_positive("sigma_max", self.sigma_max)
-        check_positive("horizon", self.horizon)
-        check_positive("cutoff", self.cutoff)
         if not self.sigma_min < self.sigma_max:
             raise ValueError(f"sigma_min must be less than sigma_max, got {self.sigma_min} and {self.sigma_max}")
 

@@ -5,16 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from variate.checks import check_positive, check_takes
+from variate.checks import check_takes
 
-from .base import Process, exact_levels
+from .base import Process, check_levels
 
 Rate = Callable[[Float[Array, "..."]], Float[Array, "..."]]
-GRID = 1001  # times at which the functions are looked at
 
 
 class Interpolant(Process):
@@ -40,8 +38,6 @@ class Interpolant(Process):
     def __check_init__(self) -> None:
         for name, rate in (("data", self.data), ("noise", self.noise)):
             check_takes(name, rate, (None,), "a time")
-        check_positive("horizon", self.horizon)
-        check_positive("cutoff", self.cutoff)
         if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
             check_levels(self)
 
@@ -50,21 +46,3 @@ class Interpolant(Process):
 
     def sigma(self, t: Float[Array, "..."]) -> Float[Array, "..."]:
         return jnp.asarray(self.noise(t))
-
-
-def check_levels(process: Process) -> None:
-    """Raise unless noise takes over from data, at a grid of times."""
-    times = np.linspace(0.0, process.horizon, GRID)
-    _, alpha, sigma = exact_levels(process, times)
-    if alpha.shape != times.shape or sigma.shape != times.shape:
-        raise ValueError(
-            f"alpha and sigma must be functions from times to numbers, one for each of {GRID}, "
-            f"got arrays of shapes {alpha.shape} and {sigma.shape}"
-        )
-    if not (abs(alpha[0] - 1) <= 1e-6 and abs(sigma[0]) <= 1e-6):
-        raise ValueError(f"alpha(0) must be 1 and sigma(0) must be 0, got {alpha[0]:.6g} and {sigma[0]:.6g}")
-    if not (np.all(alpha[:-1] > 0) and alpha[-1] >= -1e-12 and np.all(sigma[1:] > 0)):
-        raise ValueError(f"alpha and sigma must be positive between time 0 and the horizon {process.horizon}")
-    rising = np.diff(alpha[1:] / sigma[1:]) >= 0
-    if np.any(rising):
-        raise ValueError(f"alpha / sigma must fall with time, and does not at time {times[1:-1][rising][0]:.4g}")

@@ -1,5 +1,7 @@
 """The process that leads data to a degraded version of themselves, and noise."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -49,3 +51,6 @@ class MeanReverting(Process):
 
     def sigma(self, t: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.noise * self.process.sigma(t)
+
+    def diffusion(self, t: Any) -> Any:
+        return self.noise * self.process.diffusion(t)

@@ -3,8 +3,6 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from variate.checks import check_positive
-
 from .base import Process
 
 
@@ -19,10 +17,6 @@ class EDM(Process):
 
     horizon: float = 80.0
     cutoff: float = 0.002
-
-    def __check_init__(self) -> None:
-        check_positive("horizon", self.horizon)
-        check_positive("cutoff", self.cutoff)
 
     def alpha(self, t: Float[Array, "..."]) -> Float[Array, "..."]:
         return jnp.ones_like(t)

@@ -1,11 +1,13 @@
 """The variance-preserving process with a rate that grows linearly in time."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from variate.checks import check_positive
 
-from .base import Process
+from .base import Process, as_time
 
 
 class VariancePreserving(Process):
@@ -26,7 +28,6 @@ class VariancePreserving(Process):
     def __check_init__(self) -> None:
         check_positive("beta_min", self.beta_min)
         check_positive("beta_max", self.beta_max)
-        check_positive("cutoff", self.cutoff)
 
     def _log_alpha(self, t: Float[Array, "..."]) -> Float[Array, "..."]:
         return -0.25 * t**2 * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
@@ -36,3 +37,6 @@ class VariancePreserving(Process):
 
     def sigma(self, t: Float[Array, "..."]) -> Float[Array, "..."]:
         return jnp.sqrt(-jnp.expm1(2 * self._log_alpha(t)))
+
+    def diffusion(self, t: Any) -> Any:
+        return jnp.sqrt(self.beta_min + as_time(t) * (self.beta_max - self.beta_min))

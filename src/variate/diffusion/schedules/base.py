@@ -3,12 +3,12 @@
 from typing import Any
 
 import numpy as np
-from jax.core import Tracer
 
-from variate.checks import check_number, check_positive_int
+from variate.checks import check_number, check_positive_int, describe
 
+from ..checks import check_untraced
 from ..processes.augmented import AugmentedProcess
-from ..processes.base import Process, check_process
+from ..processes.base import Level, Process, check_process, exact_levels
 
 
 def checked(process: Process, steps: Any, start: Any, end: Any) -> tuple[int, float, float]:
@@ -25,10 +25,25 @@ def checked(process: Process, steps: Any, start: Any, end: Any) -> tuple[int, fl
     return steps, start, end
 
 
+def inside(process: Process, start: float, end: float) -> Level:
+    """The levels of two times between which the ratio of signal to noise is a number."""
+    at = exact_levels(process, [start, end])
+    if at.alpha[0] <= 0:
+        raise ValueError(
+            f"start must be a time at which some data are left, start={0.999 * start:.4g} say, got {start}"
+        )
+    if at.sigma[1] <= 0:
+        raise ValueError(f"end must be a time at which there is noise, end={process.cutoff:.4g} say, got {end}")
+    return at
+
+
 def check_times(times: Any, process: Process | AugmentedProcess) -> np.ndarray:
     """Times as numbers in double precision; raises ValueError unless they fall, and lie within the process."""
     check_untraced("times", times)
-    numbers = np.asarray(times, np.float64)
+    try:
+        numbers = np.asarray(times, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"times must be a vector of numbers, got {describe(times)}") from None
     if numbers.ndim != 1 or len(numbers) < 2:
         raise ValueError(f"times must be a vector of two or more, got an array of shape {numbers.shape}")
     if not np.all(np.diff(numbers) < 0):
@@ -36,11 +51,3 @@ def check_times(times: Any, process: Process | AugmentedProcess) -> np.ndarray:
     if not (numbers[-1] >= 0 and numbers[0] <= process.horizon * (1 + 1e-12)):
         raise ValueError(f"times must lie between 0 and {process.horizon}, the horizon, got {numbers}")
     return numbers
-
-
-def check_untraced(name: str, value: Any) -> None:
-    """Raise TypeError if it is traced: coefficients are made of it in double precision, outside `jit`."""
-    if isinstance(value, Tracer):
-        raise TypeError(
-            f"{name} must be numbers, which `jit`, `vmap` and `grad` may not trace: close over them instead"
-        )

@@ -4,8 +4,8 @@ import numpy as np
 
 from variate.checks import check_positive
 
-from ..processes.base import Process, exact_levels
-from .base import checked
+from ..processes.base import Process
+from .base import checked, inside
 
 
 def edm(
@@ -30,9 +30,7 @@ def edm(
     check_positive("root", root)
     if steps == 1:
         return np.array([start, 0.0])
-    at = exact_levels(process, [start, end])
-    if at.alpha[0] <= 0 or at.sigma[1] <= 0:
-        raise ValueError(f"start and end must have both signal and noise, got {start} and {end}")
+    at = inside(process, start, end)
     first, last = (at.sigma / at.alpha) ** (1 / root)
     ratios = np.linspace(first, last, steps) ** root
     return np.concatenate([[start], process.time_of(-np.log(ratios[1:-1])), [end], [0.0]])

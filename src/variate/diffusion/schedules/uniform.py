@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..processes.base import Process, exact_levels
-from .base import checked
+from ..processes.base import Process
+from .base import checked, inside
 
 
 def uniform(process: Process, steps: int, start: float | None = None, end: float | None = None) -> np.ndarray:
@@ -37,8 +37,6 @@ def uniform_log_snr(process: Process, steps: int, start: float | None = None, en
     Source: Lu, Zhou, Bao, Chen, Li and Zhu (2022), DPM-Solver, NeurIPS 35, section 3.3.
     """
     steps, start, end = checked(process, steps, start, end)
-    at = exact_levels(process, [start, end])
-    if at.alpha[0] <= 0 or at.sigma[1] <= 0:
-        raise ValueError(f"start and end must have both signal and noise, got {start} and {end}")
+    at = inside(process, start, end)
     first, last = np.log(at.alpha / at.sigma)
     return np.concatenate([[start], process.time_of(np.linspace(first, last, steps + 1)[1:-1]), [end]])

@@ -4,17 +4,19 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from variate.checks import describe
 
+from ..checks import check_points
 from ..processes.base import Process, check_process, exact_levels
 from ..schedules.base import check_times
 
 
 def teleported(
     process: Process,
-    noise: Float[Array, "n d"],
+    noise: Float[Array, "n d"] | Any,
     mean: Any,
     covariance: Any,
     times: Any,
@@ -34,12 +36,14 @@ def teleported(
         times: the first time and the second, which is less.
 
     Raises:
-        ValueError: shapes that do not fit, or times that do not fall.
+        TypeError, ValueError: shapes that do not fit, numbers that are not finite, a covariance that is none, or times
+            that do not fall.
 
     Source: Wang and Vastola (2024), The unreasonable effectiveness of Gaussian score approximation for diffusion models
     and its applications, TMLR, section 5, where it is called teleportation.
     """
     check_process(process)
+    noise = check_points("noise", noise)
     mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
     d = len(mean) if mean.ndim == 1 else 0
     if covariance.shape != (d, d) or jnp.shape(noise)[1:] != (d,):
@@ -47,8 +51,16 @@ def teleported(
             f"noise, mean and covariance must be of shapes (n, d), (d,) and (d, d), got {describe(noise)}, "
             f"{mean.shape} and {covariance.shape}"
         )
+    for name, value in (("mean", mean), ("covariance", covariance), ("noise", noise)):
+        if not isinstance(value, Tracer) and not np.all(np.isfinite(np.asarray(value))):
+            raise ValueError(f"{name} must be finite")
+    if not np.allclose(covariance, covariance.T):
+        raise ValueError(f"covariance must be symmetric, got {covariance}")
     _, (alpha_s, alpha_t), (sigma_s, sigma_t) = exact_levels(process, check_times(times, process)[[0, -1]])
     values, axes = np.linalg.eigh(covariance)
+    if not np.all(values >= -1e-12 * np.max(np.abs(values))):
+        raise ValueError(f"covariance must be positive semidefinite, got one with the eigenvalue {values[0]:.3g}")
+    values = np.maximum(values, 0.0)
     shrink = np.sqrt((alpha_t**2 * values + sigma_t**2) / (alpha_s**2 * values + sigma_s**2))
     matrix, dtype = (axes * shrink) @ axes.T, noise.dtype
     before, after = (jnp.asarray(alpha * mean, dtype)[None] for alpha in (alpha_s, alpha_t))

@@ -7,8 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from ..denoisers.base import Denoiser, Prediction
+from variate.checks import check_number, check_takes, describe
+
+from ..checks import check_points
+from ..denoisers.base import Denoiser, Prediction, check_model
 from ..processes.base import Level
+from .base import check_column, check_rows, check_times
 
 Form = Callable[[Prediction, Level, Level], Array]  # of a prediction, a level and the slopes there
 
@@ -29,15 +33,15 @@ def velocity(found: Prediction, level: Level, slopes: Level) -> Float[Array, "..
 
 
 def denoising_loss(
-    key: Key[Array, ""],
-    model: Denoiser,
-    rows: Float[Array, "n ..."],
-    times: Float[Array, " n"],
+    key: Key[Array, ""] | Any,
+    model: Denoiser | Any,
+    rows: Float[Array, "n ..."] | Any,
+    times: Float[Array, " n"] | Any,
     *,
-    form: Form = noise,
-    weights: Float[Array, " n"] | None = None,
-    perturbation: float = 0.0,
-    start: Float[Array, "n ..."] | None = None,
+    form: Form | Any = noise,
+    weights: Float[Array, " n"] | Any = None,
+    perturbation: float | Any = 0.0,
+    start: Float[Array, "n ..."] | Any = None,
 ) -> Float[Array, ""]:
     r"""The mean over rows of $w\, \lVert \hat F(x_t, t) - F \rVert^2 / d$, with F the noise, the data or the velocity.
 
@@ -54,16 +58,27 @@ def denoising_loss(
         perturbation: $\gamma$, at which the model learns to forgive errors of earlier steps.
         start: $\epsilon$, from `coupled` say; standard normal and independent by default.
 
+    Raises:
+        TypeError, ValueError: an argument that is none of the above; times beyond the horizon, where they are not
+            traced.
+
     Sources: Ho, Jain and Abbeel (2020), NeurIPS 33, eq. 14; Lipman et al. (2023), Flow matching for generative
     modeling, ICLR, eq. 9; Ning, Sangineto, Porrello, Calderara and Cucchiara (2023), Input perturbation reduces
     exposure bias in diffusion models, ICML, algorithm 2, for $\gamma$ (0.1 there).
     """
+    check_model("model", model)
+    rows = check_rows(key, rows)
+    times = check_times("times", times, model, rows)
+    check_takes("form", form, (None, None, None), "a prediction, a level and the slopes there")
+    weights = jnp.ones_like(times) if weights is None else check_column("weights", weights, rows)
+    if check_number("perturbation", perturbation) < 0:
+        raise ValueError(f"perturbation must not be negative, got {perturbation}")
     key_noise, key_more = jax.random.split(key)
     shape, dtype = rows.shape, rows.dtype
-    if start is None:
-        start = jax.random.normal(key_noise, shape, dtype)
+    start = jax.random.normal(key_noise, shape, dtype) if start is None else check_points("start", start)
+    if start.shape != shape:
+        raise ValueError(f"start must be of the shape {shape} of the rows, got {describe(start)}")
     extra = perturbation * jax.random.normal(key_more, shape, dtype) if perturbation else jnp.zeros_like(start)
-    weights = jnp.ones_like(times) if weights is None else weights
 
     def error(row: Any, drawn: Any, more: Any, t: Any) -> Float[Array, ""]:
         level, slopes = model.process.level(t), model.process.slopes(t)
@@ -74,9 +89,9 @@ def denoising_loss(
 
 
 def sliced_score_loss(
-    key: Key[Array, ""],
-    score: Callable[[Float[Array, "..."]], Float[Array, "..."]],
-    rows: Float[Array, "n ..."],
+    key: Key[Array, ""] | Any,
+    score: Callable[[Float[Array, "..."]], Float[Array, "..."]] | Any,
+    rows: Float[Array, "n ..."] | Any,
 ) -> Float[Array, ""]:
     r"""The mean over rows of $v^\top \nabla s(x)\, v + \frac12 \lVert s(x) \rVert^2$, v standard normal.
 
@@ -88,8 +103,13 @@ def sliced_score_loss(
         score: s, a function of one point.
         rows: the data, one a row.
 
+    Raises:
+        TypeError, ValueError: an argument that is none of the above.
+
     Source: Song, Garg, Shi and Ermon (2019), Sliced score matching, UAI, eq. 8, with the second term in closed form.
     """
+    rows = check_rows(key, rows)
+    check_takes("score", score, (None,), "a point")
     directions = jax.random.normal(key, rows.shape, rows.dtype)
 
     def one(x: Any, v: Any) -> Float[Array, ""]:

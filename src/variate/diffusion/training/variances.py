@@ -4,18 +4,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
+
+from variate.checks import describe
 
 from ..denoisers.shared_variance import NoiseAndShare
 from ..solvers.ancestral_learned import backwards
+from .base import check_rows, check_times
 
 
 def variance_loss(
-    key: Key[Array, ""],
-    model: NoiseAndShare,
-    rows: Float[Array, "n ..."],
-    times: Float[Array, " n"],
-    earlier: Float[Array, " n"],
+    key: Key[Array, ""] | Any,
+    model: NoiseAndShare | Any,
+    rows: Float[Array, "n ..."] | Any,
+    times: Float[Array, " n"] | Any,
+    earlier: Float[Array, " n"] | Any,
 ) -> Float[Array, ""]:
     r"""The mean over rows and coordinates of $KL(q(x_t \mid x_s, x_0) \,\Vert\, p(x_t \mid x_s))$, in nats.
 
@@ -31,8 +36,22 @@ def variance_loss(
         earlier: t < s, the next times of that schedule, at which there must be some noise: $\tilde\beta$ is zero for a
             step to none, and the loss not finite. Leave out the last step; nothing is learned for it.
 
+    Raises:
+        TypeError, ValueError: an argument that is none of the above, where it is not traced.
+
     Source: Nichol and Dhariwal (2021), Improved denoising diffusion probabilistic models, ICML, eqs. 4, 15 and 16.
     """
+    if not isinstance(model, NoiseAndShare):
+        raise TypeError(f"model must be a NoiseAndShare, which knows its variances, got {describe(model)}")
+    rows = check_rows(key, rows)
+    times, earlier = (check_times(*named, model, rows) for named in (("times", times), ("earlier", earlier)))
+    if not (isinstance(times, Tracer) or isinstance(earlier, Tracer)):
+        wrong = np.flatnonzero(~((np.asarray(earlier) > 0) & (np.asarray(earlier) < np.asarray(times))))
+        if len(wrong):
+            raise ValueError(
+                f"earlier must be times between 0 and `times`, got {earlier[wrong[0]]} for {times[wrong[0]]} in row "
+                f"{wrong[0]}"
+            )
     noise = jax.random.normal(key, rows.shape, rows.dtype)
 
     def one(row: Any, drawn: Any, s: Any, t: Any) -> Float[Array, ""]:
