@@ -95,3 +95,15 @@ def test_gammas_are_drawn_at_once_and_all_else_along_one_axis(law: str, key: Arr
     assert ("random_gamma" in staged) == gammas
     found = jax.jit(lambda key: distributions.sample(d, key))(random.clone(key))
     np.testing.assert_allclose(found, d.sample(key), rtol=1e-12)
+
+
+def disagreement() -> bool:
+    """Of the rounds that processors make with those that JAX has for accelerators."""
+    words = random.bits(random.key(5), (4, 1000))
+    return any(bool(jnp.any(a != b)) for a, b in zip(generator._on_processors(*words), generator._elsewhere(*words)))
+
+
+def test_rounds_are_those_of_jax_wherever_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not disagreement()
+    monkeypatch.setattr(generator, "_ROTATIONS", ((13, 15, 26, 6), (17, 29, 16, 25)))
+    assert disagreement()

@@ -1,4 +1,4 @@
-"""A generator with the very bits of JAX's own, in code that XLA compiles in a fraction of the time."""
+"""The bits of JAX's own generator from code that XLA compiles, and processors run, in a fraction of the time."""
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.core import ShapedArray, Tracer
 from jax.extend import random
 from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive
@@ -14,6 +14,8 @@ from jax.interpreters import batching, mlir
 from jaxtyping import Key, UInt32
 
 _SHAPELESS = "jax_threefry_partitionable"
+_ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
+_PARITY = 0x1BD11BDA
 
 # XLA takes about five times as long for threefry with each axis after the second, of what is drawn or of `vmap`s around
 # it: seconds for one array of normal numbers. Its twenty rounds are elementwise, so one axis serves any shape.
@@ -21,9 +23,25 @@ _threefry_p = Primitive("threefry_along_one_axis")
 _threefry_p.multiple_results = True
 
 
-def _implementation(*words: UInt32[Array, "*shape"]) -> list[UInt32[Array, "*shape"]]:
+def _elsewhere(*words: UInt32[Array, "*shape"]) -> list[UInt32[Array, "*shape"]]:
     found = random.threefry2x32_p.bind(*(word.reshape(-1) for word in words))
     return [word.reshape(words[0].shape) for word in found]
+
+
+def _on_processors(*words: UInt32[Array, "*shape"]) -> list[UInt32[Array, "*shape"]]:
+    """Threefry-2x32 of 20 rounds (Salmon, Moraes, Dror and Shaw 2011), which XLA makes one pass over the array of.
+
+    In JAX's own each four rounds are a pass, and nothing that is done with the bits can be part of it.
+    """
+    *key, x, y = (word.reshape(-1) for word in words)
+    keys = (*key, key[0] ^ key[1] ^ jnp.uint32(_PARITY))
+    x, y = x + keys[0], y + keys[1]
+    for i in range(5):
+        for rotation in _ROTATIONS[i % 2]:
+            x = x + y
+            y = x ^ ((y << jnp.uint32(rotation)) | (y >> jnp.uint32(32 - rotation)))
+        x, y = x + keys[(i + 1) % 3], y + keys[(i + 2) % 3] + jnp.uint32(i + 1)
+    return [x.reshape(words[0].shape), y.reshape(words[0].shape)]
 
 
 def _abstract(first: ShapedArray, *_: ShapedArray) -> list[ShapedArray]:
@@ -39,10 +57,11 @@ def _batch(words: Sequence[Array], axes: Sequence[int | None]) -> tuple[list[Arr
     return _threefry_p.bind(*lanes), [0, 0]
 
 
-_threefry_p.def_impl(_implementation)
+_threefry_p.def_impl(jax.jit(_threefry_p.bind))
 _threefry_p.def_abstract_eval(_abstract)
 batching.primitive_batchers[_threefry_p] = _batch
-mlir.register_lowering(_threefry_p, mlir.lower_fun(_implementation, multiple_results=True))
+mlir.register_lowering(_threefry_p, mlir.lower_fun(_elsewhere, multiple_results=True))
+mlir.register_lowering(_threefry_p, mlir.lower_fun(_on_processors, multiple_results=True), platform="cpu")
 
 
 def _words(key: UInt32[Array, "2"], size: int) -> list[UInt32[Array, " size"]]:
@@ -54,11 +73,11 @@ def _words(key: UInt32[Array, "2"], size: int) -> list[UInt32[Array, " size"]]:
 
 
 def _split(key: UInt32[Array, "2"], shape: tuple[int, ...]) -> UInt32[Array, "*shape 2"]:
-    return jnp.stack(_words(key, math.prod(shape)), axis=-1).reshape(*shape, 2)
+    return _once(jnp.stack(_words(key, math.prod(shape)), axis=-1).reshape(*shape, 2))
 
 
 def _fold_in(key: UInt32[Array, "2"], data: Any) -> UInt32[Array, "2"]:
-    return jnp.stack(_threefry_p.bind(*key, *random.threefry_prng_impl.seed(data)))
+    return _once(jnp.stack(_threefry_p.bind(*key, *random.threefry_prng_impl.seed(data))))
 
 
 def _random_bits(key: UInt32[Array, "2"], bit_width: int, shape: tuple[int, ...]) -> Array:
@@ -67,7 +86,12 @@ def _random_bits(key: UInt32[Array, "2"], bit_width: int, shape: tuple[int, ...]
         bits = (high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)
     else:
         bits = (high ^ low).astype(f"uint{bit_width}")
-    return bits.reshape(shape)
+    return _once(bits.reshape(shape))
+
+
+def _once(x: Array) -> Array:
+    """XLA would make them again for everything that is made of them, keys most of all."""
+    return lax.optimization_barrier(x)
 
 
 _FLAT = random.define_prng_impl(
@@ -82,7 +106,7 @@ _FLAT = random.define_prng_impl(
 
 
 def flat(key: Key[Array, "*shape"]) -> Key[Array, "*shape"]:
-    """`key` for whatever draws with it: the same bits, compiled in a time that no axis multiplies.
+    """`key` for whatever draws with it: the same bits sooner, compiled in a time that no axis multiplies.
 
     Keys of other generators, and of threefry where its numbers depend on the shape (without
     `jax_threefry_partitionable`), come back as they are. For keys that no user sees again: JAX mixes no two generators.
