@@ -99,11 +99,30 @@ def test_gammas_are_drawn_at_once_and_all_else_along_one_axis(law: str, key: Arr
 
 def disagreement() -> bool:
     """Of the rounds that processors make with those that JAX has for accelerators."""
-    words = random.bits(random.key(5), (4, 1000))
-    return any(bool(jnp.any(a != b)) for a, b in zip(generator._on_processors(*words), generator._elsewhere(*words)))
+    words = random.bits(random.key(5), (4, 1000), "uint32")
+    return any(
+        jnp.any(a != b) for a, b in zip(generator._on_processors(*words), generator._elsewhere(*words), strict=True)
+    )
 
 
 def test_rounds_are_those_of_jax_wherever_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not disagreement()
     monkeypatch.setattr(generator, "_ROTATIONS", ((13, 15, 26, 6), (17, 29, 16, 25)))
     assert disagreement()
+
+
+def times_made(pre: Callable[[Array], Array]) -> int:
+    """How often XLA makes the rounds of bits that three results are made of, by their exclusive ors."""
+
+    def program(key: Array) -> tuple[Array, ...]:
+        x = random.uniform(pre(key), (1000,))
+        return jnp.sum(x), jnp.sort(x), jnp.cumsum(x)
+
+    text = jax.jit(program).lower(random.key(0)).compile().as_text()
+    return text.count(" xor(") // 20
+
+
+def test_bits_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert times_made(generator.flat) == 1
+    monkeypatch.setattr(generator, "_once", lambda x: x)
+    assert times_made(generator.flat) > 1

@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Integer, Key, PyTree
+from jaxtyping import Array, Bool, Key, PyTree
 
+from variate.programs.generator import run_keys
 from variate.protocols import OrderedFold
 
 from .blocks import Blocks, Folded, State
@@ -180,11 +181,6 @@ def _sets(sampler: Sampler, key: Key[Array, ""], places: Array) -> tuple[PyTree[
     runs = places[:, None] * jnp.uint32(sets.size) + inside[None].astype(jnp.uint32)
     rows, invalid = jax.vmap(sampler.row)(run_keys(key, runs.ravel()), uniforms.reshape(runs.size, -1))
     return rows, {site: jnp.sum(times.reshape(runs.shape), axis=1) for site, times in invalid.items()}
-
-
-def run_keys(key: Key[Array, ""], places: Integer[Array, " n"]) -> Key[Array, " n"]:
-    """Of the runs with these numbers, whatever block they are in."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, places.astype(jnp.uint32))
 
 
 def _set_keys(key: Key[Array, ""], places: Array) -> Key[Array, " n"]:

@@ -12,11 +12,11 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from scipy import stats
 
 from variate import checks
+from variate.programs.generator import run_keys
 from variate.trees import Static
 
 from .base import Methods
 from .estimate import Estimate
-from .folding import run_keys
 from .sampling import opened, raise_if_invalid, sampler
 
 _ONE_SIGMA = float(stats.norm.cdf(1) - stats.norm.cdf(-1))

@@ -18,6 +18,7 @@ from variate.gradients.samples import basis, run_of, sampled, size_of
 from variate.gradients.staged import Derivation, Request, derive, is_place
 from variate.gradients.surrogate import baselines, surrogate
 from variate.programs import validity
+from variate.programs.generator import run_keys
 
 
 class Block(NamedTuple):
@@ -82,7 +83,7 @@ def _block(
     start: Array,
 ) -> tuple[Block, list[Array]]:
     """One block, and its auxiliary outputs."""
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(start + jnp.arange(size))
+    keys = run_keys(key, start + jnp.arange(size))
     if derivation.request.stderr or derivation.plan.optimal:
         found = sampled(derivation, numbers, args, keys)
         values, auxiliary = found.runs.outputs, found.auxiliary
@@ -131,7 +132,7 @@ def _summed(
 def mean_surrogate(request: Request, static: trees.Static, key: Any, numbers: list[Any]) -> Any:
     """The mean over samples of what a program returns, with the derivatives of its expectation."""
     derivation = derive(request, static, key, numbers)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(request.num_samples))
+    keys = run_keys(key, jnp.arange(request.num_samples))
     moved = [numbers[i] for i in derivation.moved]
     totals, _ = _surrogates(derivation, numbers, trees.join(numbers, static)[1], keys)(moved)
     return jax.tree.unflatten(jax.tree.structure(derivation.result), [jnp.mean(total, axis=0) for total in totals])

@@ -15,6 +15,7 @@ from variate.gradients.staged import Derivation, Request, derive
 from variate.gradients.tables import Tabular, name_of
 from variate.gradients.transform import value_and_grad
 from variate.programs.dataflow import bit
+from variate.programs.generator import run_keys
 from variate.programs.relations import Relation
 from variate.programs.source import position, short
 from variate.programs.terms import Terms
@@ -155,7 +156,7 @@ def _shares(request: Request, static: trees.Static, key: Any, numbers: list[Any]
     if len(sites) > _MEASURED:
         return {}
     args = trees.join(numbers, static)[1]
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(request.num_samples))
+    keys = run_keys(key, jnp.arange(request.num_samples))
 
     def gradients(redrawn: Any) -> list[Any]:
         return sampled(derivation, numbers, args, jax.random.clone(keys), redrawn).gradients

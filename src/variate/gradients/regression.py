@@ -15,6 +15,7 @@ from variate.gradients.rules.score import Score
 from variate.gradients.samples import run_of
 from variate.gradients.staged import derive
 from variate.gradients.transform import value_and_grad
+from variate.programs.generator import run_keys
 
 
 def baseline_loss(
@@ -58,7 +59,7 @@ def baseline_loss(
         derivation = derive(gradient.request, static, key, fixed)
         once = run_of(derivation, fixed)
         moved = [fixed[i] for i in derivation.moved]
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_samples))
+        keys = run_keys(key, jnp.arange(num_samples))
         runs, _ = jax.vmap(once, (0, None))(keys, moved)
         losses = []
         for group, charges, seen in zip(derivation.plan.groups, runs.charges, runs.seen, strict=True):

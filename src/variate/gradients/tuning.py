@@ -18,6 +18,7 @@ from variate.gradients.rules.marginalize import Marginalize
 from variate.gradients.staged import derive
 from variate.gradients.tables import Tabular, name_of
 from variate.gradients.transform import Gradient, value_and_grad
+from variate.programs.generator import run_keys
 
 _FINAL = 3  # combinations that are measured of those that looked best
 _COMBINATIONS = 100_000  # that are ranked; a program of more keeps to the best rule of each draw
@@ -143,7 +144,7 @@ def tune(
         plain.check(key, args)
         names = _candidates(plain, key, args, candidates)
         replicates = budget // num_samples
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(replicates))
+        keys = run_keys(key, jnp.arange(replicates))
 
         def tried(rules: Assignment) -> Trial:
             try:

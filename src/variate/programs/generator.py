@@ -11,7 +11,7 @@ from jax.core import ShapedArray, Tracer
 from jax.extend import random
 from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive
 from jax.interpreters import batching, mlir
-from jaxtyping import Key, UInt32
+from jaxtyping import Integer, Key, UInt32
 
 _SHAPELESS = "jax_threefry_partitionable"
 _ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
@@ -86,7 +86,8 @@ def _random_bits(key: UInt32[Array, "2"], bit_width: int, shape: tuple[int, ...]
         bits = (high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)
     else:
         bits = (high ^ low).astype(f"uint{bit_width}")
-    return _once(bits.reshape(shape))
+    # To XLA it is a concatenation that keeps them: alone, they would be made again for whatever is made of them.
+    return _once(jnp.concatenate([bits, jnp.zeros_like(bits, shape=1)]))[:-1].reshape(shape)
 
 
 def _once(x: Array) -> Array:
@@ -149,3 +150,16 @@ def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
     for entry in jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, ClosedJaxpr | Jaxpr)):
         if isinstance(entry, ClosedJaxpr | Jaxpr):
             yield entry.jaxpr if isinstance(entry, ClosedJaxpr) else entry
+
+
+def of_key(function: Callable[[Key[Array, "*shape"]], Array], key: Key[Array, "*shape"]) -> Array:
+    """`function(key)`, made by the flat generator; what are keys again are keys of the generator that `key` is of."""
+    made = function(own := flat(key))
+    if own is key or not jnp.issubdtype(made.dtype, jax.dtypes.prng_key):
+        return made
+    return jax.random.wrap_key_data(jax.random.key_data(made), impl=jax.random.key_impl(key))
+
+
+def run_keys(key: Key[Array, ""], numbers: Integer[Array, " runs"]) -> Key[Array, " runs"]:
+    """`jax.random.fold_in(key, i)` for the number $i$ of each run, whatever block it is in."""
+    return of_key(lambda key: jax.vmap(jax.random.fold_in, (None, 0))(key, numbers.astype(jnp.uint32)), key)

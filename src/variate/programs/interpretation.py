@@ -8,7 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from variate.programs import generator
 from variate.programs.program import Constant, Factor, Operand, Operation, Program, Site, scan_parts
+
+_OF_KEYS = frozenset(("random_bits", "random_fold_in", "random_split"))
 
 # By the index of the site, or a number below zero that a handler has for a named value that it watches; one more
 # leading axis for each scan around it.
@@ -115,6 +118,9 @@ def bind(operation: Operation, operands: Sequence[Any]) -> Sequence[Any]:
     bound = operation.primitive.get_bind_params(operation.params)
     # Up to JAX 0.9 the functions of a call are positional operands; later they are among the parameters.
     functions, params = bound if isinstance(bound, tuple) else ((), bound)
+    if operation.name in _OF_KEYS:
+        key, *rest = operands
+        return [generator.of_key(lambda key: operation.primitive.bind(key, *rest, **params), key)]
     outputs = operation.primitive.bind(*functions, *operands, **params)
     return outputs if operation.primitive.multiple_results else [outputs]
 

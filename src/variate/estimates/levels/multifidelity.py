@@ -12,10 +12,10 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from variate import checks
 from variate.estimates.estimate import Estimate
-from variate.estimates.folding import run_keys
 from variate.estimates.moments import Moments
 from variate.estimates.sampling import Invalid
 from variate.programs import validity
+from variate.programs.generator import run_keys
 from variate.trees import Static, as_float, join, split
 
 from .allocation import FEWEST, Pilot, Plan, afforded, plans, segments
