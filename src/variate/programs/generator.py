@@ -117,6 +117,19 @@ def flat(key: Key[Array, "*shape"]) -> Key[Array, "*shape"]:
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_FLAT)
 
 
+def plain(key: Key[Array, "*shape"]) -> Key[Array, "*shape"]:
+    """The key that `flat` was given."""
+    if jax.random.key_impl(key) != _FLAT:
+        return key
+    return jax.random.wrap_key_data(jax.random.key_data(key), impl="threefry2x32")
+
+
+def of_key(function: Callable[[Key[Array, "*shape"]], Any], key: Key[Array, "*shape"]) -> Any:
+    """`function(key)`, made by the flat generator; keys among what it returns are of JAX's own again."""
+    made = function(flat(key))
+    return jax.tree.map(lambda x: plain(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x, made)
+
+
 def faster(key: Key[Array, ""], sampler: Callable[[Any], Any], kind: Hashable) -> Key[Array, ""]:
     """`flat(key)` for a sampler, or `key` itself where gammas are drawn under `jit`: the numbers are the same.
 
@@ -150,14 +163,6 @@ def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
     for entry in jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, ClosedJaxpr | Jaxpr)):
         if isinstance(entry, ClosedJaxpr | Jaxpr):
             yield entry.jaxpr if isinstance(entry, ClosedJaxpr) else entry
-
-
-def of_key(function: Callable[[Key[Array, "*shape"]], Array], key: Key[Array, "*shape"]) -> Array:
-    """`function(key)`, made by the flat generator; what are keys again are keys of the generator that `key` is of."""
-    made = function(own := flat(key))
-    if own is key or not jnp.issubdtype(made.dtype, jax.dtypes.prng_key):
-        return made
-    return jax.random.wrap_key_data(jax.random.key_data(made), impl=jax.random.key_impl(key))
 
 
 def run_keys(key: Key[Array, ""], numbers: Integer[Array, " runs"]) -> Key[Array, " runs"]:

@@ -115,17 +115,12 @@ def _blocks(request: Request, parameters: int) -> tuple[int, int]:
 
 def _keys(key: Key[Array, ""], places: Int[Array, " samples"], arrays: int) -> tuple[Array, Array]:
     """Of each sample, for its runs [samples] and for its directions [samples, arrays]."""
-    flat = generator.flat(key)  # which is compiled sooner
 
-    def one(place: Array) -> tuple[Array, Array]:
-        key_run, key_direction = jax.random.split(jax.random.fold_in(flat, place))
+    def one(key: Array, place: Array) -> tuple[Array, Array]:
+        key_run, key_direction = jax.random.split(jax.random.fold_in(key, place))
         return key_run, jax.random.split(key_direction, arrays)
 
-    def own(keys: Array) -> Array:
-        return jax.random.wrap_key_data(jax.random.key_data(keys), impl=jax.random.key_impl(key))
-
-    runs, directions = jax.vmap(one)(places.astype(jnp.uint32))
-    return own(runs), own(directions)
+    return generator.of_key(lambda key: jax.vmap(one, (None, 0))(key, places.astype(jnp.uint32)), key)
 
 
 def _sample(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 from variate.gradients.base import Facts, fixed_sample
 from variate.gradients.rules.pathwise import Pathwise
 from variate.gradients.rules.score import Score
-from variate.programs import distributions
+from variate.programs import distributions, generator
 from variate.programs.primitive import Lane, over_lanes, traced_once
 from variate.programs.program import Site
 from variate.programs.structure import Structure
@@ -105,7 +105,7 @@ def noise(law: Any, value: Array, key: Key[Array, ""], augmentation: int) -> Noi
     total = jnp.ones((), value.dtype)
     if family.total is not None:
         concentration = lax.stop_gradient(family.total(law, value)).astype(value.dtype)
-        total = jax.random.gamma(for_total, concentration, dtype=value.dtype)
+        total = jax.random.gamma(generator.plain(for_total), concentration, dtype=value.dtype)
     shape = jax.eval_shape(lambda: family.gammas(law, value, total)).shape
     return Noise(total, jax.random.exponential(for_steps, (augmentation, *shape), value.dtype))
 
