@@ -96,7 +96,7 @@ def scan(budget: float) -> Row:
 
 
 def call(budget: float) -> Row:
-    """No bound: what a call looks at takes some 0.1 ms, whatever the model; as much as this run, and no network's."""
+    """No bound: what a call looks at takes some 0.2 ms whatever the model, more than this run."""
     start = jax.random.normal(jax.random.key(1), (1000, 2))
     run, inside = called(Cheap(PROCESS), start.shape), ours(Cheap(PROCESS), start.shape)
     (pair,) = timing.compare(seconds(lambda: run(start), 50), seconds(lambda: inside(start), 50), budget)

@@ -1,6 +1,7 @@
 """What a run needs beside its model and its key, made once and kept for the next run like it."""
 
 import functools
+import weakref
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType
@@ -36,9 +37,28 @@ class Ready(NamedTuple):
         return jax.tree.unflatten(self.tree, self.leaves)
 
 
+class _Passed:
+    """The model that was looked at last and is the right one; asking it what it says takes longer than many runs do."""
+
+    tree: Any = None
+    leaves: tuple[Any, ...] = ()  # arrays by weak references: they cannot change, and are not kept for this
+
+    def has(self, model: Model, event: tuple[int, ...]) -> bool:
+        leaves, tree = jax.tree.flatten(model)
+        known = (x() if isinstance(x, weakref.ref) else x for x in self.leaves)
+        return self.tree == (tree, event) and all(x is leaf for x, leaf in zip(known, leaves, strict=True))
+
+    def note(self, model: Model, event: tuple[int, ...]) -> None:
+        leaves, tree = jax.tree.flatten(model)
+        fixed = all(isinstance(leaf, jax.Array | float | int | FunctionType) for leaf in leaves)
+        self.tree = (tree, event) if fixed else None
+        self.leaves = tuple(weakref.ref(leaf) if isinstance(leaf, jax.Array) else leaf for leaf in leaves)
+
+
 class _Made(NamedTuple):
     ready: Ready
     particular: tuple[Particular, ...]  # the solver and those within it that were made for one model
+    passed: _Passed
 
 
 def planned(model: Model, solver: Solver | Any, times: Any, event: tuple[int, ...], dtype: Any) -> Ready:
@@ -58,8 +78,10 @@ def planned(model: Model, solver: Solver | Any, times: Any, event: tuple[int, ..
         made = call.made()
     else:
         made = _kept(_Call(known, solver, model, times, dtype))
-    for particular in made.particular:
-        particular.check_model(model, event)
+    if made.particular and not made.passed.has(model, event):
+        for particular in made.particular:
+            particular.check_model(model, event)
+        made.passed.note(model, event)
     return made.ready
 
 
@@ -86,7 +108,7 @@ class _Call:
         first, most = (_left(self.model.process, time) for time in (times[0], self.model.process.horizon))
         left = first if first > most * (1 + 1e-6) else 0.0
         ready = Ready(tuple(leaves), tree, sigma, tuple(times.tolist()), asked, left)
-        return _Made(ready, tuple(part for part in parts if isinstance(part, Particular)))
+        return _Made(ready, tuple(part for part in parts if isinstance(part, Particular)), _Passed())
 
 
 def _check_order(solver: Any, evaluations: int) -> None:
