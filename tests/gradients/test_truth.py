@@ -30,7 +30,7 @@ from subsets import small_laws
 
 import variate as vt
 from variate import gradients
-from variate.gradients.rules import coupled, enumerate, marginalize, score
+from variate.gradients.rules import coupled, enumerate, marginalize, measure_valued, score
 from variate.gradients.rules.baseline import Baseline
 
 EXACT = 1e-10
@@ -67,7 +67,12 @@ BIASED = {
     "GumbelRao": gradients.GumbelRao(0.5, 4),
     "ReinMax": gradients.ReinMax(),
 }
-SERVED = dict.fromkeys([*SUMMED, *TRIED, *BIASED], tuple(LAWS)) | {name: laws for name, (*_, laws) in TOGETHER.items()}
+FLIPPED = ("BernoulliLogits", "BernoulliProbs")
+SERVED = {
+    **dict.fromkeys([*SUMMED, *TRIED, *BIASED], tuple(LAWS)),
+    **{name: laws for name, (*_, laws) in TOGETHER.items()},
+    "MeasureValued": (*FLIPPED, "BinomialLogits", "BinomialProbs"),
+}
 
 
 EVERY = {
@@ -196,6 +201,14 @@ def test_rules_with_a_control_are_as_near_as_they_say(rule: str, name: str, key:
     assert not blind(gradient, truth), (gradient, truth)
 
 
+@pytest.mark.table
+@pytest.mark.parametrize("law", FLIPPED)
+def test_coins_that_come_out_the_other_way_are_exact(law: str) -> None:
+    """`MeasureValued` draws nothing besides for them."""
+    for kind in ("linked", "in a scan"):
+        assert max(errors(f"{law}, {kind}", [gradients.MeasureValued()])) < EXACT
+
+
 def mutated(right: Any) -> Any:
     """A term of it is one part in a thousand too large."""
     return lambda *args: jax.tree.map(lambda x: x * 1.001 if jnp.issubdtype(x.dtype, jnp.inexact) else x, right(*args))
@@ -208,10 +221,11 @@ def mutated(right: Any) -> Any:
         ("Enumerate", enumerate.distributions, "element_probs"),
         ("Coupled", coupled, "_through_table"),
         ("Marginalize", marginalize.distributions, "element_probs"),
+        ("MeasureValued", measure_valued, "_flipped"),
         ("SumAndSample", enumerate.distributions, "element_probs"),
         ("UnorderedSet", enumerate.distributions, "element_probs"),
     ],
 )
 def test_a_mutant_is_caught(rule: str, module: Any, attribute: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, attribute, mutated(getattr(module, attribute)))
-    assert errors("BernoulliLogits, linked", [SUMMED[rule]])[0] > 1e-6
+    assert errors("BernoulliLogits, linked", [SUMMED.get(rule, EVERY[rule])])[0] > 1e-6

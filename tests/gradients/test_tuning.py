@@ -18,6 +18,7 @@ from rich.console import Console
 
 import variate as vt
 from variate.gradients import (
+    ARSM,
     Coupled,
     Enumerate,
     LeaveOneOut,
@@ -152,15 +153,15 @@ def test_it_measures_variance_as_it_is(monkeypatch: pytest.MonkeyPatch, key: Arr
 
 def test_a_run_as_it_is_used(key: Array) -> None:
     """Time is measured, so which rules are best is left open; that they can be used is not."""
-    rules = [Score(), MeasureValued(), StraightThrough(), Score(LeaveOneOut())]
+    rules = [Score(), ARSM(), StraightThrough(), Score(LeaveOneOut())]
     found = tune(two, candidates={"n": rules}, budget=128)(key, 0.5)
     assert bool(jnp.isfinite(vt.grad(two, rules=found.rules)(key, 0.5).value))
     refused = {type(t.rules["n"]).__name__: t.refused for t in found.trials if t.refused}
-    assert set(refused) == {"MeasureValued", "StraightThrough"}
+    assert set(refused) == {"ARSM", "StraightThrough"}
     assert all(t.measured and t.measured.seconds > 0 for t in found.trials[:-2])
     assert all(math.isfinite(t.measured.cost) for t in found.trials if t.measured)
     text, html = str(found), found._repr_html_()
-    for shown in ("as chosen by default", "n: Score", "refused: rules: MeasureValued", "8 of them"):
+    for shown in ("as chosen by default", "n: Score", "refused: rules: ARSM", "8 of them"):
         assert shown in text
     assert html.count("<tr>") == len(found.trials) + 1
     assert "n: Score(LeaveOneOut)" in html
