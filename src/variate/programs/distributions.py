@@ -1,9 +1,9 @@
 """What a program asks of a distribution, whoever wrote it: draws, densities, supports, elements, valid parameters."""
 
-import contextlib
 import copy
 import functools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from variate.programs import generator, parameters
 from variate.programs.corrections import corrected
 
 
-@contextlib.contextmanager
+@contextmanager
 def numpyro_promotion() -> Iterator[None]:
     """NumPyro mixes dtypes and ranks, which a user's strict configuration would refuse."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -35,11 +35,9 @@ def sample(d: PyTree, key: Key[Array, ""]) -> PyTree[Array]:
     Raises `TypeError` where there is none.
     """
     sampler = corrected(d).sample
-    with contextlib.suppress(NotImplementedError), numpyro_promotion():  # of Poisson, which wants JAX's generator
-        return sampler(generator.faster(key, sampler, jax.tree.structure(d)))
     try:
         with numpyro_promotion():
-            return sampler(key)
+            return sampler(generator.faster(key, sampler, jax.tree.structure(d)))
     except NotImplementedError as error:  # NumPyro's ImproperUniform, whose mass is infinite
         raise TypeError(
             f"distribution must be one that can be drawn from, got {type(d).__name__} without a sampler; in a model, "
@@ -168,7 +166,7 @@ def element_probs(d: PyTree) -> Float[Array, "values *batch"]:
     elif isinstance(inner, dist.BernoulliProbs):
         success = _real(inner.probs)
         table = jnp.stack([1 - success, success])
-    elif isinstance(inner, dist.BernoulliLogits):  # a third of the work of going through the logarithm
+    elif isinstance(inner, dist.BernoulliLogits):  # which takes less than going through the logarithm
         logits = _real(inner.logits)
         table = jax.nn.sigmoid(jnp.stack([-logits, logits]))
     else:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.core import ShapedArray, Tracer
+from jax.core import ShapedArray
 from jax.extend import random
 from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive
 from jax.interpreters import batching, mlir
@@ -131,24 +131,26 @@ def of_key(function: Callable[[Key[Array, "*shape"]], Any], key: Key[Array, "*sh
 
 
 def faster(key: Key[Array, ""], sampler: Callable[[Any], Any], kind: Hashable) -> Key[Array, ""]:
-    """`flat(key)` for a sampler, or `key` itself where gammas are drawn under `jit`: the numbers are the same.
+    """`flat(key)` for a sampler, or `key` itself for those that want JAX's own generator: the numbers are the same.
 
-    JAX draws an array of gammas at once by its own generator and one after the other by any other, which took 0.6 ms
-    for 128 of them in place of 0.2. `kind` is what samplers of the same kind share.
+    JAX draws an array of gammas at once by its own generator and one after the other by any other, and no Poisson draws
+    by any other at all. `kind` is what samplers of the same kind share.
     """
-    if not isinstance(key, Tracer):
-        return flat(key)
     try:
-        known = _WITH_GAMMAS.get(kind)
+        wanted = _WANTED.get(kind)
     except TypeError:  # no hash to remember it by
-        return flat(key)
-    if known is None:
-        staged = jax.make_jaxpr(lambda key: sampler(flat(key)))(jax.ShapeDtypeStruct(key.shape, key.dtype))
-        known = _WITH_GAMMAS[kind] = _draws_gammas(staged.jaxpr)
-    return key if known else flat(key)
+        return key
+    if wanted is None:
+        try:
+            staged = jax.make_jaxpr(lambda key: sampler(flat(key)))(jax.ShapeDtypeStruct(key.shape, key.dtype))
+            wanted = _draws_gammas(staged.jaxpr)
+        except NotImplementedError:
+            wanted = True
+        _WANTED[kind] = wanted
+    return key if wanted else flat(key)
 
 
-_WITH_GAMMAS: dict[Hashable, bool] = {}
+_WANTED: dict[Hashable, bool] = {}
 
 
 def _draws_gammas(jaxpr: Jaxpr) -> bool:
