@@ -70,14 +70,13 @@ def planned(model: Model, solver: Solver | Any, times: Any, event: tuple[int, ..
     leaves, tree = jax.tree.flatten((solver, model.process))
     for leaf in leaves:
         check_untraced("solver and model.process", leaf)
-    call = _Call(None, solver, model, times, dtype)
     try:
         known = (tuple(map(_contents, leaves)), tree, np.asarray(times, np.float64).tobytes(), dtype)
         hash(known)
     except (TypeError, ValueError):  # nothing to know it by, or no times
-        made = call.made()
-    else:
-        made = _kept(_Call(known, solver, model, times, dtype))
+        known = None
+    call = _Call(known, solver, model, times, dtype)
+    made = call.made() if known is None else _kept(call)
     if made.particular and not made.passed.has(model, event):
         for particular in made.particular:
             particular.check_model(model, event)

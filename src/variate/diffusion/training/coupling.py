@@ -22,12 +22,16 @@ def coupled(start: Float[Array, "n ..."] | Any, rows: Float[Array, "n ..."] | An
 
     Source: Pooladian, Ben-Hamu, Domingo-Enrich, Amos, Lipman and Chen (2023), Multisample flow matching, ICML, sec. 3.
     """
-    for name, points in (("start", start), ("rows", rows)):
-        check_untraced(name, points)
-        if not np.all(np.isfinite(np.asarray(check_points(name, points)))):
-            raise ValueError(f"{name} must be finite")
-    if jnp.shape(start) != jnp.shape(rows):
-        raise ValueError(f"start and rows must be of one shape, got {jnp.shape(start)} and {jnp.shape(rows)}")
-    start = check_points("start", start)
+    start, rows = (_finite(*named) for named in (("start", start), ("rows", rows)))
+    if start.shape != rows.shape:
+        raise ValueError(f"start and rows must be of one shape, got {start.shape} and {rows.shape}")
     data, noise = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (rows, start))
     return start[jnp.asarray(linear_sum_assignment(cdist(data, noise, "sqeuclidean"))[1])]
+
+
+def _finite(name: str, value: Any) -> Float[Array, "n ..."]:
+    check_untraced(name, value)
+    points = check_points(name, value)
+    if not np.all(np.isfinite(np.asarray(points))):
+        raise ValueError(f"{name} must be finite")
+    return points
