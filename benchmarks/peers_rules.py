@@ -218,28 +218,25 @@ def given(key, log_probs, drawn):
     return -jnp.where(drawn > 0, first, jnp.logaddexp(first, noise - log_probs))
 
 
-def rebar(key, params, samples):
-    first, second = jax.random.split(key)
-    log_probs = log_softmax(params["latents"])
-    x = one_hot(dice(first, params, samples), FACES)
-    found = costs(params, x)
-    tilde = given(second, log_probs, x)
-    # One relaxed run: both have its value, and their derivatives differ.
-    control = costs(stop(params), softmax((stop(tilde) + (log_probs - tilde) - stop(log_probs - tilde)) / 0.5))
-    scores = jnp.sum(x * log_probs, axis=(1, 2))
-    return jnp.mean(found) + jnp.mean(stop(found - control) * scores + control - stop(control))
+def controlled(control):
+    """The score of costs less a control at the perturbed log probabilities, which moves with them."""
+
+    def surrogate(key, params, samples):
+        first, second = jax.random.split(key)
+        log_probs = log_softmax(params["latents"])
+        x = one_hot(dice(first, params, samples), FACES)
+        found = costs(params, x)
+        tilde = given(second, log_probs, x)
+        # One relaxed run: both have its value, and their derivatives differ.
+        own = control(stop(tilde) + (log_probs - tilde) - stop(log_probs - tilde), stop(params))
+        scores = jnp.sum(x * log_probs, axis=(1, 2))
+        return jnp.mean(found) + jnp.mean(stop(found - own) * scores + own - stop(own))
+
+    return surrogate
 
 
-def relax(key, params, samples):
-    """The control is a layer of the network, at the perturbed log probabilities."""
-    first, second = jax.random.split(key)
-    log_probs = log_softmax(params["latents"])
-    x = one_hot(dice(first, params, samples), FACES)
-    found = costs(params, x)
-    tilde = given(second, log_probs, x)
-    control = jax.vmap(layer, (0, None))(stop(tilde) + (log_probs - tilde) - stop(log_probs - tilde), stop(params))
-    scores = jnp.sum(x * log_probs, axis=(1, 2))
-    return jnp.mean(found) + jnp.mean(stop(found - control) * scores + control - stop(control))
+rebar = controlled(lambda tilde, params: costs(params, softmax(tilde / 0.5)))
+relax = controlled(jax.vmap(layer, (0, None)))  # a layer of the network
 
 
 def tokens(key, params, samples):
