@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import variate as vt
-from variate.mcmc import HMC, MAMS, NUTS, ChEES
+from variate.mcmc import HMC, MAMS, NUTS, ChEES, DelayedRejection
 from variate.mcmc.adaptation import DualAveraging, Warmup, scale
 from variate.mcmc.base import Info
-from variate.protocols import Adaptation, Move
+from variate.protocols import Adaptation, Move, Steps
 
 ROOT = np.array([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0], [30.0, 5.0, 20.0]])
 COVARIANCE = ROOT @ ROOT.T
@@ -52,6 +52,30 @@ def test_a_coordinate_that_stands_still_keeps_its_scale() -> None:
         for found in (scale.of_draws(x, dense=dense), scale.of_gradients(x, gradients, dense=dense)):
             assert np.all(np.isfinite(found))
             assert (found[1, 1] if dense else found[1]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("kernel", [HMC(), DelayedRejection()])
+def test_positions_that_are_no_numbers_have_no_scale(kernel: Any) -> None:
+    x, gradients = elsewhere(25)
+    lost = np.r_[x, np.full((1, 3), np.inf), x], np.r_[gradients, np.zeros((1, 3)), np.full((25, 3), np.nan)]
+    warmup = Warmup(kernel, 3, 20, float)
+
+    def after(x: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+        told = Info(np.ones(len(x)), *[np.zeros(len(x), bool)] * 2)
+        steps = Steps(x, gradients if isinstance(kernel, HMC) else None, told)
+        return np.asarray(warmup.proceed(warmup.begin(), 0, [steps]).scale)
+
+    if isinstance(kernel, HMC):
+        np.testing.assert_array_equal(after(*lost), after(x, gradients))
+    np.testing.assert_array_equal(after(lost[0][25:26], lost[1][25:26]), np.eye(3))
+
+
+def test_scales_that_are_too_far_apart_for_a_triangle_are_those_of_coordinates() -> None:
+    x, gradients = elsewhere(50)
+    spread = np.array([1e-200, 1.0, 1e100])
+    found = scale.of_gradients(x * spread, gradients * 1e-100, dense=True)
+    assert np.all(np.isfinite(found))
+    assert np.all(np.diag(found) > 0)
 
 
 @pytest.mark.parametrize("wanted", [0.3, 0.8])

@@ -65,6 +65,52 @@ def test_distributions_are_targets(key: jax.Array) -> None:
     assert abs(both.log_density(jnp.ones(2)) + 1 + jnp.log(2 * jnp.pi)) < 1e-12
 
 
+CENTRE = {"at": 0.0}
+
+
+def around(x: jax.Array) -> jax.Array:
+    return -0.5 * (x - CENTRE["at"]) ** 2
+
+
+def program(key: jax.Array) -> None:
+    vt.draw(key, dist.Normal(CENTRE["at"], 1.0), name="x")
+
+
+def theirs() -> None:
+    numpyro.sample("x", dist.Normal(CENTRE["at"], 1.0))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: LogDensity(around, 2.0), lambda: vt.condition(program), lambda: NumPyroModel(theirs)],
+    ids=["bare", "program", "numpyro"],
+)
+def test_what_a_function_reads_is_read_again(make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    slope = jax.jit(lambda target, x: jax.grad(target.log_density)(x))
+    found = []
+    for centre in (0.0, 5.0, 0.0):
+        monkeypatch.setitem(CENTRE, "at", centre)
+        target = make()
+        at = 2.0 if isinstance(target, LogDensity) else {"x": jnp.asarray(2.0)}
+        found.append(float(jax.tree.leaves(slope(target, at))[0]))
+    assert found == [-2.0, 3.0, -2.0]
+
+
+def improper(y: jax.Array) -> None:
+    mu = numpyro.sample("mu", dist.ImproperUniform(dist.constraints.real, (), ()))
+    numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+def test_a_prior_that_cannot_be_drawn_from_is_none_the_less_a_density() -> None:
+    target = NumPyroModel(improper, jnp.array([1.0, 3.0]))
+    assert abs(jax.grad(target.log_density)({"mu": jnp.asarray(1.5)})["mu"] - 1.0) < 1e-12
+
+
+def some() -> None:
+    with numpyro.plate("items", 10, subsample_size=2):
+        numpyro.sample("x", dist.Normal(0.0, 1.0))
+
+
 def discrete() -> None:
     numpyro.sample("n", dist.Poisson(2.0))
 
@@ -81,6 +127,8 @@ def free() -> None:
             TypeError,
             r"must return one real number, got float64\[3\]",
         ),
+        (lambda: LogDensity(lambda x: None, 1.0), TypeError, "must return one real number, got None"),
+        (lambda: LogDensity(lambda x: {"a": x}, 1.0), TypeError, "must return one real number, got an object of type"),
         (lambda: LogDensity(lambda x: jnp.log(x), jnp.asarray(-1.0)), ValueError, "finite log density, got nan"),
         (lambda: LogDensity(lambda x: jnp.log(x), jnp.asarray(0.0)), ValueError, "finite log density, got -inf"),
         (lambda: LogDensity(lambda x: -(x**2), 3), TypeError, "start must be real, got 3"),
@@ -94,6 +142,7 @@ def free() -> None:
         (lambda: distribution_target(flow.Normal(jnp.zeros(2))), TypeError, "start must be a position"),
         (lambda: NumPyroModel(discrete), TypeError, "the site 'n' is discrete"),
         (lambda: NumPyroModel(free), TypeError, "the site 'p' is a param"),
+        (lambda: NumPyroModel(some), TypeError, "the plate 'items' is subsampled"),
     ],
 )
 def test_wrong_targets_are_named(make: Callable[[], Any], error: type[Exception], words: str) -> None:

@@ -107,6 +107,9 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "short.npz").write_bytes(whole.read_bytes()[:1_000])
     with pytest.raises(ValueError, match=r"short\.npz' is not one"):
         run(tmp_path / "short.npz")
+    (tmp_path / "empty.npz").touch()
+    with pytest.raises(ValueError, match=r"empty\.npz' is not one"):
+        run(tmp_path / "empty.npz")
 
 
 def test_a_full_disk_loses_no_draws_and_no_file_that_was_there(tmp_path: Path) -> None:

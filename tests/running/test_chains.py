@@ -1,7 +1,7 @@
 """`sample`: draws of the target with error bars that cover, no stuck chain believed, bad input named."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import variate as vt
-from variate.mcmc import HMC, RandomWalk
+from variate.mcmc import HMC, NUTS, RandomWalk
 from variate.programs import distribution_target
 from variate.running import Draws
 
@@ -109,6 +109,14 @@ def test_one_key_is_one_answer_and_other_data_compile_nothing(key: jax.Array) ->
     [
         (3.0, {}, TypeError, "target must be a target or a log density, got 3.0"),
         (jnp.sum, {}, TypeError, "start must be given with a bare log density"),
+        (lambda x: 0.0, {"start": {}}, ValueError, "target must have numbers to draw"),
+        (lambda x: jnp.sum(x), {"start": jnp.zeros(0)}, ValueError, "target must have numbers to draw"),
+        (
+            lambda x: -jnp.sqrt(x),
+            {"start": jnp.asarray(0.0), "kernel": NUTS()},
+            ValueError,
+            "finite gradient in every chain for NUTS",
+        ),
         (distribution_target(dist.Normal(0.0, 1.0)), {"kernel": RandomWalk}, TypeError, "kernel must be a kernel"),
         (distribution_target(dist.Normal(0.0, 1.0)), {"num_chains": 1}, ValueError, "num_chains must be at least 2"),
         (distribution_target(dist.Normal(0.0, 1.0)), {"num_samples": 0}, ValueError, "num_samples must be a positive"),
@@ -120,6 +128,45 @@ def test_one_key_is_one_answer_and_other_data_compile_nothing(key: jax.Array) ->
 def test_wrong_calls_are_named(target: Any, options: dict, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         vt.sample(jax.random.key(0), target, **{"kernel": RandomWalk(1.0), **options})
+
+
+class Held(NamedTuple):
+    mean: float
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        return -0.5 * (x - self.mean) ** 2
+
+
+@pytest.mark.parametrize(
+    ("target", "start"), [(dist.Normal(3.0, 1.0), None), (Held(3.0), 0.0)], ids=["numpyro", "whatever"]
+)
+def test_whatever_has_a_log_prob_is_a_target(target: Any, start: Any, key: jax.Array) -> None:
+    draws = vt.sample(key, target, start, kernel=RandomWalk(2.5), num_samples=500)
+    estimate = draws.expect(lambda x: jax.tree.leaves(x)[0])
+    assert abs(estimate.value - 3.0) < 5 * estimate.stderr  # false alarms: 1e-6
+
+
+def test_chains_of_no_law_end_in_doubt_and_not_in_an_error(key: jax.Array) -> None:
+    for own, improper in zip(jax.random.split(key, 2), (jnp.sum, lambda x: 0.0 * jnp.sum(x)), strict=True):
+        draws = vt.sample(own, improper, jnp.ones(2), num_samples=100)
+        assert draws.values.shape == (4, 100, 2)
+        assert draws.doubts()
+        assert not draws.expect().converged
+
+
+def test_where_the_density_is_infinite_no_chain_stays(key: jax.Array) -> None:
+    def pole(x: jax.Array) -> jax.Array:  # a step from anywhere may end in its middle
+        return jnp.where(jnp.abs(x) < 0.2, jnp.inf, -jnp.abs(x))
+
+    draws = vt.sample(key, pole, 1.0, kernel=RandomWalk(1.0), num_samples=200)
+    assert np.min(np.abs(draws.values)) >= 0.2
+    assert draws.divergent.sum() > 0
+
+
+def test_a_leaf_without_numbers_is_kept(key: jax.Array) -> None:
+    draws = vt.sample(key, lambda x: -0.5 * x["a"] ** 2, {"a": 0.0, "empty": jnp.zeros((0, 3))}, kernel=RandomWalk(2.0))
+    assert draws.expect().value["empty"].shape == (0, 3)
+    assert "empty" not in str(draws.summary())
 
 
 def test_a_start_without_density_is_named(key: jax.Array) -> None:

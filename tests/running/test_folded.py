@@ -202,6 +202,16 @@ def test_after_an_interrupt_it_goes_on_to_the_same_means(
         jax.tree.leaves(longer.moments), jax.tree.leaves(run(None, num_samples=300).moments), strict=True
     ):
         assert np.array_equal(one, other)
+    with pytest.raises(ValueError, match="with other draws kept"):
+        fold(
+            key,
+            normal,
+            lambda x: jax.tree.map(jnp.negative, moments(x)),
+            jnp.ones(2),
+            num_warmup=100,
+            num_chains=30,
+            checkpoint=path,
+        )
 
 
 def test_of_steps_between_those_kept_the_info_remains(key: jax.Array) -> None:

@@ -2,17 +2,13 @@
 
 import dataclasses
 import functools
-import hashlib
-import re
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Key
 
-from variate.programs.program import every_constant
-from variate.programs.staging import program_of
+from variate.programs.digests import digest, digest_of
 from variate.trees import Static, join, split
 
 from .blocks import Blocks, Folded, State
@@ -178,20 +174,3 @@ def _read(job: Job, done: int, key: Any, numbers: list[Any], given: list[Any], s
 @functools.partial(jax.jit, static_argnums=0)
 def _assessed(job: Job, key: Any, numbers: list[Any], given: list[Any], done: Array, state: State) -> Folded:
     return _blocks(job, key, numbers, given).read(done, state)
-
-
-def digest_of(f: Any, *args: Any) -> str:
-    """Of what a function does, as JAX stages it: its operations and its constants, whatever it is called."""
-    traced = jax.make_jaxpr(f)(*args)
-    text = re.sub(r"0x[0-9a-f]+|source=\S+", "", str(traced))
-    return digest(text, *every_constant(program_of(traced)))
-
-
-def digest(*parts: Any) -> str:
-    """Of arrays, keys and texts."""
-    found = hashlib.sha256()
-    for part in parts:
-        is_key = isinstance(part, jax.Array) and jnp.issubdtype(part.dtype, jax.dtypes.prng_key)
-        array = np.asarray(jax.random.key_data(part) if is_key else part)
-        found.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-    return found.hexdigest()

@@ -11,8 +11,6 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
 from variate import checks
-from variate.programs import LogDensity
-from variate.protocols import Target
 from variate.running import chains, compiling
 from variate.running.draws import Draws
 from variate.running.folded import Folded
@@ -24,7 +22,7 @@ from variate.running.until import Until, ends_of
 from .adaptation import Pathfinder, TurnsWarmup, Warmup
 from .adaptation.pathfinder import led
 from .base import has_history, is_kernel, walkers_of
-from .choice import check_moves, chosen
+from .choice import check_moves, chosen, target_of
 from .gibbs import Gibbs
 
 
@@ -50,9 +48,10 @@ def sample(
 
     Args:
         key: a typed key.
-        target: a `Target` (`vt.condition(model, ...)` makes one), or a log density of any pytree of real arrays.
+        target: a `Target` (`vt.condition(model, ...)` makes one), a distribution or whatever has `log_prob`, or a log
+            density of any pytree of real arrays.
         start: values at which every chain starts; each starts at a random place of its own if left out, which is the
-            better test of convergence. A bare log density needs it. `vt.mcmc.Pathfinder()` starts chains by a path
+            better test of convergence. A bare log density needs it, as does a `log_prob` that is not NumPyro's. `vt.mcmc.Pathfinder()` starts chains by a path
             of an optimizer.
         kernel: `vt.mcmc.NUTS()` if left out, in turn with `vt.mcmc.HeatBath` where a target of `vt.programs.mixed` has
             discrete coordinates. A step size or a scale that it leaves as `None` is found in the warm-up.
@@ -257,22 +256,19 @@ def _run(
     checks.check_at_least("num_chains", num_chains, 2)
     if kernel is not None and not is_kernel(kernel):
         raise TypeError(f"kernel must be a kernel, vt.mcmc.NUTS() say, got {checks.describe(kernel)}")
-    if not isinstance(target, Target):
-        if not callable(target):
-            raise TypeError(f"target must be a target or a log density, got {checks.describe(target)}")
-        if (values := start.start if isinstance(start, Pathfinder) else start) is None:
-            raise TypeError("start must be given with a bare log density: it tells the shapes of a position")
-        target = LogDensity(target, values)
-    check_moves(kernel, target)
-    key_start, key_run = jax.random.split(key)
     finder = start if isinstance(start, Pathfinder) else None
     start = start if finder is None else finder.start
+    target = target_of(target, start)
+    check_moves(kernel, target)
+    key_start, key_run = jax.random.split(key)
     if start is None:
         positions = jax.vmap(target.start)(jax.random.split(key_start, num_chains))
     else:
-        one = target.unconstrain(start)
+        one = target.unconstrain(jax.tree.map(jnp.asarray, start))
         positions = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_chains, *jnp.shape(x))), one)
     flat = ravel_pytree(jax.tree.map(lambda x: x[0], positions))[0]
+    if not flat.size:
+        raise ValueError(f"target must have numbers to draw, its positions are {jax.tree.map(jnp.shape, positions)}")
     scale = None
     if finder is not None:
         # None of the keys of the starts: splitting folds in what is below the number of chains.

@@ -85,13 +85,13 @@ def _target(
     """And what its discrete draws can be, were none of them kept."""
     checks.check_callable("model", model)
     call = Call.of(model, args, kwargs)
-    program = call.program()
+    program, digest = call.staged()
     names = {index: name for name, index in names_of(program).items()}
     summed, _ = summed_draws(program, call.numbers)
     counts = {i: found.count if found.count and kept(i, found) else 0 for i, found in summed.items()}
     draws = [(op, op.site.index) for op in _draws(program) if op.site]
     latents = [latent(op, names, counts.get(i, 0)) for op, i in draws if i not in summed or counts[i]]
-    return Conditioned(call.numbers, call.static, tuple(latents)), program, summed
+    return Conditioned(call.numbers, call.static, tuple(latents), digest), program, summed
 
 
 def _refusing(target: "Conditioned", program: Program, summed: dict[int, Summed]) -> "Conditioned":
@@ -119,6 +119,7 @@ class Conditioned(eqx.Module):
     numbers: list[Any]
     static: trees.Static = eqx.field(static=True)
     latents: tuple[Latent, ...] = eqx.field(static=True)
+    digest: str = eqx.field(static=True)  # of what the model closes over, which may be another when it is called again
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -151,7 +152,7 @@ class Conditioned(eqx.Module):
         shapes = [[(jnp.shape(x), jnp.result_type(x)) for x in numbers] for numbers in (call.numbers, self.numbers)]
         if call.static != self.static or shapes[0] != shapes[1]:
             return (mixed if self.kept else condition)(model, *args, **kwargs)
-        return Conditioned(call.numbers, self.static, self.latents)
+        return Conditioned(call.numbers, self.static, self.latents, self.digest)
 
     def log_density(self, position: Mapping[str, Any]) -> Float[Array, ""]:
         """Of a position, the change of volume included; NaN where a parameter of a distribution is out of range."""

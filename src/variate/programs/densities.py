@@ -11,10 +11,11 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from variate import checks, trees
+from variate.programs.digests import digest_of_traced
 from variate.programs.interpretation import run
 from variate.programs.program import Factor, Program, Site
 from variate.programs.simulation import names_of, shape_of
-from variate.programs.staging import stage_whole
+from variate.programs.staging import program_of
 from variate.programs.unseen import refuse_unseen
 from variate.programs.weighing import Piece, Reading, Weighing, as_values
 
@@ -71,16 +72,21 @@ class Call(NamedTuple):
 
     def program(self) -> Program:
         """The program of the key and the numbers; its result is not looked at."""
+        return self.staged()[0]
+
+    def staged(self) -> tuple[Program, str]:
+        """And a digest of what the model does now, with what it closes over and without the numbers."""
 
         def run(key: Any, *numbers: Any) -> None:
             model, args, kwargs = trees.join(list(numbers), self.static)
             model(key, *args, **kwargs)
 
-        program, _ = stage_whole(run, jax.random.key(0), *self.numbers)
+        traced = jax.make_jaxpr(run)(jax.random.key(0), *self.numbers)
+        program = program_of(traced, whole=True)
         for factor in program.factors:
             _refuse_uncountable(factor)
         refuse_unseen(program)
-        return program
+        return program, digest_of_traced(traced)
 
     def raise_if_invalid(self, found: "Joint") -> None:
         """Raise for a parameter that was out of range, unless a caller's `jit` hides it."""

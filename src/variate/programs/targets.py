@@ -1,5 +1,6 @@
 """Targets from what others wrote: a bare log density, a distribution, a model of NumPyro's."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpyro
 import numpyro.distributions as dist
 from jax.core import Tracer
 from jaxtyping import Array, Float, Key, PyTree
-from numpyro.infer.util import constrain_fn, initialize_model, potential_energy, unconstrain_fn
+from numpyro.infer import init_to_uniform
+from numpyro.infer.util import constrain_fn, initialize_model, log_density, potential_energy, unconstrain_fn
 
 from variate import checks, trees
 from variate.programs import distributions
 from variate.programs.conditioning import Conditioned, condition
+from variate.programs.digests import digest_of
 from variate.programs.primitive import draw
 from variate.programs.structure import Structure, take_apart
 
@@ -41,6 +44,7 @@ class LogDensity(eqx.Module):
 
     numbers: list[Any]
     static: trees.Static = eqx.field(static=True)
+    digest: str = eqx.field(static=True)  # of what the function closes over, which may be another in another call
 
     def __init__(self, function: Callable[..., Any], start: PyTree, *args: Any):
         if not callable(function):
@@ -50,6 +54,7 @@ class LogDensity(eqx.Module):
                 raise TypeError(f"start{jax.tree_util.keystr(path)} must be real, got {checks.describe(leaf)}")
         self.numbers, self.static = trees.split((function, jax.tree.map(jnp.asarray, start), args))
         checks.check_hashable(self.static.leaves)
+        self.digest = digest_of(functools.partial(_at_start, self.static), self.numbers)
         found = _density(self, self.start())
         if not isinstance(found, Tracer) and not jnp.isfinite(found):
             raise ValueError(f"start must have a finite log density, got {found}")
@@ -67,6 +72,11 @@ class LogDensity(eqx.Module):
         return values
 
 
+def _at_start(static: trees.Static, numbers: list[Any]) -> Any:
+    function, start, args = trees.join(numbers, static)
+    return function(start, *args)
+
+
 @jax.jit
 def _density(target: LogDensity, position: PyTree[Array]) -> Float[Array, ""]:
     function, start, args = trees.join(target.numbers, target.static)
@@ -74,7 +84,7 @@ def _density(target: LogDensity, position: PyTree[Array]) -> Float[Array, ""]:
     if like != given:
         raise ValueError(f"position must have the shapes of start, {like}, got {given}")
     found = function(position, *args)
-    if jnp.shape(found) != () or not jnp.issubdtype(jnp.result_type(found), jnp.floating):
+    if not checks.is_real_number(found):
         raise TypeError(f"{checks.name_of(function)} must return one real number, got {checks.describe(found)}")
     return jnp.asarray(found)
 
@@ -119,20 +129,20 @@ class NumPyroModel(eqx.Module):
         model: a function with NumPyro's `sample` and `factor`; called as `model(*args, **kwargs)`.
 
     Raises:
-        TypeError: a latent site is discrete, or a site is a `param`, which has no distribution.
-
-    Wrong for sites that are subsampled, whose density is another in every run.
+        TypeError: a latent site is discrete, a site is a `param`, which has no distribution, or a plate is subsampled.
     """
 
     numbers: list[Any]
     static: trees.Static = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
+    digest: str = eqx.field(static=True)  # of what the model closes over, which may be another in another call
 
     def __init__(self, model: Callable[..., Any], *args: Any, **kwargs: Any):
         checks.check_callable("model", model)
         self.numbers, self.static = trees.split((model, args, kwargs))
         checks.check_hashable(self.static.leaves)
-        self.names = _latent_names(model, args, kwargs)
+        self.names = _latent_names(_traced(self.static, self.numbers)[1])
+        self.digest = digest_of(functools.partial(_run, self.static), self.numbers)
 
     def start(self, key: Key[Array, ""]) -> dict[str, Array]:
         checks.check_key(key)
@@ -165,13 +175,29 @@ def _potential(target: NumPyroModel, position: dict[str, Any]) -> Float[Array, "
         return -jnp.asarray(potential_energy(model, args, kwargs, position))
 
 
-def _latent_names(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
-    with distributions.numpyro_promotion(), numpyro.handlers.seed(rng_seed=jax.random.key_data(jax.random.key(0))):
-        sites = numpyro.handlers.trace(model).get_trace(*args, **kwargs)
+def _traced(static: trees.Static, numbers: list[Any]) -> tuple[Array, dict[str, Any]]:
+    """The joint log density of a run that draws where NumPyro would start, and its sites."""
+    model, args, kwargs = trees.join(numbers, static)
+    with distributions.numpyro_promotion():
+        seeded = numpyro.handlers.seed(model, rng_seed=jax.random.key_data(jax.random.key(0)))
+        begun = numpyro.handlers.substitute(seeded, substitute_fn=init_to_uniform)
+        found, sites = log_density(begun, args, kwargs, {})
+        return jnp.asarray(found), sites
+
+
+def _run(static: trees.Static, numbers: list[Any]) -> tuple[Array, list[Any]]:
+    """What a run of the model comes to."""
+    found, sites = _traced(static, numbers)
+    return found, [site["value"] for site in sites.values() if site["type"] == "deterministic"]
+
+
+def _latent_names(sites: Mapping[str, Any]) -> tuple[str, ...]:
     names = []
     for name, site in sites.items():
         if site["type"] == "param":
             raise TypeError(f"model: the site {name!r} is a param, which has no distribution to be sampled from")
+        if site["type"] == "plate" and site["args"][1] not in (None, site["args"][0]):
+            raise TypeError(f"model: the plate {name!r} is subsampled, so that its density is another in every run")
         if site["type"] == "sample" and not site["is_observed"]:
             if site["fn"].is_discrete:
                 raise TypeError(f"model: the site {name!r} is discrete and has no real coordinates: sum it out")

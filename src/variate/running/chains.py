@@ -15,7 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key, PyTree
 
-from variate.estimates.tasks import digest, digest_of
+from variate.programs.digests import digest, digest_of
 from variate.protocols import Adaptation, Steps, Target
 
 from . import memory, progress
@@ -53,7 +53,7 @@ def run(
 ) -> Any:
     """Draws of a target by chains that begin at `positions`: until a rule is met, or the `most` of each chain."""
     chains, like = len(jax.tree.leaves(positions)[0]), jax.tree.map(lambda x: x[0], positions)
-    keeping.check(jax.eval_shape(target.constrain, like), chains, most)
+    keeping = keeping.checked(jax.eval_shape(target.constrain, like), chains, most)
     devices = runner.workers if runner is not None and isinstance(runner.workers, Devices) else None
     shared = Shared(None if devices is None else devices.line(chains))
     key_init, key_run = jax.random.split(key)
@@ -62,6 +62,8 @@ def run(
     density = state.log_density if hasattr(state, "log_density") else jnp.zeros(())
     if not np.all(np.isfinite(density)):
         raise NoDensity(f"start must have a finite log density in every chain, got {density}")
+    if not np.all(np.isfinite(gradient := getattr(state, "gradient", np.zeros(0)))):
+        raise NoDensity(f"start must have a finite gradient in every chain for {_name(tuned)}, got {gradient}")
     target, like = shared.to_all((target, like))
     blocks = _Blocks(target, like, adaptation, key_run, keeping, -(-most // BLOCK), shared)
     reached, file = blocks.begun(tuned, state), None
@@ -111,9 +113,13 @@ def run(
         keeping.end(reached, most),
         ended=ended,
         seconds=seconds,
-        kernel=type(reached.tuned.template).__name__,
+        kernel=_name(reached.tuned),
         biased=_biased(reached.tuned.template),
     )
+
+
+def _name(tuned: Any) -> str:
+    return type(tuned.template).__name__
 
 
 def _biased(kernel: Any) -> bool:

@@ -49,7 +49,7 @@ class File:
             with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 found = dict(file)
             identity = json.loads(str(found.pop("task")))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise ValueError(f"checkpoint: {str(self.path)!r} is not one ({error})") from error
         other = [what for what, own in self.identity.items() if identity.get(what) != own]
         if other:

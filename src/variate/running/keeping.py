@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from variate.programs.digests import digest_of
 from variate.protocols import Steps
 from variate.trees import as_float
 
@@ -28,8 +29,9 @@ _BATCHES = 8  # of a run whose draws are not kept
 class Keeping:
     """What is asked of whatever keeps draws or what they come to, answered where all is in memory and does not grow."""
 
-    def check(self, draw: PyTree, chains: int, most: int) -> None:
-        """Raise MemoryError where there is no room for what is asked for, given the shapes of a draw."""
+    def checked(self, draw: PyTree, chains: int, most: int) -> Any:
+        """Given the shapes of a draw; raises MemoryError where there is no room for what is asked for."""
+        return self
 
     def go_on(self, reached: Reached) -> None:
         """From where a run is."""
@@ -60,7 +62,7 @@ class Every(Keeping):
         """What is to be kept beside the blocks, before there are any; `values` tells the shapes of those of a block."""
         return ()
 
-    def check(self, draw: PyTree, chains: int, most: int) -> None:
+    def checked(self, draw: PyTree, chains: int, most: int) -> Any:
         each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(draw)) + _TOLD
         needed, free = _TWICE * each * chains * most, memory.available()
         if self.asked and needed > free:
@@ -69,6 +71,7 @@ class Every(Keeping):
                 f"{memory.size(free)} are left: ask for fewer by num_samples or num_chains, keep fewer by thin, or "
                 "none by vt.mcmc.fold"
             )
+        return self
 
     def room(self, reached: Reached) -> bool:
         if not reached.kept:
@@ -103,6 +106,10 @@ class Means(Keeping):
 
     f: Callable[[Any], PyTree] | None
     thin: int = 1
+    digest: str = ""  # of what f does with a draw, which what it closes over may change
+
+    def checked(self, draw: PyTree, chains: int, most: int) -> Any:
+        return self if self.f is None else dataclasses.replace(self, digest=digest_of(self.f, draw))
 
     def begin(self, values: Callable[[], PyTree]) -> Moments:
         like = jax.eval_shape(self.of, values())
@@ -125,7 +132,7 @@ class Means(Keeping):
         return self.read(reached, most)
 
     def identity(self, sums: Moments) -> str:
-        return f"means {self.thin} {jax.tree.map(jnp.shape, sums)}"
+        return f"means {self.thin} {jax.tree.map(jnp.shape, sums)} {self.digest}"
 
     def of(self, values: PyTree) -> PyTree[Float[Array, "steps chains ..."]]:
         return jax.tree.map(as_float, values if self.f is None else jax.vmap(jax.vmap(self.f))(values))

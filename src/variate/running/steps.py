@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
@@ -22,13 +23,17 @@ BLOCK = 25  # steps: what an interrupt may cost, and the shortest window of a wa
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Flat:
-    """The log density of a target, of its positions as vectors; a function like others, whatever it holds."""
+    """The log density of a target, of its positions as vectors; a function like others, whatever it holds.
+
+    One that is infinite is no number, as a kernel may go there and never leave.
+    """
 
     target: Any
     like: Any  # a position
 
     def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
-        return self.target.log_density(ravel_pytree(self.like)[1](x))
+        found = self.target.log_density(ravel_pytree(self.like)[1](x))
+        return jnp.where(found == jnp.inf, jnp.nan, found)
 
 
 class Group(eqx.Module):

@@ -110,7 +110,8 @@ def summary_of(found: PyTree[np.ndarray], values: PyTree, steps: StepsTold, ende
     doubts = _doubts(named(found, _BARE), measured, values, steps)
     if ended is not None:
         doubts.append(Doubt(f"the run was {ended}" if ended == "interrupted" else f"the run {ended}", _GO_ON))
-    rows = [row for name, one in zip(named(found, "x"), measured, strict=True) for row in _rows(name, one)]
+    some = [(name, one) for name, one in zip(named(found, "x"), measured, strict=True) if one.x.size]
+    rows = [row for name, one in some for row in _rows(name, one)]
     return Summary(tuple(rows), tuple(doubts))
 
 
@@ -136,6 +137,8 @@ def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, ste
     one, many = ("chain", "chains") if walkers == 1 else ("walker", "ensembles")
     enough, doubts = _ESS * len(divergent) // walkers, []
     for name, (x, _, bulk, tails, rhats) in zip(names, measured, strict=True):
+        if not x.size:
+            continue
         ess, tail, rhat = np.min(bulk), np.min(tails), np.max(rhats)
         if np.isnan(ess):
             doubts.append(Doubt(f"a {one} stands still in {name}", _STUCK))

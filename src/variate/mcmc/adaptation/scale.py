@@ -26,13 +26,17 @@ def of_gradients(
     if not dense:
         return each
     n, d = x.shape
-    spread, slope = (_shrunk(y.T @ y / n, (d / (n + d)) ** 2) for y in (x / each, g * each))
+    least = (d / (n + d)) ** 2  # of the eigenvalues, but for rounding
+    spread, slope = (_shrunk(y.T @ y / n, least) for y in (x / each, g * each))
     values, vectors = linalg.eigh(slope)
-    root, inverse = (vectors * values**power @ vectors.T for power in (0.5, -0.5))
+    root, inverse = (vectors * np.maximum(values, least) ** power @ vectors.T for power in (0.5, -0.5))
     # A # B^-1 = B^-1/2 (B^1/2 A B^1/2)^1/2 B^-1/2
     values, vectors = linalg.eigh(root @ spread @ root)
-    mean = inverse @ (vectors * np.sqrt(values) @ vectors.T) @ inverse
-    return each[:, None] * linalg.cholesky(mean, lower=True)
+    mean = inverse @ (vectors * np.sqrt(np.maximum(values, least**2)) @ vectors.T) @ inverse
+    try:
+        return each[:, None] * linalg.cholesky(mean, lower=True)
+    except linalg.LinAlgError:  # too many scales apart for a triangle
+        return np.diag(each)
 
 
 def of_draws(positions: Float[np.ndarray, "n d"], *, dense: bool) -> Float[np.ndarray, "..."]:

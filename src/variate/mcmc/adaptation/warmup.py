@@ -16,6 +16,7 @@ from variate.protocols import Move, Steps
 from . import scale
 from .step_size import DualAveraging
 
+_FEWEST = 2  # positions of which there is a scale
 _HASTY = 6  # doublings of a path that is followed before anything is known of the scale
 
 
@@ -99,7 +100,7 @@ class Warmup:
             return tuned
         window = steps[max((end for end in self.ends if end < block + 1), default=0) : block + 1]
         if tuned.scale is not None:
-            tuned = dataclasses.replace(tuned, scale=jnp.asarray(self._scale(window), self.dtype))
+            tuned = dataclasses.replace(tuned, scale=jnp.asarray(self._scale(window, tuned.scale), self.dtype))
         if tuned.step is not None:
             lost = block + 1 == self.ends[-1] and any(np.any(s.info.divergent) for s in window)
             wanted = jnp.where(lost, (1 + tuned.wanted) / 2, tuned.wanted)
@@ -114,12 +115,17 @@ class Warmup:
             tuned = dataclasses.replace(tuned, own=tuned.own.renewed())
         return tuned
 
-    def _scale(self, window: Sequence[Steps]) -> np.ndarray:
-        positions = np.concatenate([np.asarray(s.position, float).reshape(-1, self.dimension) for s in window])
-        if window[0].gradient is None:
-            return scale.of_draws(positions, dense=self.dense)
-        gradients = np.concatenate([np.asarray(s.gradient, float).reshape(-1, self.dimension) for s in window])
-        return scale.of_gradients(positions, gradients, dense=self.dense)
+    def _scale(self, window: Sequence[Steps], before: Float[Array, "..."]) -> Any:
+        parts = [(s.position,) if s.gradient is None else (s.position, s.gradient) for s in window]
+        found = [np.concatenate(rows) for rows in zip(*[self._rows(*part) for part in parts], strict=True)]
+        # Positions that overflow, and edges at which the gradient does, are of no scale.
+        finite = np.all([np.isfinite(rows).all(1) for rows in found], axis=0)
+        if np.sum(finite) < _FEWEST:
+            return before
+        return (scale.of_draws, scale.of_gradients)[len(found) - 1](*[x[finite] for x in found], dense=self.dense)
+
+    def _rows(self, *found: Any) -> list[np.ndarray]:
+        return [np.asarray(x, float).reshape(-1, self.dimension) for x in found]
 
 
 def _ends(blocks: int) -> list[int]:
