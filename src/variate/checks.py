@@ -34,14 +34,6 @@ def check_key(key: Any) -> None:
         raise TypeError(f"the first argument must be the key, got {describe(key)}; {_MAKE_A_KEY}")
 
 
-def is_real_number(value: Any) -> bool:
-    """Whether it is one floating point number, known or traced."""
-    leaves, structure = jax.tree.flatten(value)
-    if structure != jax.tree.structure(0.0) or not isinstance(leaves[0], float | np.generic | np.ndarray | jax.Array):
-        return False
-    return jnp.shape(leaves[0]) == () and jnp.issubdtype(jnp.result_type(leaves[0]), jnp.floating)
-
-
 def check_callable(name: str, value: Any) -> None:
     if not callable(value):
         raise TypeError(f"{name} must be a function of (key, *args), got {describe(value)}")

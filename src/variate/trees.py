@@ -50,6 +50,14 @@ def place(index: tuple[int, ...]) -> str:
     return f"[{', '.join(map(str, index))}]" if index else ""
 
 
+def is_real_number(value: Any) -> bool:
+    """Whether it is one floating point number, known or traced."""
+    leaves, structure = jax.tree.flatten(value)
+    if structure != jax.tree.structure(0.0) or not isinstance(leaves[0], float | np.generic | np.ndarray | jax.Array):
+        return False
+    return jnp.shape(leaves[0]) == () and jnp.issubdtype(jnp.result_type(leaves[0]), jnp.floating)
+
+
 def as_float(x: Any) -> Array:
     """The array as floats of 32 bits or more: a mean of many needs more than the 8 or 11 of the half precisions."""
     x = jnp.asarray(x)

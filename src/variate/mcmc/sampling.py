@@ -51,8 +51,8 @@ def sample(
         target: a `Target` (`vt.condition(model, ...)` makes one), a distribution or whatever has `log_prob`, or a log
             density of any pytree of real arrays.
         start: values at which every chain starts; each starts at a random place of its own if left out, which is the
-            better test of convergence. A bare log density needs it, as does a `log_prob` that is not NumPyro's. `vt.mcmc.Pathfinder()` starts chains by a path
-            of an optimizer.
+            better test of convergence. A bare log density needs it, as does a `log_prob` that is not NumPyro's.
+            `vt.mcmc.Pathfinder()` starts chains by a path of an optimizer.
         kernel: `vt.mcmc.NUTS()` if left out, in turn with `vt.mcmc.HeatBath` where a target of `vt.programs.mixed` has
             discrete coordinates. A step size or a scale that it leaves as `None` is found in the warm-up.
         until: when to stop, `vt.ESS(400)` or `vt.StdErr(0.01)` say, combined by `&` and `|`; after `num_samples` if it

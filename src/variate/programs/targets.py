@@ -84,7 +84,7 @@ def _density(target: LogDensity, position: PyTree[Array]) -> Float[Array, ""]:
     if like != given:
         raise ValueError(f"position must have the shapes of start, {like}, got {given}")
     found = function(position, *args)
-    if not checks.is_real_number(found):
+    if not trees.is_real_number(found):
         raise TypeError(f"{checks.name_of(function)} must return one real number, got {checks.describe(found)}")
     return jnp.asarray(found)
 

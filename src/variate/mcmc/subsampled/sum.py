@@ -80,7 +80,7 @@ def _items(item: Callable[[Any, Any], Any], position: PyTree[Array], data: PyTre
 
 
 def _real(name: str, found: Any) -> Array:
-    if not checks.is_real_number(found):
+    if not trees.is_real_number(found):
         raise TypeError(f"{name} must return one real number, got {checks.describe(found)}")
     return jnp.asarray(found)
 
