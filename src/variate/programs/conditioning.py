@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Key
 from numpyro.distributions import constraints
 
 from variate import checks, trees
+from variate.programs import generator
 from variate.programs.coordinates import Latent, as_coordinates, latent, to_coordinates
 from variate.programs.densities import Call, Joint, given_by_name, joint_of
 from variate.programs.program import Operation, Program, every_operation
@@ -192,7 +193,7 @@ class Conditioned(eqx.Module):
         Raises ValueError if there was none, naming what was not finite; under a caller's `jit`, returns the last.
         """
         checks.check_key(key)
-        position, good = _start(self, key)
+        position, good = _start(self, generator.flat(key))
         if not isinstance(good, Tracer) and not good:
             joint = _joint(self, position)
             wrong = [f"{label!r} has {piece}" for label, piece in joint.pieces.items() if not jnp.isfinite(piece)]
