@@ -22,9 +22,27 @@ from variate.programs.distributions import (
     support,
     unmasked,
 )
+from variate.programs.supports import constants_of
 
 ZEROS = jnp.zeros((2, 3))
 BITS = jnp.array([[0, 1, 1], [1, 0, 1]])
+
+
+CONSTANTS = {
+    "triangle": (dist.constraints.lower_cholesky, (2, 2), (1,)),
+    "correlations": (dist.constraints.corr_cholesky, (3, 3), (0, 1, 2, 5)),
+    "matrix": (dist.constraints.corr_matrix, (2, 2), (0, 3)),
+    "several": (dist.constraints.independent(dist.constraints.corr_cholesky, 1), (2, 2, 2), (0, 1, 4, 5)),
+    "full": (dist.constraints.positive_definite, (2, 2), ()),
+    "simplex": (dist.constraints.simplex, (3,), ()),
+    "edges unknown": (dist.constraints.dependent, (), ()),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_elements_that_no_value_has_otherwise(name: str) -> None:
+    support, shape, places = CONSTANTS[name]
+    assert constants_of(support, shape) == places
 
 
 ELEMENTS = {

@@ -12,7 +12,7 @@ import pytest
 from programs.models import MODELS
 
 import variate as vt
-from variate.programs import LogDensity, NumPyroModel, distribution_target
+from variate.programs import Conditioned, LogDensity, NumPyroModel, distribution_target
 from variate.protocols import Target
 
 
@@ -104,6 +104,18 @@ def improper(y: jax.Array) -> None:
 def test_a_prior_that_cannot_be_drawn_from_is_none_the_less_a_density() -> None:
     target = NumPyroModel(improper, jnp.array([1.0, 3.0]))
     assert abs(jax.grad(target.log_density)({"mu": jnp.asarray(1.5)})["mu"] - 1.0) < 1e-12
+
+
+def triangle() -> None:
+    numpyro.sample("x", dist.LKJCholesky(2, 2.0))
+
+
+def test_constants_of_a_support_are_those_of_its_twin() -> None:
+    with jax.numpy_dtype_promotion("standard"):
+        theirs, ours = NumPyroModel(triangle), distribution_target(dist.LKJCholesky(2, 2.0).expand([2]))
+    assert isinstance(ours, Conditioned)
+    assert theirs.constants == {"x": (0, 1)}
+    assert ours.constants == {"x": (0, 1, 4, 5)}
 
 
 def some() -> None:

@@ -34,6 +34,37 @@ def test_each_doubt_has_its_words_and_independent_draws_have_none() -> None:
     assert not draws_of(apart).expect().converged
 
 
+def test_a_few_draws_are_told_to_be_few_and_not_stuck() -> None:
+    for count in (1, 7):
+        (doubt,) = draws_of(RANDOM.normal(size=(4, count))).doubts()
+        assert doubt.startswith(f"there are {count} draws of each chain")
+    assert not any("stands still" in doubt for doubt in draws_of(RANDOM.normal(size=(4, 30)).repeat(3, 1)).doubts())
+
+
+def test_what_is_constant_by_itself_is_no_doubt_and_what_stands_still_is_one() -> None:
+    x = RANDOM.normal(size=(4, 1000, 2, 2))
+    x[:, :, 0, 0], x[:, :, 0, 1] = 1.0, 0.0
+    triangle = dataclasses.replace(draws_of(x), constants={"x": (0, 1)})
+    assert triangle.doubts() == []
+    estimate = triangle.expect()
+    assert estimate.converged
+    assert estimate.stderr["x"][0].tolist() == [0.0, 0.0]
+    assert estimate.degrees == draws_of(x[:, :, 1]).expect().degrees
+    assert np.all(triangle.ess()["x"][0] == np.inf)
+    assert np.all(triangle.rhat()["x"][0] == 1.0)
+    assert triangle.quantile(0.5).stderr["x"][0].tolist() == [0.0, 0.0]
+    assert "Nothing is found" in str(triangle.summary())
+    assert triangle.doubts(lambda x: x["x"] + 1.0) == ["a chain stands still in the draws"]  # f makes other numbers
+    x[2, :, 1, 0] = 0.3
+    assert dataclasses.replace(triangle, values={"x": x}).doubts() == ["a chain stands still in x"]
+
+
+def test_an_imaginary_part_is_not_dropped() -> None:
+    draws = draws_of(RANDOM.normal(size=(4, 10)))
+    with pytest.raises(TypeError, match=r"must return real numbers to average, got complex.*two results"):
+        draws.expect(lambda x: jax.lax.complex(x["x"], x["x"]))
+
+
 def test_draws_without_doubts_that_ended_too_early_are_not_converged() -> None:
     draws = draws_of(RANDOM.normal(size=(4, 1000)))
     assert draws.expect().converged

@@ -41,6 +41,18 @@ def test_it_goes_on_until_error_bars_are_short_enough(until: vt.StdErr, allowed:
     assert abs(found.value["x"] - 1) < 5 * found.stderr["x"]
 
 
+def test_what_a_support_has_as_it_is_keeps_no_rule_waiting(key: jax.Array) -> None:
+    with jax.numpy_dtype_promotion("standard"):
+        triangle, rule = distribution_target(dist.LKJCholesky(2, 2.0)), vt.ESS(400) & RHat(1.02) & vt.StdErr(0.1)
+    k1, k2 = jax.random.split(key)
+    draws = vt.sample(k1, triangle, kernel=QUICK, until=rule, num_warmup=25, num_samples=2_000)
+    assert draws.ended is None
+    assert not any("stands still" in doubt for doubt in draws.doubts())
+    folded = vt.mcmc.fold(k2, triangle, kernel=QUICK, until=vt.ESS(400), num_warmup=25, num_samples=2_000)
+    assert folded.ended is None
+    assert folded.rhat()["x"][0].tolist() == [1.0, 1.0]
+
+
 class Never(Rule):
     def met(self, so_far: SoFar) -> bool:
         return False

@@ -146,6 +146,11 @@ class Conditioned(eqx.Module):
         """Of a position: how many values each coordinate numbers, 0 for real ones."""
         return {latent.name: np.full(latent.shape, latent.count) for latent in self.latents}
 
+    @property
+    def constants(self) -> dict[str, tuple[int, ...]]:
+        """Of values: the elements that are the same at every position, by name and place in the flat array."""
+        return {latent.name: latent.constants for latent in self.latents}
+
     def given(self, *args: Any, **kwargs: Any) -> "Conditioned":
         """The target of the same model given other arguments: next to nothing where they are of the same shapes."""
         model = trees.join(self.numbers, self.static)[0]

@@ -10,7 +10,7 @@ from jaxtyping import Array, Key
 from variate.programs import distributions
 from variate.programs.program import Operation, Site, one_lane
 from variate.programs.simulation import shape_of
-from variate.programs.supports import bijection
+from variate.programs.supports import bijection, constants_of, support_before
 from variate.programs.weighing import Read, as_values
 
 _ATOMS = frozenset("Delta HurdleGamma HurdleLogNormal".split())  # points of positive probability among real numbers
@@ -19,7 +19,8 @@ _ATOMS = frozenset("Delta HurdleGamma HurdleLogNormal".split())  # points of pos
 class Latent(NamedTuple):
     """A draw in the coordinates of a target: its name and index, and the shape and type of its part of a position.
 
-    A discrete one has `count` values, and its coordinates are their numbers 0, 1, ..., of any other it is 0.
+    A discrete one has `count` values, and its coordinates are their numbers 0, 1, ..., of any other it is 0. The
+    elements at the places `constants` are the same in every value.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Latent(NamedTuple):
     shape: tuple[int, ...]
     dtype: Any
     count: int = 0
+    constants: tuple[int, ...] = ()
 
     def start(self, key: Key[Array, ""]) -> Array:
         """Any number, or real numbers between -2 and 2."""
@@ -80,7 +82,8 @@ def latent(draw: Operation, names: Mapping[int, str], count: int = 0) -> Latent:
         shapes.append(transform.inverse_shape(event))
 
     jax.eval_shape(look, *one_lane(draw)[1:])
-    return Latent(name, site.index, shape_of(site, tuple(shapes[0])), dtype)
+    constants = constants_of(support_before(draw), shape_of(site))
+    return Latent(name, site.index, shape_of(site, tuple(shapes[0])), dtype, constants=constants)
 
 
 def _problem(draw: Operation) -> str | None:

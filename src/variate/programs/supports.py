@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax.core import Tracer
 from jaxtyping import Array, Bool, PyTree
@@ -81,6 +82,21 @@ def bijection(d: Any) -> transforms.Transform | None:
         return transforms.biject_to(support)
     except NotImplementedError:
         return None
+
+
+def constants_of(support: constraints.Constraint | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The elements, by their places in an array of this shape, that no value of a support has otherwise.
+
+    Those above the diagonal of a triangle, say. Only matrices have any.
+    """
+    if support is None or constraints.is_dependent(support) or support.is_discrete or support.event_dim < 2:
+        return ()
+    transform = transforms.biject_to(support)
+    with jax.ensure_compile_time_eval(), numpyro_promotion():
+        positions = jax.random.uniform(jax.random.key(0), (3, *transform.inverse_shape(shape)), minval=-2, maxval=2)
+        values = np.asarray(jax.vmap(transform)(positions))
+    rounding = 8 * np.finfo(values.dtype).eps * np.abs(values[0])
+    return tuple(np.flatnonzero(np.ptp(values, 0) <= rounding).tolist())
 
 
 def support_before(draw: Operation) -> constraints.Constraint | None:

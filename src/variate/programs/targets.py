@@ -20,6 +20,7 @@ from variate.programs.conditioning import Conditioned, condition
 from variate.programs.digests import digest_of
 from variate.programs.primitive import draw
 from variate.programs.structure import Structure, take_apart
+from variate.programs.supports import constants_of
 
 
 class LogDensity(eqx.Module):
@@ -135,13 +136,18 @@ class NumPyroModel(eqx.Module):
     numbers: list[Any]
     static: trees.Static = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
+    constants: dict[str, tuple[int, ...]] = eqx.field(static=True)  # as of `Conditioned`
     digest: str = eqx.field(static=True)  # of what the model closes over, which may be another in another call
 
     def __init__(self, model: Callable[..., Any], *args: Any, **kwargs: Any):
         checks.check_callable("model", model)
         self.numbers, self.static = trees.split((model, args, kwargs))
         checks.check_hashable(self.static.leaves)
-        self.names = _latent_names(_traced(self.static, self.numbers)[1])
+        sites = _traced(self.static, self.numbers)[1]
+        self.names = _latent_names(sites)
+        self.constants = {
+            name: constants_of(sites[name]["fn"].support, jnp.shape(sites[name]["value"])) for name in self.names
+        }
         self.digest = digest_of(functools.partial(_run, self.static), self.numbers)
 
     def start(self, key: Key[Array, ""]) -> dict[str, Array]:

@@ -53,7 +53,7 @@ def run(
 ) -> Any:
     """Draws of a target by chains that begin at `positions`: until a rule is met, or the `most` of each chain."""
     chains, like = len(jax.tree.leaves(positions)[0]), jax.tree.map(lambda x: x[0], positions)
-    keeping = keeping.checked(jax.eval_shape(target.constrain, like), chains, most)
+    keeping = keeping.checked(jax.eval_shape(target.constrain, like), getattr(target, "constants", {}), chains, most)
     devices = runner.workers if runner is not None and isinstance(runner.workers, Devices) else None
     shared = Shared(None if devices is None else devices.line(chains))
     key_init, key_run = jax.random.split(key)

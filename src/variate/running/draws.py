@@ -10,17 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from variate.checks import check_at_least, check_fraction, check_key
+from variate.checks import check_at_least, check_fraction, check_key, check_result
 from variate.estimates import Estimate
 from variate.trees import as_float
 
 from .measures import (
+    Constants,
     Known,
     degrees,
     effective,
     energy_information,
     error_between,
+    exactly,
     named,
+    others,
     quantile_error,
     rank_rhat,
     standard_error,
@@ -38,7 +41,8 @@ class Draws(eqx.Module):
     `compiling`, most of which is in these two, and of `all`. `told`: what else the kernel tells of each step, by name.
     `biased`: the kernel is, by an amount that no error bar tells. `walkers`: so many chains in a row are one ensemble,
     and depend on each other; errors, effective draws and R-hat are those of the ensembles. `history`: a step depends on
-    all before it, so that autocorrelations tell no errors.
+    all before it, so that autocorrelations tell no errors. `constants`: the numbers that the target has as they are,
+    the elements above the diagonal of a triangle say, by name and place; their error is none.
     """
 
     values: PyTree[Array | np.ndarray]
@@ -53,6 +57,7 @@ class Draws(eqx.Module):
     told: dict[str, PyTree[Array | np.ndarray]] = eqx.field(default_factory=dict)
     walkers: int = eqx.field(static=True, default=1)
     history: bool = eqx.field(static=True, default=False)
+    constants: Constants = eqx.field(static=True, default_factory=dict)
 
     def expect(self, f: Callable[[Any], PyTree] | None = None) -> Estimate:
         r"""$E[f(x)]$ under the target, with the standard error of dependent draws, $\sigma / \sqrt{\mathrm{ESS}}$.
@@ -65,14 +70,14 @@ class Draws(eqx.Module):
         Where steps have a `history` the error is that of the means of independent chains, whose number less one are the
         degrees of freedom: more chains make it better known.
         """
-        found = self.of(f)
+        found, constants = self.of(f), self._constants(f)
         mean = jax.tree.map(lambda x: x.mean((0, 1)), found)
         if self.history:
-            estimate, known = self._estimate(found, mean, jax.tree.map(error_between, found)), len(self.acceptance) - 1
+            error, known = jax.tree.map(error_between, found), len(self.acceptance) - 1
         else:
-            estimate = self._estimate(found, mean, jax.tree.map(lambda x: standard_error(x, self.walkers), found))
-            known = degrees(jax.tree.leaves(found), self.walkers)
-        return dataclasses.replace(estimate, degrees=known)
+            error = jax.tree.map(lambda x: standard_error(x, self.walkers), found)
+            known = degrees(others(found, constants), self.walkers)
+        return dataclasses.replace(self._estimate(found, mean, error, constants), degrees=known)
 
     def predict(self, key: Key[Array, ""], f: Callable[[Any, Any], PyTree]) -> "Draws":
         r"""Of $f(k, x)$ in place of every draw x, each with a key of its own: random consequences of the draws.
@@ -84,7 +89,9 @@ class Draws(eqx.Module):
         """
         check_key(key)
         keys = jax.random.split(key, self.acceptance.shape)
-        return dataclasses.replace(self, values=jax.jit(jax.vmap(jax.vmap(f)))(keys, self.values), warmup=None)
+        return dataclasses.replace(
+            self, values=jax.jit(jax.vmap(jax.vmap(f)))(keys, self.values), warmup=None, constants={}
+        )
 
     def quantile(self, q: float, f: Callable[[Any], PyTree] | None = None) -> Estimate:
         r"""The q-quantile of f(x) under the target, with the standard error of dependent draws.
@@ -105,7 +112,7 @@ class Draws(eqx.Module):
         errors = jax.tree.map(lambda x: quantile_error(x, q, self.walkers), found)
         if self.history:
             errors = jax.tree.map(lambda x: np.full_like(x, np.nan), errors)
-        return self._estimate(found, value, errors)
+        return self._estimate(found, value, errors, self._constants(f))
 
     def summary(self, f: Callable[[Any], PyTree] | None = None) -> Summary:
         """A table of every number of f(x), and the verdict: what is in doubt and what to try, or that nothing is found.
@@ -115,16 +122,17 @@ class Draws(eqx.Module):
 
         Source: as for `ess`, sections 4 and 6.
         """
-        return summary_of(self.of(f), self.values, self._steps(), self.ended)
+        return summary_of(self.of(f), self.values, self._steps(self._constants(f)), self.ended)
 
-    def _estimate(self, found: PyTree[np.ndarray], value: PyTree, error: PyTree) -> Estimate:
+    def _estimate(self, found: PyTree[np.ndarray], value: PyTree, error: PyTree, constants: Constants) -> Estimate:
+        error = exactly(error, constants, 0.0)
         bad = [~np.isfinite(x).reshape(*x.shape[:2], -1).all(2) for x in jax.tree.leaves(found)]
         known = all(np.all(np.isfinite(x)) for x in jax.tree.leaves(error))
         return Estimate(
             jax.tree.map(jnp.asarray, value),
             jax.tree.map(jnp.asarray, error),
             self.acceptance.size,
-            known and self.ended is None and not self._doubts(found),
+            known and self.ended is None and not self._doubts(found, constants),
             int(np.any(bad, axis=0).sum()),
             biased=self.biased,
             method=self._method(),
@@ -133,7 +141,11 @@ class Draws(eqx.Module):
 
     def of(self, f: Callable[[Any], PyTree] | None = None) -> PyTree[np.ndarray]:
         """f of every draw, the draws themselves if it is left out, as real numbers."""
-        found = self.values if f is None else jax.tree.map(as_float, jax.vmap(jax.vmap(f))(self.values))
+        found = self.values
+        if f is not None:
+            found = jax.vmap(jax.vmap(f))(self.values)
+            check_result(f, found)
+            found = jax.tree.map(as_float, found)
         # NumPy's arrays: what JAX does with them it would compile anew for every number of draws.
         found = jax.tree.map(np.asarray, found)
         return jax.tree.map(lambda x: x if np.issubdtype(x.dtype, np.inexact) else x.astype(float), found)
@@ -148,7 +160,7 @@ class Draws(eqx.Module):
                 return Known(mean, sd, error, (sd / error) ** 2)
             return Known(mean, sd, standard_error(x, self.walkers), effective(x, "bulk", walkers=self.walkers))
 
-        return [one(x) for x in jax.tree.leaves(self.of())]
+        return [one(x) for x in others(self.of(), self.constants)]
 
     def ess(self, f: Callable[[Any], PyTree] | None = None) -> PyTree[np.ndarray]:
         """The effective sample size of every number, by ranks; NaN where a chain stands still.
@@ -156,7 +168,8 @@ class Draws(eqx.Module):
         Source: Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization:
         an improved R-hat for assessing convergence of MCMC, Bayesian Analysis 16(2), 667-718, section 4.
         """
-        return jax.tree.map(lambda x: effective(x, "bulk", walkers=self.walkers), self.of(f))
+        found = jax.tree.map(lambda x: effective(x, "bulk", walkers=self.walkers), self.of(f))
+        return exactly(found, self._constants(f), np.inf)
 
     def rhat(self, f: Callable[[Any], PyTree] | None = None, *, groups: int | None = None) -> PyTree[np.ndarray]:
         r"""R-hat of every number, by ranks and folded, 1 for chains that agree; NaN where a chain stands still.
@@ -177,7 +190,7 @@ class Draws(eqx.Module):
                 raise ValueError(f"groups must divide the {len(self.acceptance)} chains, got {groups}")
         elif self.walkers > 1:
             groups = len(self.acceptance) // self.walkers
-        return jax.tree.map(lambda x: rank_rhat(x, groups), self.of(f))
+        return exactly(jax.tree.map(lambda x: rank_rhat(x, groups), self.of(f)), self._constants(f), 1.0)
 
     def bfmi(self) -> np.ndarray:
         r"""Of each chain how far its energy goes in one step, $\sum_n (E_n - E_{n-1})^2 / \sum_n (E_n - \bar E)^2$.
@@ -205,10 +218,13 @@ class Draws(eqx.Module):
         a thousand: where paths are lost is where chains do not go; and a `bfmi` below 0.3. Of ensembles the 100 are for
         each of them, and 50 are wanted of each walker by itself.
         """
-        return [doubt.words for doubt in self._doubts(self.of(f))]
+        return [doubt.words for doubt in self._doubts(self.of(f), self._constants(f))]
 
-    def _doubts(self, found: PyTree[np.ndarray]) -> list[Doubt]:
-        return doubts_of(found, self.values, self._steps())
+    def _doubts(self, found: PyTree[np.ndarray], constants: Constants) -> list[Doubt]:
+        return doubts_of(found, self.values, self._steps(constants))
+
+    def _constants(self, f: Callable[[Any], PyTree] | None) -> Constants:
+        return self.constants if f is None else {}
 
     def _method(self) -> str:
         chains = len(self.acceptance)
@@ -230,10 +246,10 @@ class Draws(eqx.Module):
             group.attrs.update(attributes | {f"seconds_{name}": spent for name, spent in self.seconds.items()})
         return tree
 
-    def _steps(self) -> StepsTold:
+    def _steps(self, constants: Constants) -> StepsTold:
         divergent = np.asarray(self.divergent)
         bfmi = self.bfmi() if "energy" in self.told else np.full(len(divergent), np.nan)
-        return StepsTold(divergent, bfmi, self.walkers, self.history)
+        return StepsTold(divergent, bfmi, self.walkers, self.history, constants)
 
     def stats(self) -> dict[str, np.ndarray]:
         """What is told of the steps, by ArviZ's names."""

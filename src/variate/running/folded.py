@@ -12,7 +12,7 @@ from scipy import special
 
 from variate.estimates import Estimate
 
-from .measures import Known, error_of_means, named
+from .measures import Constants, Known, error_of_means, exactly, named
 from .summary import LOST
 
 # Where chains forget at a constant rate, n effective draws later exp(-2 n) is left of where they were.
@@ -83,7 +83,7 @@ class Folded(eqx.Module):
     `moments`: the mean and the variance of f along each chain, in both halves of the run, of which neither is shorter
     than two fifths of it but in the first few blocks. `info`: what kernels told of
     their steps, a mean over all chains for each block, `divergent` the number of such steps. `ended`, `seconds`,
-    `kernel` and `biased` as of `Draws`.
+    `kernel`, `biased` and `constants` as of `Draws`.
     """
 
     moments: Moments
@@ -92,6 +92,7 @@ class Folded(eqx.Module):
     seconds: dict[str, float] = eqx.field(static=True, default_factory=dict)
     kernel: str = eqx.field(static=True, default="")
     biased: bool = eqx.field(static=True, default=False)
+    constants: Constants = eqx.field(static=True, default_factory=dict)
 
     def expect(self) -> Estimate:
         r"""$E[f(x)]$ under the target, with the standard error of the means of independent chains.
@@ -123,7 +124,7 @@ class Folded(eqx.Module):
         Source: Gelman, Carlin, Stern, Dunson, Vehtari and Rubin (2013), Bayesian data analysis, 3rd edition, equations
         11.3 and 11.4.
         """
-        return jax.tree.map(self._rhat, self.moments.mean, self.moments.squares)
+        return exactly(jax.tree.map(self._rhat, self.moments.mean, self.moments.squares), self.constants, 1.0)
 
     def ess(self) -> PyTree[np.ndarray]:
         r"""How many independent draws would know the mean of every number as well; NaN where a chain stands still.
@@ -131,10 +132,18 @@ class Folded(eqx.Module):
         $\mathrm{Var}[f(x)]$ over the squared standard error of the means of independent chains, which with 30 chains
         is known to a quarter.
         """
-        return jax.tree.unflatten(jax.tree.structure(self.moments.mean), [known.ess for known in self.known()])
+        found = jax.tree.unflatten(jax.tree.structure(self.moments.mean), [known.ess for known in self._known()])
+        return exactly(found, self.constants, np.inf)
 
     def known(self) -> list[Known]:
-        """Of the mean of every number."""
+        """Of the mean of every number that is not constant by itself."""
+        names, places = named(self.moments.mean, ""), self.constants
+        return [
+            Known(*[np.delete(np.ravel(part), list(places.get(name, ()))) for part in each])
+            for name, each in zip(names, self._known(), strict=True)
+        ]
+
+    def _known(self) -> list[Known]:
         whole = self.moments.joined(slice(None))
 
         def one(mean: np.ndarray, squares: np.ndarray, moved: np.ndarray) -> Known:
@@ -163,7 +172,9 @@ class Folded(eqx.Module):
                 found.append(f"a chain stands still in {name}, or is no number")
                 continue
             off = mean[-1] - mean[0]  # none of a run of one block
-            apart = np.abs(np.mean(off, 0)) / error_of_means(off) if len(mean) > 1 else np.zeros(())
+            with np.errstate(invalid="ignore"):
+                apart = np.abs(np.mean(off, 0)) / error_of_means(off) if len(mean) > 1 else np.zeros(mean.shape[2:])
+            apart = exactly(apart, {"": self.constants.get(name, ())}, 0.0)
             if np.max(rhat) >= _RHAT:
                 few = 1 / (np.max(rhat) ** 2 - 1)
                 found.append(

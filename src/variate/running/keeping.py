@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from variate.checks import check_result
 from variate.programs.digests import digest_of
 from variate.protocols import Steps
 from variate.trees import as_float
@@ -19,6 +20,7 @@ from . import memory
 from .chain_file import Block, Reached
 from .draws import Draws
 from .folded import Folded, Moments
+from .measures import Constants
 
 _TWICE = 2  # in memory: block by block, and all together
 _TOLD = 20  # bytes of what is told of a step, about
@@ -29,8 +31,8 @@ _BATCHES = 8  # of a run whose draws are not kept
 class Keeping:
     """What is asked of whatever keeps draws or what they come to, answered where all is in memory and does not grow."""
 
-    def checked(self, draw: PyTree, chains: int, most: int) -> Any:
-        """Given the shapes of a draw; raises MemoryError where there is no room for what is asked for."""
+    def checked(self, draw: PyTree, constants: Constants, chains: int, most: int) -> Any:
+        """Given the shapes of a draw and its constants; raises MemoryError where there is no room for all draws."""
         return self
 
     def go_on(self, reached: Reached) -> None:
@@ -57,12 +59,13 @@ class Every(Keeping):
     asked: bool = False  # for all of them, no rule may end it before
     walkers: int = 1  # of an ensemble
     history: bool = False  # of steps, which depend on all before them
+    constants: Constants = dataclasses.field(default_factory=dict)
 
     def begin(self, values: Callable[[], PyTree]) -> Any:
         """What is to be kept beside the blocks, before there are any; `values` tells the shapes of those of a block."""
         return ()
 
-    def checked(self, draw: PyTree, chains: int, most: int) -> Any:
+    def checked(self, draw: PyTree, constants: Constants, chains: int, most: int) -> Any:
         each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(draw)) + _TOLD
         needed, free = _TWICE * each * chains * most, memory.available()
         if self.asked and needed > free:
@@ -71,7 +74,7 @@ class Every(Keeping):
                 f"{memory.size(free)} are left: ask for fewer by num_samples or num_chains, keep fewer by thin, or "
                 "none by vt.mcmc.fold"
             )
-        return self
+        return dataclasses.replace(self, constants=constants)
 
     def room(self, reached: Reached) -> bool:
         if not reached.kept:
@@ -88,7 +91,8 @@ class Every(Keeping):
         return sums, (values, steps._replace(position=np.zeros(0), gradient=None))
 
     def read(self, reached: Reached, most: int) -> Draws:
-        return dataclasses.replace(draws_of(reached.kept, self.walkers, most), history=self.history)
+        found = draws_of(reached.kept, self.walkers, most)
+        return dataclasses.replace(found, history=self.history, constants=self.constants)
 
     def end(self, reached: Reached, most: int) -> Draws:
         """What is read when there are no more to come, with the warm-up."""
@@ -107,9 +111,13 @@ class Means(Keeping):
     f: Callable[[Any], PyTree] | None
     thin: int = 1
     digest: str = ""  # of what f does with a draw, which what it closes over may change
+    constants: Constants = dataclasses.field(default_factory=dict, hash=False)
 
-    def checked(self, draw: PyTree, chains: int, most: int) -> Any:
-        return self if self.f is None else dataclasses.replace(self, digest=digest_of(self.f, draw))
+    def checked(self, draw: PyTree, constants: Constants, chains: int, most: int) -> Any:
+        if self.f is None:
+            return dataclasses.replace(self, constants=constants)
+        check_result(self.f, jax.eval_shape(self.f, draw))
+        return dataclasses.replace(self, digest=digest_of(self.f, draw))
 
     def begin(self, values: Callable[[], PyTree]) -> Moments:
         like = jax.eval_shape(self.of, values())
@@ -126,7 +134,7 @@ class Means(Keeping):
         return _added(self, sums, jnp.asarray(index // blocks, int), values, steps)
 
     def read(self, reached: Reached, most: int) -> Any:
-        return Folded(reached.sums.halves(), [steps.info for _, steps in reached.kept])
+        return Folded(reached.sums.halves(), [steps.info for _, steps in reached.kept], constants=self.constants)
 
     def end(self, reached: Reached, most: int) -> Folded:
         return self.read(reached, most)

@@ -1,6 +1,6 @@
 """What is measured of the draws of a number by several chains: effective draws, agreement, standard errors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +11,13 @@ from scipy import stats
 from .effective import degrees_of_freedom, effective_draws
 from .groups import effective_together, group_means, half_width, nested_rhat
 
-_FEWEST = 8  # draws of a chain, in each half of which correlations are sought
+FEWEST = 8  # draws of a chain, in each half of which correlations are sought
 _APART = 0.5
 _BEYOND = 5  # effective draws on either side of a quantile: with fewer there may be none, in one sample of 150 or more
+
+
+# Of values, by name: the elements, by their places in the flat array, that are the same at every position.
+Constants = Mapping[str, tuple[int, ...]]
 
 
 class Known(NamedTuple):
@@ -31,6 +35,20 @@ def named(values: PyTree, bare: str) -> dict[str, np.ndarray]:
         jax.tree_util.keystr(path, simple=True, separator=".") or bare: np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(values)
     }
+
+
+def exactly(found: PyTree, constants: Constants, value: float) -> PyTree[np.ndarray]:
+    """What was measured of every number, with a value in its place for those that are constant by themselves."""
+    leaves = [np.array(leaf) for leaf in jax.tree.leaves(found)]
+    for name, leaf in zip(named(found, ""), leaves, strict=True):
+        leaf.flat[list(constants.get(name, ()))] = value
+    return jax.tree.unflatten(jax.tree.structure(found), leaves)
+
+
+def others(found: PyTree[np.ndarray], constants: Constants) -> list[np.ndarray]:
+    """The numbers that are not constant by themselves."""
+    flat = {name: x.reshape(*x.shape[:2], -1) for name, x in named(found, "").items()}
+    return [np.delete(x, list(constants.get(name, ())), axis=2) for name, x in flat.items()]
 
 
 def standard_error(x: np.ndarray, walkers: int = 1) -> np.ndarray | np.floating:
@@ -118,7 +136,7 @@ def _diagnosed(diagnostic: Callable[[np.ndarray], Any], x: Any) -> np.ndarray:
     """NaN where a chain never moves: neither a number of draws nor agreement can be told from it."""
     x = np.asarray(x, dtype=float)
     stuck = np.any(np.ptp(x, axis=1) == 0, axis=0) | ~np.all(np.isfinite(x), axis=(0, 1))
-    if x.shape[1] < _FEWEST:
+    if x.shape[1] < FEWEST:
         return np.full(x.shape[2:], np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(stuck, np.nan, diagnostic(x))

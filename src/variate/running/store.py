@@ -18,7 +18,7 @@ from variate.protocols import Steps
 from .chain_file import Block, Reached
 from .draws import Draws
 from .keeping import Every, draws_of
-from .measures import named
+from .measures import Constants, named
 
 _POSTERIOR, _STATS = "posterior", "sample_stats"
 
@@ -38,6 +38,7 @@ class Stored:
     path: Path
     structure: Any
     unwritten: Draws | None = None
+    constants: Constants = dataclasses.field(default_factory=dict)
     ended: str | None = None
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     kernel: str = ""
@@ -55,7 +56,12 @@ class Stored:
         found += [] if self.unwritten is None else [self.unwritten]
         joined = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *found)
         return dataclasses.replace(
-            joined, ended=self.ended, seconds=self.seconds, kernel=self.kernel, biased=self.biased
+            joined,
+            ended=self.ended,
+            seconds=self.seconds,
+            kernel=self.kernel,
+            biased=self.biased,
+            constants=self.constants,
         )
 
     @property
@@ -114,7 +120,7 @@ class Streamed(Every):
         return self.end(reached, most).draws()
 
     def end(self, reached: Reached, most: int) -> Any:
-        return Stored(self.path, self.at["structure"], self.at.get("unwritten"))
+        return Stored(self.path, self.at["structure"], self.at.get("unwritten"), self.constants)
 
     def identity(self, sums: Any) -> str:
         return f"stored {self.thin}"

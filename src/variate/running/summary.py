@@ -10,7 +10,18 @@ from jaxtyping import PyTree
 
 from variate.trees import place
 
-from .measures import alone, apart, effective, error_between, named, rank_rhat, standard_error
+from .measures import (
+    FEWEST,
+    Constants,
+    alone,
+    apart,
+    effective,
+    error_between,
+    exactly,
+    named,
+    rank_rhat,
+    standard_error,
+)
 
 # Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2), sections 4 and 6.
 _RHAT, _ESS = 1.01, 100
@@ -38,6 +49,7 @@ class StepsTold(NamedTuple):
     bfmi: np.ndarray  # NaN where there is no energy
     walkers: int  # so many chains in a row are one ensemble
     history: bool  # a step depends on all before it
+    constants: Constants  # of the numbers
 
 
 class Row(NamedTuple):
@@ -96,13 +108,15 @@ class _Measured(NamedTuple):
 def _measured(found: PyTree[np.ndarray], steps: StepsTold) -> list[_Measured]:
     walkers = steps.walkers
 
-    def measured(x: np.ndarray) -> _Measured:
+    def measured(name: str, x: np.ndarray) -> _Measured:
         bulk, tail = effective(x, "bulk", walkers=walkers), effective(x, "tail", _TAILS, walkers)
         rhat = rank_rhat(x, len(x) // walkers if walkers > 1 else None)
         error = error_between(x) if steps.history else standard_error(x, walkers)
-        return _Measured(x, error, bulk, tail, rhat)
+        exact = {"": steps.constants.get(name, ())}
+        pairs = ((error, 0.0), (bulk, np.inf), (tail, np.inf), (rhat, 1.0))
+        return _Measured(x, *[exactly(measured, exact, value) for measured, value in pairs])
 
-    return [measured(x) for x in jax.tree.leaves(found)]
+    return [measured(name, x) for name, x in named(found, "").items()]
 
 
 def summary_of(found: PyTree[np.ndarray], values: PyTree, steps: StepsTold, ended: str | None) -> Summary:
@@ -136,6 +150,9 @@ def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, ste
 
     one, many = ("chain", "chains") if walkers == 1 else ("walker", "ensembles")
     enough, doubts = _ESS * len(divergent) // walkers, []
+    if divergent.shape[1] < FEWEST:
+        words = f"there are {divergent.shape[1]} draws of each chain, and of fewer than {FEWEST} nothing can be told"
+        return [Doubt(words, _FEW)]
     for name, (x, _, bulk, tails, rhats) in zip(names, measured, strict=True):
         if not x.size:
             continue
@@ -154,7 +171,7 @@ def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, ste
             doubts.append(Doubt(f"only {tail:.0f} effective draws in the tails of {name}, {enough} are wanted", _FEW))
     held, draws = longest_stay(values), divergent.shape[1]
     if not any(doubt.remedy == _STUCK for doubt in doubts):
-        for chain in np.flatnonzero(held > _HELD * draws):
+        for chain in np.flatnonzero(held > _HELD * max(draws, _ESS)):
             doubts.append(Doubt(f"{who(chain)} stands still for {held[chain]} of its {draws} draws", _STUCK))
     lost = int(np.sum(divergent))
     if lost > LOST * divergent.size:

@@ -47,7 +47,8 @@ class ESS(Rule):
     """Until every number has so many effective draws, by ranks and over all chains together.
 
     A mean is then known to 1 / sqrt(ESS) of a standard deviation. Chains that disagree have few effective draws, so
-    that the rule waits for them to mix. A number that never changes in one of the chains is never enough.
+    that the rule waits for them to mix. A number that never changes in one of the chains is never enough, but for
+    those that a support has as they are.
 
     Raises `ValueError` if the number is not positive.
 
