@@ -90,5 +90,6 @@ def label(rule: Any) -> str:
 
 
 def is_exact(found: Found, truth: Truth) -> bool:
-    """Whether what it varies by is rounding."""
-    return found.variance <= len(found.mean) * (ROUNDING * float(np.max(np.abs(truth.gradient)))) ** 2
+    """Whether what it varies by is rounding: in each coordinate that of a cost of a term for every coordinate."""
+    count, size = len(found.mean), float(np.max(np.abs(truth.gradient)))
+    return found.variance <= count * count * (ROUNDING * size) ** 2
