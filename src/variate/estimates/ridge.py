@@ -113,12 +113,14 @@ class PastRegression(eqx.Module):
         past, controls = self.past, rows.controls
         n, p = past.moments.num_samples.astype(controls.dtype), controls.shape[1]
         variances = jnp.diag(past.products)
-        ridge = jnp.where(variances > 0, self.penalty * variances / jnp.maximum(n, 1), 1)  # 1: has not varied yet
-        inverse = jnp.linalg.inv(past.products + jnp.diag(ridge))
+        # Less than what rounding has made of the products would leave them singular.
+        share = jnp.maximum(self.penalty / jnp.maximum(n, 1), jnp.finfo(controls.dtype).eps * jnp.sqrt(n * p) / 4)
+        ridge = jnp.where(variances > 0, share * variances, 1)  # 1: has not varied yet
+        factor = jax.scipy.linalg.cho_factor(past.products + jnp.diag(ridge))
 
         def adjusted(leaf: Array, cross: Array) -> Array:
-            coefficients = cross @ inverse.astype(leaf.dtype)
-            return leaf - jnp.tensordot(controls.astype(leaf.dtype), coefficients, axes=(1, coefficients.ndim - 1))
+            coefficients = jax.scipy.linalg.cho_solve(factor, cross.reshape(-1, p).T.astype(controls.dtype))
+            return leaf - (controls @ coefficients).reshape(leaf.shape).astype(leaf.dtype)
 
         used = jnp.arange(_FITTED) < count
         log_weights = jnp.where(used, jnp.log(n / (n + p)), -jnp.inf)
