@@ -75,7 +75,7 @@ def test_intervals_cover(key: jax.Array, case: Case) -> None:
 
 
 def without_delta(a: Any, b: Any, weight_a: Any, weight_b: Any) -> Any:
-    return MERGED(a, b, weight_a, weight_b)._replace(squares=a.squares + b.squares)
+    return MERGED(a, b, weight_a, weight_b)._replace(root=jnp.hypot(a.root, b.root))
 
 
 def over_n_squared(self: moments.Moments) -> Estimate:

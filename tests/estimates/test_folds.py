@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from variate.estimates import Moments, WeightedMoments, moments, weighted
+from variate.estimates import (
+    Controlled,
+    ControlledMoments,
+    FunctionOfMeans,
+    Moments,
+    WeightedMoments,
+    moments,
+    weighted,
+)
 from variate.protocols import Fold
 
 
@@ -103,7 +111,7 @@ def test_single_precision_loses_no_more_than_its_last_digits(law: Law) -> None:
 
 
 def merge_without_delta(a: Any, b: Any, weight_a: Any, weight_b: Any) -> Any:
-    return MERGED(a, b, weight_a, weight_b)._replace(squares=a.squares + b.squares)
+    return MERGED(a, b, weight_a, weight_b)._replace(root=jnp.hypot(a.root, b.root))
 
 
 def merge_without_weights(a: Any, b: Any, weight_a: Any, weight_b: Any) -> Any:
@@ -114,7 +122,8 @@ def spread_without_center(rows: Any, weights: Any) -> Any:
     """Textbook sums of squares."""
     weights, total = weights.reshape(-1, 1).astype(rows.dtype), jnp.sum(weights).astype(rows.dtype)
     mean = jnp.sum(weights * rows, axis=0) / total
-    return moments.Spread(jnp.zeros_like(mean), mean, jnp.sum(weights * rows**2, axis=0) - total * mean**2)
+    squares = jnp.sum(weights * rows**2, axis=0) - total * mean**2
+    return moments.Spread(jnp.zeros_like(mean), mean, jnp.sqrt(squares))
 
 
 def scale_forgotten(self: Any, log_scale: Any) -> Any:
@@ -263,6 +272,35 @@ def test_a_weight_of_zero_takes_a_draw_out_and_a_nan_is_counted() -> None:
         assert estimate.nonfinite == 1
 
 
+@pytest.mark.parametrize("scale", [2.0**-600, 2.0**600])
+@each_fold
+def test_squares_may_be_out_of_the_range_of_floats(law: Law, scale: float) -> None:
+    """As those of likelihoods are; the mutant adds squares up as they are."""
+    rows, logs = data(law, 40)
+    run = both_ways(law)
+    for plain, scaled in zip(run(rows, logs), run(scale * rows, logs), strict=True):
+        np.testing.assert_array_equal(scaled.value, scale * plain.value)
+        np.testing.assert_array_equal(scaled.stderr, scale * plain.stderr)
+
+
+@pytest.mark.parametrize("scale", [2.0**-600, 2.0**600])
+def test_so_may_those_of_what_is_controlled_and_of_functions(scale: float) -> None:
+    rows, controls = jnp.asarray(data(LAWS["Moments"], 40)[0]), jnp.asarray(data(LAWS["Moments"], 40, seed=1)[0])
+
+    @jax.jit
+    def both(by: jax.Array) -> list[Any]:
+        of = ControlledMoments.of_rows
+        x = Controlled(by * rows, by * (controls + 0.2 * rows))
+        first, rest = jax.tree.map(lambda leaf: leaf[:9], x), jax.tree.map(lambda leaf: leaf[9:], x)
+        total = FunctionOfMeans.of(lambda m: m[0] - 2 * m[1], rows[0])
+        return [of(first).merge(of(rest)).read(), total.of_rows(by * rows).read()]
+
+    for plain, scaled in zip(both(jnp.asarray(1.0)), both(jnp.asarray(scale)), strict=True):
+        np.testing.assert_allclose(scaled.value / scale, plain.value, rtol=1e-12)
+        np.testing.assert_allclose(scaled.stderr / scale, plain.stderr, rtol=1e-12)
+        assert np.all(np.asarray(plain.stderr) > 0)
+
+
 def uncentered(rows: Any, weights: Any) -> Any:
     """The mutant: deviations are added up as they are, from 0."""
     spread = moments.spread_of(rows, weights)
@@ -286,4 +324,4 @@ def test_ten_million_single_precision_draws_do_not_drift() -> None:
     bound = 4.9 / np.sqrt(1e7)
     drifts = [abs(float(spread.center) - 1e4 + float(spread.mean)) for spread in (right, wrong)]
     assert drifts[0] < bound < drifts[1]
-    assert abs(float(right.squares) / 1e7 - 1) < bound * np.sqrt(2)
+    assert abs(float(right.root) ** 2 / 1e7 - 1) < bound * np.sqrt(2)

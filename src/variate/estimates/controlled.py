@@ -38,8 +38,8 @@ class ControlledMoments(eqx.Module):
     """
 
     moments: Moments  # of the pair of value and controls
-    products: Float[Array, "p p"]  # of the deviations of the controls
-    cross: PyTree  # of deviations of value and controls, [*value, p] in place of each array of the value
+    correlations: Float[Array, "p p"]  # of the controls; those of what has not varied are 0
+    cross: PyTree  # correlations of value and controls, [*value, p] in place of each array of the value
 
     @classmethod
     def empty(cls, example: Controlled) -> "ControlledMoments":
@@ -56,42 +56,45 @@ class ControlledMoments(eqx.Module):
         rows = jax.tree.map(as_float, rows)
         moments = Moments.of_rows(rows, count)
         used = jnp.arange(rows.controls.shape[0]) < moments.num_samples
-        c = _deviations(rows.controls, moments.spread.controls, used)
+        c = _units(rows.controls, moments.spread.controls, used)
 
         def with_controls(leaf: Array, spread: Spread) -> Array:
-            return jnp.tensordot(_deviations(leaf, spread, used), c.astype(leaf.dtype), axes=(0, 0))
+            return jnp.tensordot(_units(leaf, spread, used), c.astype(leaf.dtype), axes=(0, 0))
 
         return cls(moments, c.T @ c, jax.tree.map(with_controls, rows.value, moments.spread.value))
 
     def add(self, x: Controlled, log_weight: Any = 0.0) -> "ControlledMoments":
         single = ControlledMoments.of_rows(jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x))
-        return self.merge(ControlledMoments(Moments.empty(x).add(x, log_weight), single.products, single.cross))
+        return self.merge(ControlledMoments(Moments.empty(x).add(x, log_weight), single.correlations, single.cross))
 
     def merge(self, other: "ControlledMoments") -> "ControlledMoments":
-        a, b = self.moments, other.moments
+        a, b, both = self.moments, other.moments, self.moments.merge(other.moments)
         n, m = a.num_samples, b.num_samples
-        both = jnp.maximum(n + m, 1)
-        delta = _difference(a.spread.controls, b.spread.controls, n, m)
 
-        def factor(dtype: Any) -> Array:
-            return n.astype(dtype) * m.astype(dtype) / both.astype(dtype)
+        def shares(one: Spread, two: Spread, whole: Spread) -> tuple[Array, Array, Array]:
+            """Of both sets and of what is between their means, in the deviations of all."""
+            number = n.astype(whole.root.dtype) * (m / jnp.maximum(n + m, 1)).astype(whole.root.dtype)
+            between = _difference(one, two, n, m) * jnp.sqrt(number)
+            return _over(one.root, whole), _over(two.root, whole), _over(between, whole)
 
-        def joined(x: Array, y: Array, one: Spread, two: Spread) -> Array:
-            between = _difference(one, two, n, m)[..., None] * jnp.broadcast_to(
-                delta.astype(x.dtype), (*one.mean.shape, delta.size)
-            )
-            return x + y + factor(x.dtype) * between
+        c = shares(a.spread.controls, b.spread.controls, both.spread.controls)
 
-        products = self.products + other.products + factor(delta.dtype) * jnp.outer(delta, delta)
-        cross = jax.tree.map(joined, self.cross, other.cross, a.spread.value, b.spread.value)
-        return ControlledMoments(a.merge(b), products, cross)
+        def joined(x: Array, y: Array, one: Spread, two: Spread, whole: Spread) -> Array:
+            terms = zip((x, y, jnp.ones_like(x)), shares(one, two, whole), c, strict=True)
+            return jnp.sum(jnp.stack([z * jnp.multiply.outer(of, on.astype(z.dtype)) for z, of, on in terms]), axis=0)
+
+        correlations = sum(
+            z * jnp.outer(each, each) for z, each in zip((self.correlations, other.correlations, 1.0), c, strict=True)
+        )
+        spreads = (a.spread.value, b.spread.value, both.spread.value)
+        return ControlledMoments(both, correlations, jax.tree.map(joined, self.cross, other.cross, *spreads))
 
     def off(self, degrees: int) -> Float[Array, " p"]:
         """How far the means of the controls are from 0, in units of what chance allows but once in ten million."""
-        limit = special.stdtrit(degrees, 1 - 0.5e-7 / max(len(self.products), 1))
-        n = self.moments.num_samples.astype(self.products.dtype)
+        limit = special.stdtrit(degrees, 1 - 0.5e-7 / max(len(self.correlations), 1))
+        n = self.moments.num_samples.astype(self.correlations.dtype)
         controls = self.moments.spread.controls
-        stderr = jnp.sqrt(jnp.diag(self.products) / (n * (n - 1)))
+        stderr = controls.root / jnp.sqrt(n * (n - 1))
         mean = jnp.abs(controls.center + controls.mean)
         # A control that does not vary is a constant, known to its rounding.
         rounding = jnp.finfo(mean.dtype).eps * 64
@@ -99,20 +102,21 @@ class ControlledMoments(eqx.Module):
 
     def read(self) -> Estimate:
         plain = self.moments.read()
-        n, p = plain.num_samples, self.products.shape[0]
-        mean, inverse = plain.value.controls, jnp.linalg.pinv(self.products, hermitian=True)
+        n, p = plain.num_samples, self.correlations.shape[0]
+        mean = _over(plain.value.controls, self.moments.spread.controls)
+        inverse = jnp.linalg.pinv(self.correlations, hermitian=True)
         pull = inverse @ mean
         leverage = 1 / n.astype(mean.dtype) + mean @ pull
 
-        def value(x: Array, cross: Array) -> Array:
-            return x - cross @ pull.astype(x.dtype)
+        def value(x: Array, cross: Array, spread: Spread) -> Array:
+            return x - spread.root * (cross @ pull.astype(x.dtype))
 
         def stderr(cross: Array, spread: Spread) -> Array:
             explained = jnp.sum((cross @ inverse.astype(cross.dtype)) * cross, axis=-1)
-            left = jnp.maximum(spread.squares - explained, 0) / (n - p - 1).astype(cross.dtype)
-            return jnp.where(n > p + 1, jnp.sqrt(left * leverage.astype(cross.dtype)), jnp.inf)
+            left = jnp.maximum(1 - explained, 0) / (n - p - 1).astype(cross.dtype)
+            return jnp.where(n > p + 1, spread.root * jnp.sqrt(left * leverage.astype(cross.dtype)), jnp.inf)
 
-        adjusted = jax.tree.map(value, plain.value.value, self.cross)
+        adjusted = jax.tree.map(value, plain.value.value, self.cross, self.moments.spread.value)
         return Estimate(
             adjusted,
             jax.tree.map(stderr, self.cross, self.moments.spread.value),
@@ -122,9 +126,16 @@ class ControlledMoments(eqx.Module):
         )
 
 
-def _deviations(rows: Array, spread: Spread, used: Array) -> Array:
+def _units(rows: Array, spread: Spread, used: Array) -> Array:
+    """Deviations, of which the squares add up to 1."""
     used = used.reshape(-1, *(1,) * (rows.ndim - 1))
-    return jnp.where(used, rows - spread.center[None] - spread.mean[None], jnp.zeros_like(rows))
+    deviations = jnp.where(used, rows - spread.center[None] - spread.mean[None], jnp.zeros_like(rows))
+    return _over(deviations, jax.tree.map(lambda leaf: leaf[None], spread))
+
+
+def _over(x: Array, spread: Spread) -> Array:
+    """In units of the spread; what has not varied has none."""
+    return jnp.where(spread.root == 0, jnp.zeros_like(x), x / jnp.where(spread.root == 0, 1, spread.root))
 
 
 def _difference(a: Spread, b: Spread, n: Array, m: Array) -> Array:

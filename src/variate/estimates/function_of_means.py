@@ -64,10 +64,14 @@ class FunctionOfMeans(eqx.Module):
         def flat(x: Float[Array, " k"]) -> Float[Array, " m"]:
             return ravel_pytree(jax.tree.map(as_float, self.function(unravel(x))))[0]
 
-        covariance = self.fold.products / (n * (n - 1)).astype(mean.dtype)  # of the mean
-        slope = jax.jacfwd(flat)(mean)
-        bias = jnp.einsum("mij,ij->m", jax.jacfwd(jax.jacrev(flat))(mean), covariance) / 2
-        stderr = jnp.sqrt(jnp.einsum("mi,ij,mj->m", slope, covariance, slope))
+        errors = spread.root / jnp.sqrt(n * (n - 1)).astype(mean.dtype)  # of the mean
+        correlations = self.fold.correlations
+        curvature = jax.jacfwd(jax.jacrev(flat))(mean) * errors[None, :, None] * errors[None, None]
+        bias = jnp.einsum("mij,ij->m", curvature, correlations) / 2
+        slope = jax.jacfwd(flat)(mean) * errors[None]
+        steepest = jnp.max(jnp.abs(slope), axis=1, keepdims=True)
+        unit = jnp.where(steepest > 0, steepest, 1)
+        stderr = unit[:, 0] * jnp.sqrt(jnp.einsum("mi,ij,mj->m", slope / unit, correlations, slope / unit))
         back = ravel_pytree(jax.tree.map(as_float, self.function(unravel(mean))))[1]
         value = back(flat(mean) - jnp.where(n > 1, bias, 0))
         return Estimate(

@@ -14,15 +14,24 @@ from .estimate import Estimate
 
 
 class Spread(NamedTuple):
-    """One array's weighted mean, `center + mean`, and sum of squared deviations from it.
+    """One array's weighted mean, `center + mean`, and the root of the sum of squared deviations from it.
 
     The center stays where the first draws put it and is always finite. What streams is the deviation from it, small
-    beside the spread, so nothing is lost to cancellation, nor to a mean that has become too coarse to move.
+    beside the spread, so nothing is lost to cancellation, nor to a mean that has become too coarse to move. It is the
+    root because the squares of likelihoods, say, leave the range of floats where they themselves are far from its ends.
     """
 
     center: Float[Array, "..."]
     mean: Float[Array, "..."]
-    squares: Float[Array, "..."]
+    root: Float[Array, "..."]
+
+
+def length(parts: Float[Array, "n ..."]) -> Float[Array, "..."]:
+    """The root of the sum of squares along the first axis, whatever their scale."""
+    half = jnp.max(jnp.abs(parts), axis=0, keepdims=True) / 2
+    unit = jax.lax.reduce_precision(half, jnp.finfo(parts.dtype).nexp, 0)  # a power of two, which rounds nothing off
+    unit = jnp.where(unit > 0, unit, 1)
+    return unit[0] * jnp.sqrt(jnp.sum((parts / unit) ** 2, axis=0))
 
 
 def spread_of(rows: Float[Array, "n ..."], weights: Float[Array, " n"]) -> Spread:
@@ -35,7 +44,7 @@ def spread_of(rows: Float[Array, "n ..."], weights: Float[Array, " n"]) -> Sprea
     center = jnp.where(jnp.isfinite(center), center, jnp.zeros_like(center))
     deviations = rows - center
     mean = jnp.sum(weights * deviations, axis=0, keepdims=True) * scale
-    return Spread(center[0], mean[0], jnp.sum(weights * (deviations - mean) ** 2, axis=0))
+    return Spread(center[0], mean[0], length(jnp.sqrt(weights) * (deviations - mean)))
 
 
 def merged(a: Spread, b: Spread, weight_a: Float[Array, ""], weight_b: Float[Array, ""]) -> Spread:
@@ -49,7 +58,7 @@ def merged(a: Spread, b: Spread, weight_a: Float[Array, ""], weight_b: Float[Arr
     delta = (b.center - center) + (b.mean - mean_a)
     # Where a mean is infinite, adding keeps the infinity that inf - inf would make a NaN.
     mean = jnp.where(jnp.isfinite(delta), mean_a + delta * share, mean_a + b.mean)
-    return Spread(center, mean, a.squares + b.squares + delta**2 * weight_a * share)
+    return Spread(center, mean, length(jnp.stack([a.root, b.root, delta * jnp.sqrt(weight_a * share)])))
 
 
 class Moments(eqx.Module):
@@ -111,7 +120,7 @@ class Moments(eqx.Module):
     def read(self) -> Estimate:
         def stderr(spread: Spread) -> Array:
             n = self.num_samples.astype(spread.mean.dtype)
-            return jnp.where(n > 1, jnp.sqrt(spread.squares / (n * (n - 1))), jnp.inf)
+            return jnp.where(n > 1, spread.root / jnp.sqrt(n * (n - 1)), jnp.inf)
 
         return Estimate(
             self.row,

@@ -15,6 +15,7 @@ from variate.trees import as_float
 from .base import Controls
 from .controlled import Controlled, ControlledMoments
 from .estimate import Estimate
+from .moments import Spread
 from .weighted import WeightedMoments
 
 _FITTED = 16  # draws that share coefficients
@@ -112,18 +113,20 @@ class PastRegression(eqx.Module):
     def _with(self, rows: Controlled, count: Int[Array, ""]) -> "PastRegression":
         past, controls = self.past, rows.controls
         n, p = past.moments.num_samples.astype(controls.dtype), controls.shape[1]
-        variances = jnp.diag(past.products)
-        # Less than what rounding has made of the products would leave them singular.
+        roots = past.moments.spread.controls.root
+        # Less than what rounding has made of the correlations would leave them singular.
         share = jnp.maximum(self.penalty / jnp.maximum(n, 1), jnp.finfo(controls.dtype).eps * jnp.sqrt(n * p) / 4)
-        ridge = jnp.where(variances > 0, share * variances, 1)  # 1: has not varied yet
-        factor = jax.scipy.linalg.cho_factor(past.products + jnp.diag(ridge))
+        ridge = jnp.where(roots > 0, share, 1)  # 1: has not varied yet
+        factor = jax.scipy.linalg.cho_factor(past.correlations + jnp.diag(ridge))
+        units = controls / jnp.where(roots > 0, roots, 1)[None]
 
-        def adjusted(leaf: Array, cross: Array) -> Array:
+        def adjusted(leaf: Array, cross: Array, spread: Spread) -> Array:
             coefficients = jax.scipy.linalg.cho_solve(factor, cross.reshape(-1, p).T.astype(controls.dtype))
-            return leaf - (controls @ coefficients).reshape(leaf.shape).astype(leaf.dtype)
+            return leaf - spread.root[None] * (units @ coefficients).reshape(leaf.shape).astype(leaf.dtype)
 
         used = jnp.arange(_FITTED) < count
         log_weights = jnp.where(used, jnp.log(n / (n + p)), -jnp.inf)
-        terms = WeightedMoments.of_rows(jax.tree.map(adjusted, rows.value, past.cross), log_weights)
+        values = jax.tree.map(adjusted, rows.value, past.cross, past.moments.spread.value)
+        terms = WeightedMoments.of_rows(values, log_weights)
         past = past.merge(ControlledMoments.of_rows(rows, count))
         return PastRegression(past, self.adjusted.merge(terms), self.penalty)

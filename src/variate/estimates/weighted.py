@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from variate.trees import all_finite, as_float, finite_rows
 
 from .estimate import Estimate
-from .moments import Moments, Spread, is_spread, merged, spread_of
+from .moments import Moments, Spread, is_spread, length, merged, spread_of
 
 
 class WeightedMoments(eqx.Module):
@@ -84,15 +84,12 @@ class WeightedMoments(eqx.Module):
     def read(self) -> Estimate:
         m = self.effective_samples
 
-        def variance(first: Spread, second: Spread) -> Array:
+        def stderr(first: Spread, second: Spread) -> Array:
             # Around the mean under w, from the moments under w².
             shift = (second.center - first.center) + (second.mean - first.mean)
             weight, squared = self.weight.astype(first.mean.dtype), self.weight_squared.astype(first.mean.dtype)
-            return (second.squares + squared * shift**2) / weight**2
-
-        def stderr(first: Spread, second: Spread) -> Array:
-            correction = (m / (m - 1)).astype(first.mean.dtype)
-            return jnp.where(m > 1, jnp.sqrt(variance(first, second) * correction), jnp.inf)
+            deviation = length(jnp.stack([second.root, shift * jnp.sqrt(squared)])) / weight
+            return jnp.where(m > 1, deviation * jnp.sqrt(m / (m - 1)).astype(first.mean.dtype), jnp.inf)
 
         value = jax.tree.map(lambda spread: spread.center + spread.mean, self.spread, is_leaf=is_spread)
         return Estimate(
@@ -107,9 +104,7 @@ class WeightedMoments(eqx.Module):
         factor = _rescaled(self.log_scale, log_scale)
 
         def shrink(spread: PyTree, by: Float[Array, ""]) -> PyTree:
-            return jax.tree.map(
-                lambda s: s._replace(squares=s.squares * by.astype(s.squares.dtype)), spread, is_leaf=is_spread
-            )
+            return jax.tree.map(lambda s: s._replace(root=s.root * by.astype(s.root.dtype)), spread, is_leaf=is_spread)
 
         return WeightedMoments(
             self.num_samples,
@@ -117,8 +112,8 @@ class WeightedMoments(eqx.Module):
             log_scale,
             self.weight * factor,
             self.weight_squared * factor**2,
-            shrink(self.spread, factor),
-            shrink(self.spread_squared, factor**2),
+            shrink(self.spread, jnp.sqrt(factor)),
+            shrink(self.spread_squared, factor),
         )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Key
 
 from variate import trees
 from variate.estimates import Estimate, Moments
-from variate.estimates.moments import Spread, is_spread
+from variate.estimates.moments import Spread, is_spread, length
 from variate.gradients.correlation import correlation_of
 from variate.gradients.orders import last
 from variate.gradients.samples import basis, run_of, sampled, size_of
@@ -143,7 +143,7 @@ def _spread(samples: list[Array]) -> list[Spread]:
 
     def spread(rows: Array) -> Spread:
         mean = jnp.mean(rows, axis=0, keepdims=True)
-        return Spread(mean[0], jnp.zeros_like(mean[0]), jnp.sum((rows - mean) ** 2, axis=0))
+        return Spread(mean[0], jnp.zeros_like(mean[0]), length(rows - mean))
 
     return [spread(rows) for rows in samples]
 
@@ -179,7 +179,7 @@ def _read(derivation: Derivation, total: Block) -> tuple[Estimate, Estimate]:
 
 def _standard_error(spread: Spread, linked: Array, n: int) -> Array:
     """Of a mean of n samples; `linked` may be estimated as less than it is, and nothing is surer than its rounding."""
-    squares = jnp.maximum(spread.squares + linked, spread.squares / 2)
+    squares = jnp.maximum(spread.root**2 + linked, spread.root**2 / 2)
     rounding = jnp.finfo(squares.dtype).eps * jnp.abs(spread.center + spread.mean)
     return jnp.hypot(jnp.sqrt(squares / (float(n) * (n - 1))), rounding)
 
