@@ -83,9 +83,8 @@ class ControlledMoments(eqx.Module):
             terms = zip((x, y, jnp.ones_like(x)), shares(one, two, whole), c, strict=True)
             return jnp.sum(jnp.stack([z * jnp.multiply.outer(of, on.astype(z.dtype)) for z, of, on in terms]), axis=0)
 
-        correlations = sum(
-            z * jnp.outer(each, each) for z, each in zip((self.correlations, other.correlations, 1.0), c, strict=True)
-        )
+        each = (self.correlations, other.correlations, jnp.ones_like(self.correlations))
+        correlations = jnp.sum(jnp.stack([z * jnp.outer(on, on) for z, on in zip(each, c, strict=True)]), axis=0)
         spreads = (a.spread.value, b.spread.value, both.spread.value)
         return ControlledMoments(both, correlations, jax.tree.map(joined, self.cross, other.cross, *spreads))
 

@@ -28,10 +28,10 @@ class Spread(NamedTuple):
 
 def length(parts: Float[Array, "n ..."]) -> Float[Array, "..."]:
     """The root of the sum of squares along the first axis, whatever their scale."""
-    half = jnp.max(jnp.abs(parts), axis=0, keepdims=True) / 2
-    unit = jax.lax.reduce_precision(half, jnp.finfo(parts.dtype).nexp, 0)  # a power of two, which rounds nothing off
-    unit = jnp.where(unit > 0, unit, 1)
-    return unit[0] * jnp.sqrt(jnp.sum((parts / unit) ** 2, axis=0))
+    limits, half = jnp.finfo(parts.dtype), jnp.max(jnp.abs(parts), axis=0, keepdims=True) / 2
+    # A power of two, which rounds nothing off.
+    unit = jnp.maximum(jax.lax.reduce_precision(half, limits.nexp, 0), limits.tiny)
+    return unit[0] * jnp.sqrt(jnp.sum((parts * (1 / unit)) ** 2, axis=0))
 
 
 def spread_of(rows: Float[Array, "n ..."], weights: Float[Array, " n"]) -> Spread:
