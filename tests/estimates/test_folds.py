@@ -272,35 +272,6 @@ def test_a_weight_of_zero_takes_a_draw_out_and_a_nan_is_counted() -> None:
         assert estimate.nonfinite == 1
 
 
-@pytest.mark.parametrize("scale", [2.0**-600, 2.0**600])
-@each_fold
-def test_squares_may_be_out_of_the_range_of_floats(law: Law, scale: float) -> None:
-    """As those of likelihoods are; the mutant adds squares up as they are."""
-    rows, logs = data(law, 40)
-    run = both_ways(law)
-    for plain, scaled in zip(run(rows, logs), run(scale * rows, logs), strict=True):
-        np.testing.assert_array_equal(scaled.value, scale * plain.value)
-        np.testing.assert_array_equal(scaled.stderr, scale * plain.stderr)
-
-
-@pytest.mark.parametrize("scale", [2.0**-600, 2.0**600])
-def test_so_may_those_of_what_is_controlled_and_of_functions(scale: float) -> None:
-    rows, controls = jnp.asarray(data(LAWS["Moments"], 40)[0]), jnp.asarray(data(LAWS["Moments"], 40, seed=1)[0])
-
-    @jax.jit
-    def both(by: jax.Array) -> list[Any]:
-        of = ControlledMoments.of_rows
-        x = Controlled(by * rows, by * (controls + 0.2 * rows))
-        first, rest = jax.tree.map(lambda leaf: leaf[:9], x), jax.tree.map(lambda leaf: leaf[9:], x)
-        total = FunctionOfMeans.of(lambda m: m[0] - 2 * m[1], rows[0])
-        return [of(first).merge(of(rest)).read(), total.of_rows(by * rows).read()]
-
-    for plain, scaled in zip(both(jnp.asarray(1.0)), both(jnp.asarray(scale)), strict=True):
-        np.testing.assert_allclose(scaled.value / scale, plain.value, rtol=1e-12)
-        np.testing.assert_allclose(scaled.stderr / scale, plain.stderr, rtol=1e-12)
-        assert np.all(np.asarray(plain.stderr) > 0)
-
-
 def uncentered(rows: Any, weights: Any) -> Any:
     """The mutant: deviations are added up as they are, from 0."""
     spread = moments.spread_of(rows, weights)
