@@ -11,9 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from variate.estimates import (
-    Controlled,
-    ControlledMoments,
-    FunctionOfMeans,
     Moments,
     WeightedMoments,
     moments,
