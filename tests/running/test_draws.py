@@ -11,6 +11,7 @@ from scipy import stats
 
 import variate as vt
 from variate.running import Draws
+from variate.running.measures import rank_rhat, rhat_by_chance
 
 RANDOM = np.random.default_rng(0)
 
@@ -39,6 +40,25 @@ def test_a_few_draws_are_told_to_be_few_and_not_stuck() -> None:
         (doubt,) = draws_of(RANDOM.normal(size=(4, count))).doubts()
         assert doubt.startswith(f"there are {count} draws of each chain")
     assert not any("stands still" in doubt for doubt in draws_of(RANDOM.normal(size=(4, 30)).repeat(3, 1)).doubts())
+
+
+def test_chance_is_no_disagreement_and_what_it_does_not_explain_is_one() -> None:
+    """Of 100 draws by each of four chains that agree one number in ten has an R-hat above 1.01: no doubt."""
+    x = RANDOM.normal(size=(4, 100, 300))
+    assert np.mean(rank_rhat(x) >= 1.01) > 0.05
+    limits = [rhat_by_chance(x[..., n : n + 1], alarm=1e-6)[0] for n in range(300)]
+    assert np.all(rank_rhat(x) < limits)
+    off = np.array([0.0, 0.0, 0.0, 0.4])[:, None]
+    for spread, count in ((1.0, 1000), (1.7, 100)):  # of many draws little is a doubt, of few what is more
+        assert "disagree" in draws_of(RANDOM.normal(size=(4, count)) + spread * off).doubts()[0]
+    slow = autoregressive(0.97, 4, 1000)  # of too few effective draws chance excuses no more than of those wanted
+    assert np.all(rhat_by_chance(slow) == rhat_by_chance(np.repeat(slow[:, ::8], 8, 1)))
+
+
+def test_a_rule_that_is_met_by_chains_that_agree_is_hardly_doubted() -> None:
+    """Runs that end at 400 effective draws: 40 of 200 may be in doubt, of R-hats by chance and of tails by noise."""
+    doubted = sum(bool(draws_of(RANDOM.normal(size=(4, 115))).doubts()) for _ in range(200))
+    assert doubted <= 40
 
 
 def test_what_is_constant_by_itself_is_no_doubt_and_what_stands_still_is_one() -> None:
@@ -108,7 +128,7 @@ def autoregressive(correlation: float, chains: int, draws: int) -> np.ndarray:
 
 def test_few_draws_of_the_tails_are_a_doubt_although_those_of_the_middle_suffice() -> None:
     """One draw of twenty is far below, for some time, and the others are independent."""
-    rare = autoregressive(0.97, 4, 3000) < stats.norm.ppf(0.05)
+    rare = autoregressive(0.99, 4, 3000) < stats.norm.ppf(0.05)
     found = draws_of(np.random.default_rng(3).uniform(size=rare.shape) - 3 * rare)
     assert found.ess()["x"] > 400
     assert "effective draws in the tails of x" in found.doubts()[0]

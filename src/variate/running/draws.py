@@ -212,11 +212,11 @@ class Draws(eqx.Module):
     def doubts(self, f: Callable[[Any], PyTree] | None = None) -> list[str]:
         """Why not to believe the draws, or what f makes of them: an empty list if nothing is found.
 
-        Sought for are an R-hat of 1.01 or more, fewer than 100 effective draws for each chain in the middle or in the
-        tails, single chains that are elsewhere or spread half as much as all (of many chains R-hat does not see one),
-        chains that stand still, all the time or for more than a tenth of their draws, more than one divergent step in
-        a thousand: where paths are lost is where chains do not go; and a `bfmi` below 0.3. Of ensembles the 100 are for
-        each of them, and 50 are wanted of each walker by itself.
+        Sought for are an R-hat of 1.01 or more that chance does not explain, fewer than 100 effective draws for each
+        chain in the middle or 50 in the tails, single chains that are elsewhere or spread half as much as all (of many
+        chains R-hat does not see one), chains that stand still, all the time or for more than a tenth of their draws,
+        more than one divergent step in a thousand: where paths are lost is where chains do not go; and a `bfmi` below
+        0.3. Of ensembles the 100 are for each of them, and 50 are wanted of each walker by itself.
         """
         return [doubt.words for doubt in self._doubts(self.of(f), self._constants(f))]
 

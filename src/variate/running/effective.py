@@ -26,6 +26,11 @@ def effective_draws(x: Draws) -> Numbers:
     return _by_numbers(x, lambda halves: _effective(_covariances(halves).mean(0), halves.mean(1)))
 
 
+def effective_in_a_half(x: Draws) -> Numbers:
+    """Of one half of a chain by itself: as `effective_draws`, by correlations within halves alone."""
+    return _by_numbers(x, lambda halves: _effective(_covariances(halves).mean(0), 0 * halves.mean(1)) / len(halves))
+
+
 def degrees_of_freedom(x: Draws) -> Numbers:
     r"""Of the standard error of the mean of each number, for Student's t: $2 / \mathrm{Var}(\log \hat\sigma^2)$, about.
 

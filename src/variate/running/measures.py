@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import PyTree
 from scipy import stats
 
-from .effective import degrees_of_freedom, effective_draws
-from .groups import effective_together, group_means, half_width, nested_rhat
+from .effective import degrees_of_freedom, effective_draws, effective_in_a_half
+from .groups import effective_together, group_means, half_width, nested_rhat, normal_scores
 
 FEWEST = 8  # draws of a chain, in each half of which correlations are sought
 _APART = 0.5
+_WANTED = 50  # effective draws of half of a chain
 _BEYOND = 5  # effective draws on either side of a quantile: with fewer there may be none, in one sample of 150 or more
 
 
@@ -105,6 +106,20 @@ def rank_rhat(x: Any, groups: int | None = None) -> np.ndarray:
     if groups is not None:
         return _diagnosed(lambda x: nested_rhat(x, groups), x)
     return _diagnosed(lambda x: BaseArray().rhat(x, chain_axis=0, draw_axis=1, method="rank"), x)
+
+
+def rhat_by_chance(x: np.ndarray, alarm: float = 1e-3) -> np.ndarray:
+    r"""How large R-hat is of chains that agree, $\sqrt{1 + q / n}$: by chance larger in one array of 1 / `alarm`.
+
+    The means of m halves of chains, of n effective draws each, vary by $\chi^2_{m-1} / ((m - 1) n)$ of a variance, of
+    which q is a quantile. n is known from each half alone, so that chains that are apart do not excuse themselves, and
+    it is 50 where it is less: chance excuses none that have fewer draws than are wanted of them.
+    """
+    scores = [normal_scores(number) for number in (x, np.abs(x - np.median(x, (0, 1))))]
+    own = np.min([_diagnosed(effective_in_a_half, score) for score in scores], axis=0)
+    freedom, numbers = 2 * len(x) - 1, len(scores) * x[0, 0].size
+    explained = stats.chi2.isf(alarm / numbers, freedom) / freedom / np.maximum(own, _WANTED)
+    return np.asarray(np.sqrt(1 + explained))
 
 
 def apart(x: np.ndarray, draws: float = 100) -> np.ndarray:

@@ -20,11 +20,15 @@ from .measures import (
     exactly,
     named,
     rank_rhat,
+    rhat_by_chance,
     standard_error,
 )
 
 # Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2), sections 4 and 6.
 _RHAT, _ESS = 1.01, 100
+# Of four chains ten are then beyond the quantile of 5%. The smaller of two estimates is asked: of 400 draws that do not
+# depend on each other it is 330, and a rule that stops at 400 is not to be doubted for it.
+_ESS_TAILS = 50
 _OWN = 50  # of a walker by itself: of fewer one that is stuck looks like one that is slow
 _TAILS = 0.05, 0.95
 LOST = 1e-3  # of the steps
@@ -149,7 +153,8 @@ def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, ste
         return f"chain {chain}" if walkers == 1 else f"walker {chain % walkers} of ensemble {chain // walkers}"
 
     one, many = ("chain", "chains") if walkers == 1 else ("walker", "ensembles")
-    enough, doubts = _ESS * len(divergent) // walkers, []
+    enough, beyond = (least * len(divergent) // walkers for least in (_ESS, _ESS_TAILS))
+    doubts = []
     if divergent.shape[1] < FEWEST:
         words = f"there are {divergent.shape[1]} draws of each chain, and of fewer than {FEWEST} nothing can be told"
         return [Doubt(words, _FEW)]
@@ -159,7 +164,7 @@ def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, ste
         ess, tail, rhat = np.min(bulk), np.min(tails), np.max(rhats)
         if np.isnan(ess):
             doubts.append(Doubt(f"a {one} stands still in {name}", _STUCK))
-        elif rhat >= _RHAT:
+        elif rhat >= _RHAT and np.any(rhats >= by_chance(x, walkers)):
             doubts.append(Doubt(f"{many} disagree on {name}: R-hat is {rhat:.3f}", _APART))
         elif ess < enough:
             doubts.append(Doubt(f"only {ess:.0f} effective draws of {name}, {enough} are wanted", _FEW))
@@ -167,8 +172,8 @@ def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, ste
             doubts.append(Doubt(f"only {own:.0f} effective draws of {name} by each walker, {_OWN} are wanted", _SLOW))
         elif len(odd := apart(x, own)):
             doubts += [Doubt(f"{who(chain)} is not where the others are in {name}", _APART) for chain in odd]
-        elif not tail >= enough:
-            doubts.append(Doubt(f"only {tail:.0f} effective draws in the tails of {name}, {enough} are wanted", _FEW))
+        elif not tail >= beyond:
+            doubts.append(Doubt(f"only {tail:.0f} effective draws in the tails of {name}, {beyond} are wanted", _FEW))
     held, draws = longest_stay(values), divergent.shape[1]
     if not any(doubt.remedy == _STUCK for doubt in doubts):
         for chain in np.flatnonzero(held > _HELD * max(draws, _ESS)):
@@ -182,6 +187,11 @@ def _doubts(names: Iterable[str], measured: list[_Measured], values: PyTree, ste
         least = f"E-BFMI is {np.nanmin(steps.bfmi):.2f}, and below {_BFMI} in {slow.size} of {len(steps.bfmi)} chains"
         doubts.append(Doubt(f"{least}: the energy walks at random, and tails are hardly reached", _HEAVY))
     return doubts
+
+
+def by_chance(x: np.ndarray, walkers: int) -> np.ndarray | float:
+    """How large R-hat is of chains that agree; what there is for chains alone is not known for ensembles."""
+    return np.maximum(rhat_by_chance(x), _RHAT) if walkers == 1 else _RHAT
 
 
 def longest_stay(values: PyTree) -> np.ndarray:
