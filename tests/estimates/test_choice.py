@@ -12,7 +12,8 @@ from jax import Array
 from jax.random import clone
 
 import variate as vt
-from variate.estimates import Best, Estimate
+from variate.estimates import Antithetic, Best, Estimate, choice
+from variate.estimates.plan import Plan
 
 
 def test_the_choice_takes_what_the_pilot_finds_best(key: Array) -> None:
@@ -166,3 +167,17 @@ def test_few_sets_are_not_left_with_as_many_controls(key: Array, monkeypatch: py
         mutant.setattr("variate.estimates.choice._DEGREES", 1)
         mutant.setattr("variate.estimates.choice._LOOK", 0.16)
         assert "and Scores" in (run(key).method or "")
+
+
+def test_designs_of_fewer_coordinates_than_a_run_takes_are_left_out() -> None:
+    """A lattice has 250 at most, which was an error of whoever asked for a tolerance alone."""
+    names = [[type(design).__name__ for design in choice._serving(("x",) * d)] for d in (0, 250, 251, 30_000)]
+    always = ["Independent", "Antithetic", "LatinHypercube"]
+    assert names == [always[:1], [*always, "Sobol", "Lattice"], [*always, "Sobol"], always]
+
+
+def test_arrays_without_numbers_have_no_say() -> None:
+    rows = {"some": jnp.arange(4.0), "none": jnp.zeros((4, 0))}
+    assert choice._variances(rows, Antithetic().sets(("x",), 4), False).shape == (1,)
+    plan = Plan(vt.StdErr(0.1), 10_000, 256)
+    assert choice._runs_of_plain(rows, plan) == 10_000.0

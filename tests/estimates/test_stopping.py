@@ -91,6 +91,8 @@ def test_continuous_looking_catches_plain_intervals_and_half_a_logarithm(
         (StdErr(0.1), 1.0, 0.0, 1_000, True),
         (StdErr(0.1, min_samples=1), 1.0, np.inf, 1, False),
         (StdErr(0.1), np.nan, np.nan, 10_000, False),
+        (StdErr(relative=0.1), 0.0, 0.0, 10_000, False),  # an event that was never seen, say
+        (StdErr(0.1, relative=0.1), 0.0, 0.0, 10_000, True),
         (StdErr(relative=0.1), np.inf, 1.0, 10_000, False),
         (StdErr(0.1), [1.0, 1.0], [0.01, 0.2], 10_000, False),  # every coordinate
     ],

@@ -242,8 +242,17 @@ def test_weights_that_are_all_zero_make_no_number(key: Array) -> None:
         return vt.draw(key, dist.Uniform(jnp.zeros(()), 1.0), name="u")
 
     outside = Importance({"u": dist.Uniform(jnp.asarray(2.0), 3.0)}, self_normalized=True)
-    found = vt.expect(uniform, method=outside, num_samples=4096)(key)
+    found = vt.expect(uniform, method=outside, num_samples=4096)(clone(key))
     assert jnp.isnan(found.value)
+    assert not found.converged
+
+
+@pytest.mark.parametrize("self_normalized", [False, True])
+def test_few_runs_far_from_everything_have_no_error_bar(self_normalized: bool, key: Array) -> None:
+    """Weights all underflow to 0, and where they add up to 1 one has nearly all of it."""
+    far = Importance({"z": at(60.0)}, self_normalized=self_normalized)
+    found = vt.expect(square, method=far, num_samples=200)(key)
+    assert jnp.isnan(found.stderr)
     assert not found.converged
 
 

@@ -93,7 +93,8 @@ def _best(
     controls = _controls(program, gone) if plan.function is None else None
     runs = Pilot(static, controls, integration, labels)
     first, second = jax.random.split(jax.random.clone(key))
-    rows = runs.run(_DESIGNS if labels else _DESIGNS[:1], PILOT, first, numbers)
+    designs = _serving(labels)
+    rows = runs.run(designs, PILOT, first, numbers)
     plain = rows[0] if integration is None else plain
     alone = _DESIGNS[0].sets(labels, PILOT)
     variances, own = (_variances(of, alone, False) for of in (plain, rows[0]))
@@ -103,7 +104,7 @@ def _best(
     of_plain = _runs_of_plain(plain, plan)
     contenders = [
         each
-        for design, of_design in zip(_DESIGNS, rows, strict=False)
+        for design, of_design in zip(designs, rows, strict=True)
         for each in _contenders(runs, design, of_design, PILOT, variances)
     ]
     growing = [each for each in contenders if _grows(each, labels)]
@@ -172,6 +173,18 @@ def _contenders(
     return found
 
 
+def _serving(labels: tuple[str, ...]) -> tuple[Design, ...]:
+    """The designs that have so many coordinates; where there is none, independent runs alone."""
+    found: list[Design] = []
+    for design in _DESIGNS if labels else _DESIGNS[:1]:
+        try:
+            design.sets(labels, PILOT)
+        except ValueError:
+            continue
+        found.append(design)
+    return tuple(found)
+
+
 def _grows(contender: _Contender, labels: tuple[str, ...]) -> bool:
     design = contender.choice.methods.design
     return design is not None and design.sets(labels, PILOT).count is not None
@@ -220,7 +233,7 @@ class Pilot(NamedTuple):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _rows(runs: Pilot, key: Key[Array, ""], uniforms: Array, numbers: list[Any]) -> PyTree[Array]:
-    methods = Methods(Sobol() if runs.labels else None, runs.controls, None, runs.integration)
+    methods = Methods(Independent() if runs.labels else None, runs.controls, None, runs.integration)
     key, own = jax.random.split(key)
     row = sampler(methods, runs.static, PILOT, own, numbers, False).row
     return jax.vmap(row)(jax.random.split(key, PILOT), uniforms)[0]
@@ -244,7 +257,9 @@ def _points(designs: tuple[Design, ...], labels: tuple[str, ...], size: int, key
 
 def _variances(rows: PyTree[Array], sets: Sets, controlled: bool) -> np.ndarray:
     """Of the estimates, one for each number of the result."""
-    means = jax.tree.map(lambda leaf: leaf.reshape(-1, sets.size, *leaf.shape[1:]).mean(axis=1), rows)
+    means = jax.tree.map(
+        lambda leaf: leaf.reshape(leaf.shape[0] // sets.size, sets.size, *leaf.shape[1:]).mean(axis=1), rows
+    )
     found: Estimate
     if controlled:
         found = ControlledMoments.of_rows(means).read()
@@ -262,7 +277,7 @@ def _runs_of_plain(rows: PyTree[Array], plan: Plan) -> float:
     for value, stderr in zip(jax.tree.leaves(found.value), jax.tree.leaves(found.stderr), strict=True):
         allowed = np.maximum(plan.until.absolute or 0.0, (plan.until.relative or 0.0) * np.abs(np.asarray(value)))
         with np.errstate(divide="ignore", invalid="ignore"):
-            runs = np.fmax(runs, np.fmax.reduce(np.ravel(PILOT * (np.asarray(stderr) / allowed) ** 2)))
+            runs = np.fmax(runs, np.fmax.reduce(np.ravel(PILOT * (np.asarray(stderr) / allowed) ** 2), initial=PILOT))
     return float(min(runs, plan.num_samples))
 
 

@@ -54,7 +54,8 @@ class StdErr:
 
     No look is taken before `min_samples` draws: by then an event that was never seen is likely rarer than 3 in that
     many. Raise it for rare events and heavy tails, where means become normal late; for a number of samples that is
-    known in advance `num_samples` is cheaper. `relative` alone never stops where the truth is 0.
+    known in advance `num_samples` is cheaper. `relative` alone never stops where the truth is 0, nor before an event
+    of which it is the probability was seen.
 
     Rounding is in no error bar, and no number of draws averages it out. So a tolerance below 4 units in the last place
     of $\hat\mu$, $4 \epsilon |\hat\mu|$ in the type of the results, is never met: sampling stops where the error bar is
@@ -124,7 +125,7 @@ class StdErr:
 
     def _within(self, value: Array, stderr: Array) -> Bool[Array, "..."]:
         allowed = self.allowed(value)
-        return (stderr <= allowed) & (allowed >= resolution(value))
+        return (stderr <= allowed) & (allowed >= resolution(value)) & (allowed > 0)
 
     def allowed(self, value: Any, unit: Any = 1.0) -> Array:
         """The largest error that will do, where `absolute` is in such units."""
@@ -200,7 +201,8 @@ def spent(rule: StoppingRule, assessed: Estimate) -> Bool[Array, "*batch"]:
         return jnp.zeros((), bool)
 
     def sure(value: Array, reach: Array) -> Array:
-        return reach <= jnp.maximum(rule.allowed(value), resolution(value))
+        finest = jnp.maximum(rule.allowed(value), resolution(value))
+        return (reach <= finest) & (finest > 0)
 
     fewest = max(rule.min_samples, 2) if isinstance(rule, StdErr) else 1
     return all_of(jax.tree.map(sure, assessed.value, rule.reach(assessed))) & (assessed.num_samples >= fewest)

@@ -17,6 +17,7 @@ from .self_normalized import Weighted
 
 _SLOTS = 4_096
 _FEWEST = 1_000  # runs, of which fewer show no tail
+_FEWEST_WEIGHTED = 100  # of weighted runs, whose tails are heavy where proposals are wrong
 _NUMBERS = 8  # of a result, of which more are not watched
 _OFF = 8  # standard errors of the mean weight: weights are skewed, so that their mean becomes normal late
 _TAME = 0.3  # tail index of the weights below which their mean is believed
@@ -46,7 +47,8 @@ class Watch(eqx.Module):
         """Of no runs like `example` yet, of at most `num_samples` that come in blocks; None where none is worth it."""
         numbers = sum(leaf.size for leaf in _leaves(example))
         weighted = isinstance(example, Weighted)
-        if num_samples < _FEWEST or (numbers > _NUMBERS and not weighted):
+        fewest = _FEWEST_WEIGHTED if weighted else _FEWEST
+        if num_samples < fewest or (numbers > _NUMBERS and not weighted):
             return None
         watched = [leaf.size for leaf in _leaves(example)] if numbers <= _NUMBERS else []
         slots = block * min(_SLOTS // block, -(-num_samples // block)) if block < _SLOTS else _SLOTS
@@ -116,7 +118,8 @@ class Watch(eqx.Module):
         wild = weight_tail_index(largest[0], count) > _TAME
         weight = self.weight.read()
         off = jnp.abs(weight.value - 1) > _OFF * jnp.asarray(weight.stderr) + 64 * jnp.finfo(weight.value.dtype).eps
-        return Verdict(heavy | (off & ~wild), _worst(k), weight.value)
+        lost = weight.value == 0  # of all runs, so that none says what the result is
+        return Verdict(heavy | (off & ~wild) | lost, _worst(k), weight.value)
 
 
 class Verdict(NamedTuple):
