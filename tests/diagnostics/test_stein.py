@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from scipy import stats
 
@@ -120,10 +121,12 @@ def test_draws_and_points_of_a_target(key: jax.Array) -> None:
     assert repr(test).startswith("p = ")
     wrong = kernel_stein(jax.tree.map(lambda x: 2 * x[0], values), log_density)(k3)
     assert wrong.p_value == 1e-3
-    bounded = vt.programs.distribution_target(vt.programs.distributions.dist.Exponential(2.0))
+    bounded = vt.programs.distribution_target(dist.Exponential(2.0))
     k4, k5 = jax.random.split(jax.random.clone(k3))
     fine = kernel_stein({"x": jax.random.exponential(k4, (200,)) / 2}, bounded)(k5)
     assert fine.p_value > 1e-3
+    directly = kernel_stein({"x": jax.random.exponential(jax.random.clone(k4), (200,)) / 2}, dist.Exponential(2.0))
+    assert directly(jax.random.clone(k5)).distance.value == fine.distance.value
 
 
 def test_what_is_no_number_is_not_absorbed(key: jax.Array) -> None:

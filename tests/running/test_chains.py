@@ -163,6 +163,15 @@ def test_where_the_density_is_infinite_no_chain_stays(key: jax.Array) -> None:
     assert draws.divergent.sum() > 0
 
 
+@pytest.mark.parametrize("kernel", [NUTS(), RandomWalk(2.5)])
+def test_positions_keep_their_type_whatever_that_of_the_density(kernel: Any, key: jax.Array) -> None:
+    data = jnp.arange(3.0)
+    draws = vt.sample(
+        key, lambda x: -0.5 * jnp.sum((x.astype(float) - data) ** 2), jnp.float32(0), kernel=kernel, num_samples=50
+    )
+    assert draws.values.dtype == jnp.float32
+
+
 def test_a_leaf_without_numbers_is_kept(key: jax.Array) -> None:
     draws = vt.sample(key, lambda x: -0.5 * x["a"] ** 2, {"a": 0.0, "empty": jnp.zeros((0, 3))}, kernel=RandomWalk(2.0))
     assert draws.expect().value["empty"].shape == (0, 3)

@@ -13,8 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from variate import checks
 from variate.estimates import Estimate
-from variate.programs import LogDensity
-from variate.protocols import Target
+from variate.programs import target_of
 
 _BATCHES = 16  # of a chain: each of six effective draws, where a chain has the hundred that its verdict asks for
 _MOST = 512  # batches of independent points
@@ -70,8 +69,8 @@ def kernel_stein(
 
     Args:
         draws: what `vt.sample` returned, or independent points: values of the target with one leading axis.
-        target: a `Target`, or a log density of the values. Of a target with bounds the discrepancy is that of its
-            unbounded positions.
+        target: a `Target`, a distribution, or a log density of the values. Of a target with bounds the discrepancy is
+            that of its unbounded positions.
         scale: c; the median distance between points if left out.
         num_signs: time grows little with it, and p-values are multiples of one by it and one more.
 
@@ -103,11 +102,7 @@ def kernel_stein(
         return x.reshape(-1, length, *x.shape[2:])
 
     values = jax.tree.map(batched, values)
-    if not isinstance(target, Target):
-        if not callable(target):
-            raise TypeError(f"target must be a target or a log density, got {checks.describe(target)}")
-        target = LogDensity(target, jax.tree.map(lambda x: x[0, 0], values))
-    points = _points(target, values)
+    points = _points(target_of(target, jax.tree.map(lambda x: x[0, 0], values)), values)
 
     def test(key: Any) -> SteinTest:
         checks.check_key(key)

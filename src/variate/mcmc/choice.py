@@ -1,14 +1,10 @@
-"""What is drawn from as a target, the kernel where none is named, and whether one that is can move its coordinates."""
+"""The kernel of a target for which none is named, and whether one that is named can move its coordinates."""
 
 import dataclasses
 from typing import Any
 
 import numpy as np
-import numpyro.distributions as dist
 
-from variate import checks
-from variate.programs import LogDensity, distribution_target
-from variate.protocols import Target
 from variate.running.measures import named
 
 from .gibbs import Gibbs
@@ -16,22 +12,6 @@ from .hamiltonian import NUTS
 from .heat_bath import HeatBath
 
 _LENGTHS = {"step_size", "scale", "spread", "width"}  # settings of kernels that move by real numbers
-
-
-def target_of(target: Any, start: Any) -> Target:
-    """What is to be drawn from as a `Target`, given where chains start if that is known."""
-    if isinstance(target, Target):
-        return target
-    if callable(getattr(target, "log_prob", None)):
-        return distribution_target(target, None if isinstance(target, dist.Distribution) else start)
-    if not callable(target):
-        raise TypeError(f"target must be a target or a log density, got {checks.describe(target)}")
-    if start is None:
-        raise TypeError(
-            "start must be given with a bare log density: it tells the shapes of a position; a model is given by "
-            "vt.condition(model, ...), one of NumPyro's by vt.programs.NumPyroModel(model, ...)"
-        )
-    return LogDensity(target, start)
 
 
 def chosen(target: Any) -> Any:

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
 from variate import checks
+from variate.programs import target_of
 from variate.running import chains, compiling
 from variate.running.draws import Draws
 from variate.running.folded import Folded
@@ -22,7 +23,7 @@ from variate.running.until import Until, ends_of
 from .adaptation import Pathfinder, TurnsWarmup, Warmup
 from .adaptation.pathfinder import led
 from .base import has_history, is_kernel, walkers_of
-from .choice import check_moves, chosen, target_of
+from .choice import check_moves, chosen
 from .gibbs import Gibbs
 
 

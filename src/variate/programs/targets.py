@@ -21,6 +21,7 @@ from variate.programs.digests import digest_of
 from variate.programs.primitive import draw
 from variate.programs.structure import Structure, take_apart
 from variate.programs.supports import constants_of
+from variate.protocols import Target
 
 
 class LogDensity(eqx.Module):
@@ -110,6 +111,22 @@ def distribution_target(distribution: Any, start: PyTree | None = None) -> Condi
     if start is None:
         raise TypeError(f"start must be a position of positive density of {type(distribution).__name__}, got None")
     return LogDensity(_log_prob, start, *take_apart(distribution))
+
+
+def target_of(target: Any, start: Any) -> Target:
+    """What is to be drawn from as a `Target`, given where chains start if that is known."""
+    if isinstance(target, Target):
+        return target
+    if callable(getattr(target, "log_prob", None)):
+        return distribution_target(target, None if isinstance(target, dist.Distribution) else start)
+    if not callable(target):
+        raise TypeError(f"target must be a target or a log density, got {checks.describe(target)}")
+    if start is None:
+        raise TypeError(
+            "start must be given with a bare log density: it tells the shapes of a position; a model is given by "
+            "vt.condition(model, ...), one of NumPyro's by vt.programs.NumPyroModel(model, ...)"
+        )
+    return LogDensity(target, start)
 
 
 def _one_draw(key: Key[Array, ""], arrays: list[Array], structure: Structure) -> None:

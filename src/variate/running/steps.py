@@ -25,7 +25,8 @@ BLOCK = 25  # steps: what an interrupt may cost, and the shortest window of a wa
 class Flat:
     """The log density of a target, of its positions as vectors; a function like others, whatever it holds.
 
-    One that is infinite is no number, as a kernel may go there and never leave.
+    One that is infinite is no number, as a kernel may go there and never leave. It has the type of the positions, since
+    what data of another type make of it would be none that a loop can hold.
     """
 
     target: Any
@@ -33,7 +34,7 @@ class Flat:
 
     def __call__(self, x: Float[Array, " d"]) -> Float[Array, ""]:
         found = self.target.log_density(ravel_pytree(self.like)[1](x))
-        return jnp.where(found == jnp.inf, jnp.nan, found)
+        return jnp.where(found == jnp.inf, jnp.nan, found).astype(x.dtype)
 
 
 class Group(eqx.Module):

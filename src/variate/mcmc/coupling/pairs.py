@@ -13,8 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from variate import checks
 from variate.estimates import Estimate
-from variate.programs import LogDensity
-from variate.protocols import Target
+from variate.programs import target_of
 from variate.trees import as_float
 
 from .reflection import Pair
@@ -136,12 +135,7 @@ def unbiased(
     checks.check_at_least("most", most, max(last, lag) + 1)
     if not hasattr(kernel, "together"):
         raise TypeError(f"kernel must move pairs, as Reflected(0.5) does, got {checks.describe(kernel)}")
-    if not isinstance(target, Target):
-        if not callable(target):
-            raise TypeError(f"target must be a target or a log density, got {checks.describe(target)}")
-        if start is None:
-            raise TypeError("start must be given with a bare log density: it tells the shapes of a position")
-        target = LogDensity(target, start)
+    target = target_of(target, start)
     keys = jax.random.split(key, num_pairs)
     values, meetings = _pairs(target, start, f, kernel, (first, last, lag, most), keys)
     met = meetings > 0
