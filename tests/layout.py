@@ -23,7 +23,7 @@ LINES = (
     ("mcmc", "gradients", "diagnostics", "running"),
     ("estimates",),
     ("programs",),
-    ("protocols", "trees", "checks"),
+    ("protocols", "trees", "checks", "version"),
 )
 SIDEWAYS = {("mcmc", "running")}
 DEPTH = {room: depth for depth, line in enumerate(LINES) for room in line}

@@ -65,10 +65,10 @@ def test_every_export_has_a_line_on_the_page_of_its_room(room: str) -> None:
 
 
 def test_the_version_is_the_same_everywhere() -> None:
-    init, citation, changes = (
-        layout.ROOT / path for path in ("src/variate/__init__.py", "CITATION.cff", "CHANGELOG.md")
+    source, citation, changes = (
+        layout.ROOT / path for path in ("src/variate/version.py", "CITATION.cff", "CHANGELOG.md")
     )
-    version = re.findall(r'^__version__ = "(.+)"$', init.read_text(), re.MULTILINE)
+    version = re.findall(r'^__version__ = "(.+)"$', source.read_text(), re.MULTILINE)
     assert re.findall(r"^version: (.+)$", citation.read_text(), re.MULTILINE) == version
     assert re.findall(r"^## (\S+)", changes.read_text(), re.MULTILINE)[:1] == version
 

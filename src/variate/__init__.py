@@ -25,5 +25,4 @@ from variate.programs import draw as draw
 from variate.programs import factor as factor
 from variate.programs import observe as observe
 from variate.running import ESS as ESS
-
-__version__ = "0.1.0"
+from variate.version import __version__ as __version__

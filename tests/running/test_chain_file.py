@@ -99,6 +99,13 @@ def test_a_file_is_for_one_run(options: dict, words: str, tmp_path: Path) -> Non
         run(path, **options)
 
 
+def test_a_file_is_for_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path / "chains.npz", num_samples=25)
+    monkeypatch.setattr("variate.version.__version__", "99.0")
+    with pytest.raises(ValueError, match="with other version of Variate"):
+        run(tmp_path / "chains.npz", num_samples=50)
+
+
 def test_bad_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="checkpoint: there is no directory"):
         run(tmp_path / "none" / "chains.npz")

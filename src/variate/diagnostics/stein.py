@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from variate import checks
 from variate.estimates import Estimate
-from variate.programs import target_of
+from variate.programs.targets import target_of
 
 _BATCHES = 16  # of a chain: each of six effective draws, where a chain has the hundred that its verdict asks for
 _MOST = 512  # batches of independent points

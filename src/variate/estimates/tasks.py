@@ -101,7 +101,6 @@ class Pieces(NamedTuple):
             "function, method, pieces or number of samples": digest_of(body, *inputs),
             "arguments": digest(*self.numbers, *self.given),
             "key": digest(self.key),
-            "version of JAX": jax.__version__,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:

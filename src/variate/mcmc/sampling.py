@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
 from variate import checks
-from variate.programs import target_of
+from variate.programs.targets import target_of
 from variate.running import chains, compiling
 from variate.running.draws import Draws
 from variate.running.folded import Folded

@@ -17,4 +17,3 @@ from variate.programs.simulation import simulate as simulate
 from variate.programs.targets import LogDensity as LogDensity
 from variate.programs.targets import NumPyroModel as NumPyroModel
 from variate.programs.targets import distribution_target as distribution_target
-from variate.programs.targets import target_of as target_of

@@ -207,5 +207,4 @@ def _identity(
         "start": digest(*jax.tree.leaves(positions)),
         "key": digest(key),
         "draws kept": keeping.identity(begun.sums),
-        "version of JAX": jax.__version__,
     }

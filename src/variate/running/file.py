@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+
+from variate import version
 
 _SHARE = 0.1
 
@@ -28,13 +31,16 @@ def unnumbered(name: str, found: Mapping[str, np.ndarray]) -> list[np.ndarray]:
 class File:
     """NumPy's `.npz`, with an identity: what makes this run another than others, each with the words for it.
 
+    The versions of JAX and of Variate are part of it, for numbers depend on both.
+
     Raises:
         ValueError: a directory that does not exist or cannot be written to, a file that is no checkpoint, or one of
             another run.
     """
 
     def __init__(self, path: str | Path, identity: Mapping[str, str]):
-        self.path, self.identity = Path(path), identity
+        versions = {"version of JAX": jax.__version__, "version of Variate": version.__version__}
+        self.path, self.identity = Path(path), {**identity, **versions}
         if not self.path.absolute().parent.is_dir():
             raise ValueError(f"checkpoint: there is no directory {str(self.path.parent)!r}")
         if not os.access(self.path.absolute().parent, os.W_OK):

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from variate import checks
 from variate.estimates import Estimate
-from variate.programs import target_of
+from variate.programs.targets import target_of
 from variate.trees import as_float
 
 from .reflection import Pair
