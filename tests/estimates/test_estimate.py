@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from variate.estimates import Estimate, Moments
+from variate.estimates import (
+    Betting,
+    ClopperPearson,
+    EmpiricalBernstein,
+    Estimate,
+    Hoeffding,
+    Moments,
+    expect,
+)
 
 
 def estimate(value: Any = 0.7431, stderr: Any = 0.02134, num_samples: Any = 4096, **fields: Any) -> Estimate:
@@ -61,6 +69,30 @@ def test_merging_keeps_every_warning() -> None:
     assert (merged.converged, merged.nonfinite, merged.degrees, merged.biased) == (False, 3, 12, True)
     assert fine.merge(estimate()).degrees is None
     assert fine.merge(Estimate(fine.value, None, 10)).stderr is None
+
+
+@pytest.mark.parametrize("interval", [Betting(0, 1), ClopperPearson(), EmpiricalBernstein(0, 1), Hoeffding(0, 1)])
+def test_merging_keeps_what_intervals_rest_on(interval: Any, key: jax.Array) -> None:
+    """Of no event in 50 draws and none in 70; the normal interval would be from 0 to 0."""
+
+    def never(key: jax.Array) -> jax.Array:
+        return 0 * jax.random.normal(key)
+
+    *parts, whole = [expect(never, interval=interval, num_samples=n)(jax.random.clone(key)) for n in (50, 70, 120)]
+    merged = parts[0].merge(parts[1])
+    rtol = 0.15 if isinstance(interval, Betting) else 1e-12  # for bets depend on how many are planned
+    np.testing.assert_allclose(merged.interval()[1], whole.interval()[1], rtol=rtol)
+    with pytest.raises(ValueError, match="intervals are of one kind"):
+        merged.merge(Estimate(jnp.zeros(()), jnp.zeros(()), 10))
+
+
+def test_batches_merge_one_by_one() -> None:
+    """Two estimates of two numbers each, of which the first is of one part in three and the second of one in two."""
+    counts = (jnp.asarray([10, 10]), jnp.asarray([20, 10]))
+    first, second = [
+        Estimate(x * jnp.ones((2, 2)), jnp.ones((2, 2)), n) for x, n in zip((0.0, 6.0), counts, strict=True)
+    ]
+    np.testing.assert_allclose(first.merge(second).value, [[4, 4], [3, 3]])
 
 
 def test_only_like_merges_with_like() -> None:

@@ -120,6 +120,22 @@ def test_trees_with_an_axis_of_probabilities(key: Array) -> None:
     np.testing.assert_array_equal(other.value["z"], found.value["z"][0])
 
 
+def test_estimates_of_several_keys_have_their_intervals_and_merge(key: Array) -> None:
+    run = quantile(lambda key: jax.random.normal(key, (2,)), [0.5, 0.9], num_samples=60)
+    keys = jax.random.split(key, 4)
+    each, found = [run(one) for one in keys], jax.vmap(run)(jax.random.clone(keys))
+    ends = [one.interval(0.9) for one in each]
+    np.testing.assert_array_equal(found.interval(0.9), np.swapaxes(ends, 0, 1))
+
+    rows = [np.sort(np.concatenate([each[i].ends.rows, each[i + 2].ends.rows]), axis=0) for i in range(2)]
+    first, second = jax.tree.map(lambda leaf: leaf[:2], found), jax.tree.map(lambda leaf: leaf[2:], found)
+    for i, merged in enumerate((each[0].merge(each[2]), each[1].merge(each[3]))):
+        np.testing.assert_array_equal(merged.value, rows[i][[59, 107]])
+        np.testing.assert_array_equal(merged.value, first.merge(second).value[i])
+        np.testing.assert_array_equal(merged.interval()[1], first.merge(second).interval()[1][i])
+        assert merged.num_samples == 120
+
+
 def test_what_few_draws_cannot_tell_is_infinite(key: Array) -> None:
     low, high = quantile(one, 0.999, num_samples=100)(key).interval()
     assert np.isfinite(low)

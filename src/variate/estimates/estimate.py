@@ -94,25 +94,32 @@ class Estimate(eqx.Module):
     def merge(self, other: "Estimate") -> "Estimate":
         """The estimate from both sets of draws, when the two are independent.
 
-        Values are averaged in proportion to `num_samples`, and the variances of the two means add up accordingly.
-        Not for two estimates from one key, and not for choosing the better of two.
+        Values are averaged in proportion to `num_samples`, and the variances of the two means add up accordingly;
+        intervals that rest on bounds and quantiles are those of all draws. Not for two estimates from one key, and not
+        for choosing the better of two.
 
-        Raises `ValueError` when the values differ in structure or shapes.
+        Raises `ValueError` when the values differ in structure or shapes, or the intervals in what they rest on.
         """
         mine, theirs = _shapes(self.value), _shapes(other.value)
         if mine != theirs:
             raise ValueError(f"only estimates of the same shapes merge, got {mine} and {theirs}")
+        kinds = [None if each.ends is None else each.ends.kind for each in (self, other)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(f"only estimates whose intervals are of one kind merge, got {kinds[0]} and {kinds[1]}")
         total = self.num_samples + other.num_samples
         share, rest = self.num_samples / total, other.num_samples / total
 
+        def part(share: Array, x: Array) -> Array:
+            return share.astype(x.dtype).reshape(share.shape + (1,) * (x.ndim - share.ndim)) * x
+
         def average(a: Array, b: Array) -> Array:
-            return share.astype(a.dtype) * a + rest.astype(a.dtype) * b
+            return part(share, a) + part(rest, b)
 
         def add_errors(a: Array, b: Array) -> Array:
-            return jnp.hypot(share.astype(a.dtype) * a, rest.astype(a.dtype) * b)
+            return jnp.hypot(part(share, a), part(rest, b))
 
         without_errors = self.stderr is None or other.stderr is None
-        return Estimate(
+        merged = Estimate(
             jax.tree.map(average, self.value, other.value),
             None if without_errors else jax.tree.map(add_errors, self.stderr, other.stderr),
             total,
@@ -124,6 +131,7 @@ class Estimate(eqx.Module):
             bias=None if self.bias is None and other.bias is None else jax.tree.map(average, *_biases(self, other)),
             positive=self.positive and other.positive,
         )
+        return merged if self.ends is None else self.ends.joined(other.ends, merged)
 
     def __repr__(self) -> str:
         return text_of(self)

@@ -48,11 +48,41 @@ class OrderStatistics(eqx.Module):
     def size(self) -> int:
         return jax.tree.leaves(self.rows)[0].shape[0]
 
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What quantiles of the same draws in two parts have in common."""
+        return self.name, self.probabilities, self.scalar
+
+    def joined(self, other: "OrderStatistics", found: Estimate) -> Estimate:
+        """The quantiles of both sets of draws; of what was found of each nothing is of use."""
+
+        def join(one: OrderStatistics, two: OrderStatistics) -> Estimate:
+            both = jax.tree.map(lambda *rows: jnp.sort(jnp.concatenate(rows), axis=0), one.rows, two.rows)
+            return OrderStatistics(both, self.probabilities, self.scalar).read()
+
+        for _ in jnp.shape(self.outside):
+            join = jax.vmap(join)
+        return join(self, other)
+
+    def read(self) -> Estimate:
+        low, high = self.of(None, _ONE_SIGMA)
+        value = self.at([int(np.ceil(self.size * each)) for each in self.probabilities])
+        missing = [jnp.isnan(leaf).reshape(self.size, -1) for leaf in jax.tree.leaves(self.rows)]
+        bad = jnp.sum(jnp.any(jnp.concatenate(missing, axis=1), axis=1))
+        stderr = jax.tree.map(lambda a, b: (b - a) / 2, low, high)
+        return Estimate(value, stderr, self.size, bad == 0, bad, ends=self)
+
     def of(self, value: PyTree[Array], level: float) -> tuple[PyTree[Array], PyTree[Array]]:
         """The ends: how many draws are below the quantile is binomial, and so are their ranks."""
-        low = [int(stats.binom.ppf((1 - level) / 2, self.size, q)) for q in self.probabilities]
-        high = [int(stats.binom.ppf((1 + level) / 2, self.size, q)) + 1 for q in self.probabilities]
-        return self.at(low), self.at(high)
+
+        def ends(one: OrderStatistics) -> tuple[PyTree[Array], PyTree[Array]]:
+            low = [int(stats.binom.ppf((1 - level) / 2, one.size, q)) for q in one.probabilities]
+            high = [int(stats.binom.ppf((1 + level) / 2, one.size, q)) + 1 for q in one.probabilities]
+            return one.at(low), one.at(high)
+
+        for _ in jnp.shape(self.outside):
+            ends = jax.vmap(ends)
+        return ends(self)
 
 
 def quantile(
@@ -91,13 +121,7 @@ def quantile(
         call = opened(f, key, args)
         rows, invalid = _sorted(call.static, num_samples, block_size, call.known, key, call.numbers)
         raise_if_invalid(call, key, invalid)
-        ends = OrderStatistics(rows, probabilities, not several)
-        low, high = ends.of(None, _ONE_SIGMA)
-        value = ends.at([int(np.ceil(num_samples * each)) for each in probabilities])
-        missing = jax.tree.map(lambda leaf: jnp.isnan(leaf).reshape(num_samples, -1), rows)
-        bad = jnp.sum(jnp.any(jnp.concatenate(jax.tree.leaves(missing), axis=1), axis=1))
-        stderr = jax.tree.map(lambda a, b: (b - a) / 2, low, high)
-        return Estimate(value, stderr, num_samples, bad == 0, bad, ends=ends)
+        return OrderStatistics(rows, probabilities, not several).read()
 
     return estimate
 

@@ -1,5 +1,6 @@
 """What every interval from bounds shares: the bounds, draws on the unit interval, and how a fold of them is read."""
 
+import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -80,6 +81,20 @@ class Ends(eqx.Module):
     anytime: bool = eqx.field(static=True)  # whether it holds whenever one looks, hence also where sampling stops
     name: str = eqx.field(static=True)
     outside: Int[Array, "*batch"]  # draws outside of the bounds, which make it meaningless
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What intervals of the same draws in two parts have in common."""
+        return self.name, self.low, self.high, self.anytime, *(leaf.shape for leaf in jax.tree.leaves(self.unit))
+
+    def joined(self, other: "Ends", found: Estimate) -> Estimate:
+        """What was found of both sets of draws, with the interval from all."""
+        merge = lambda one, two: one.merge(two)  # noqa: E731
+        for _ in jnp.shape(self.outside):
+            merge = jax.vmap(merge)
+        unit = merge(self.unit, other.unit)
+        ends = Ends(unit, self.low, self.high, self.anytime, self.name, self.outside + other.outside)
+        return dataclasses.replace(found, ends=ends)
 
     def of(self, value: PyTree[Array], level: float) -> tuple[PyTree[Array], PyTree[Array]]:
         """The ends for each coordinate of the value."""

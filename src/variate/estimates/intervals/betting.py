@@ -88,7 +88,8 @@ class _Unit(eqx.Module):
 
     def merge(self, other: "_Unit") -> "_Unit":
         """Capitals multiply, for the games are independent."""
-        return jax.tree.map(jnp.add, self, other)
+        sums = [getattr(self, name) + getattr(other, name) for name in ("count", "total", "squares", "above", "below")]
+        return _Unit(*sums, self.stake, self.planned)
 
     def ends(self, level: float) -> tuple[Float[Array, " size"], Float[Array, " size"]]:
         threshold = math.log(2) - math.log1p(-level)
