@@ -88,8 +88,7 @@ class _Unit(eqx.Module):
 
     def merge(self, other: "_Unit") -> "_Unit":
         """Capitals multiply, for the games are independent."""
-        sums = [getattr(self, name) + getattr(other, name) for name in ("count", "total", "squares", "above", "below")]
-        return _Unit(*sums, self.stake, self.planned)
+        return jax.tree.map(jnp.add, self, dataclasses.replace(other, planned=self.planned))
 
     def ends(self, level: float) -> tuple[Float[Array, " size"], Float[Array, " size"]]:
         threshold = math.log(2) - math.log1p(-level)
