@@ -152,6 +152,7 @@ def free() -> None:
         (lambda: distribution_target(dist.Poisson(2.0)), TypeError, "the draw 'x'.*is discrete"),
         (lambda: distribution_target(3.0), TypeError, r"must have log_prob\(x\), got 3.0"),
         (lambda: distribution_target(flow.Normal(jnp.zeros(2))), TypeError, "start must be a position"),
+        (lambda: NumPyroModel(triangle).unconstrain({"y": jnp.eye(2)}), ValueError, "values: 'x' missing"),
         (lambda: NumPyroModel(discrete), TypeError, "the site 'n' is discrete"),
         (lambda: NumPyroModel(free), TypeError, "the site 'p' is a param"),
         (lambda: NumPyroModel(some), TypeError, "the plate 'items' is subsampled"),

@@ -79,6 +79,16 @@ def test_what_is_constant_by_itself_is_no_doubt_and_what_stands_still_is_one() -
     assert dataclasses.replace(triangle, values={"x": x}).doubts() == ["a chain stands still in x"]
 
 
+def test_arviz_has_every_number_whatever_it_is_called() -> None:
+    x = RANDOM.normal(size=(4, 20))
+    values = {"chain": x, "draw": -x, "net/w": 2 * x, "net.w": 3 * x}
+    posterior = dataclasses.replace(draws_of(x), values=values).to_arviz()["posterior"]
+    assert sorted(posterior.data_vars) == ["chain_", "draw_", "net.w", "net.w_"]
+    assert np.array_equal(posterior["chain_"], x)
+    found = {name: float(np.mean(posterior[name] / x)) for name in ("net.w", "net.w_")}
+    assert sorted(found.values()) == pytest.approx([2.0, 3.0])
+
+
 def test_an_imaginary_part_is_not_dropped() -> None:
     draws = draws_of(RANDOM.normal(size=(4, 10)))
     with pytest.raises(TypeError, match=r"must return real numbers to average, got complex.*two results"):

@@ -47,6 +47,17 @@ def test_they_are_those_of_sample(tmp_path: Path) -> None:
         run(tmp_path / "draws.zarr")
 
 
+def test_names_that_are_a_path_or_an_axis_are_found_again(tmp_path: Path) -> None:
+    def named(x: dict[str, jax.Array]) -> jax.Array:
+        return -0.5 * (x["net/w"] ** 2 + (x["chain"] - 9) ** 2)
+
+    start = {"net/w": jnp.asarray(0.0), "chain": jnp.asarray(9.0)}
+    stored = stream(jax.random.key(0), named, tmp_path / "draws.zarr", start, num_samples=25, **OPTIONS)
+    values = stored.draws().values
+    assert np.mean(values["chain"]) > 5 > np.mean(values["net/w"])
+    assert sorted(stored.tree()["posterior"].data_vars) == ["chain_", "net.w"]
+
+
 def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, file, write = tmp_path / "draws.zarr", tmp_path / "chains.npz", Streamed._write
 

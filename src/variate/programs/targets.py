@@ -184,6 +184,8 @@ class NumPyroModel(eqx.Module):
             return constrain_fn(model, args, kwargs, dict(position), return_deterministic=True)
 
     def unconstrain(self, values: Mapping[str, Any]) -> dict[str, Array]:
+        if missing := [name for name in self.names if name not in values]:
+            raise ValueError(f"values: {', '.join(map(repr, missing))} missing; the sites are {list(self.names)}")
         model, args, kwargs = trees.join(self.numbers, self.static)
         with distributions.numpyro_promotion():
             return unconstrain_fn(model, args, kwargs, {name: values[name] for name in self.names})

@@ -27,6 +27,7 @@ from .measures import (
     quantile_error,
     rank_rhat,
     standard_error,
+    storable,
 )
 from .summary import Doubt, StepsTold, Summary, doubts_of, summary_of
 
@@ -233,12 +234,15 @@ class Draws(eqx.Module):
         return f"{chains} Markov chains"
 
     def to_arviz(self) -> Any:
-        """ArviZ's `DataTree`: `posterior`, `sample_stats`, and both of the warm-up, with the attributes of the run."""
+        """ArviZ's `DataTree`: `posterior`, `sample_stats`, and both of the warm-up, with the attributes of the run.
+
+        Slashes in names are dots there, and what is called `chain` or `draw` has a line behind it.
+        """
         import arviz_base  # here, for it takes seconds to import
 
-        groups = {"posterior": named(self.values, "x"), "sample_stats": self.stats()}
+        groups = {"posterior": storable(self.values), "sample_stats": self.stats()}
         if self.warmup is not None:
-            groups |= {"warmup_posterior": named(self.warmup.values, "x"), "warmup_sample_stats": self.warmup.stats()}
+            groups |= {"warmup_posterior": storable(self.warmup.values), "warmup_sample_stats": self.warmup.stats()}
         tree = arviz_base.from_dict(groups, save_warmup=True)
         attributes = {"inference_library": "variate", "kernel": self.kernel, "ended": self.ended or ""}
         attributes |= {"walkers": self.walkers} if self.walkers > 1 else {}

@@ -38,6 +38,17 @@ def named(values: PyTree, bare: str) -> dict[str, np.ndarray]:
     }
 
 
+def storable(values: PyTree) -> dict[str, np.ndarray]:
+    """`named`, with a dot for each slash, which xarray has between groups, and none of the names of its axes."""
+    found: dict[str, np.ndarray] = {}
+    for name, leaf in named(values, "x").items():
+        name = name.replace("/", ".")
+        while name in ("chain", "draw") or name in found:
+            name += "_"
+        found[name] = leaf
+    return found
+
+
 def exactly(found: PyTree, constants: Constants, value: float) -> PyTree[np.ndarray]:
     """What was measured of every number, with a value in its place for those that are constant by themselves."""
     leaves = [np.array(leaf) for leaf in jax.tree.leaves(found)]

@@ -18,7 +18,7 @@ from variate.protocols import Steps
 from .chain_file import Block, Reached
 from .draws import Draws
 from .keeping import Every, draws_of
-from .measures import Constants, named
+from .measures import Constants, storable
 
 _POSTERIOR, _STATS = "posterior", "sample_stats"
 
@@ -73,7 +73,7 @@ class Stored:
             values, stats = (
                 {name: np.asarray(x) for name, x in tree[group].data_vars.items()} for group in (_POSTERIOR, _STATS)
             )
-        order = named(jax.tree.unflatten(self.structure, range(self.structure.num_leaves)), "x")
+        order = storable(jax.tree.unflatten(self.structure, range(self.structure.num_leaves)))
         acceptance, divergent, evaluations = (stats.pop(x) for x in ("acceptance_rate", "diverging", "n_steps"))
         values = jax.tree.unflatten(self.structure, [values[name] for name in order])
         return Draws(values, acceptance, divergent, evaluations, told=stats)
@@ -139,7 +139,7 @@ class Streamed(Every):
         import zarr
 
         root = zarr.open_group(self.path, mode="a", zarr_format=2)
-        for group, arrays in ((_POSTERIOR, named(draws.values, "x")), (_STATS, draws.stats())):
+        for group, arrays in ((_POSTERIOR, storable(draws.values)), (_STATS, draws.stats())):
             inside = root.require_group(group)
             for name, x in arrays.items():
                 chains, steps, *rest = x.shape
