@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from variate.estimates import Controlled, ControlledMoments, FunctionOfMeans, Moments, WeightedMoments
+from variate.estimates import (
+    Controlled,
+    ControlledMoments,
+    FunctionOfMeans,
+    Jackknife,
+    LeaveGroupsOut,
+    Moments,
+    WeightedMoments,
+)
 
 SCALES = [2.0**-600, 2.0**600]
 FOLDS = {"Moments": lambda rows, _: Moments.of_rows(rows), "WeightedMoments": WeightedMoments.of_rows}
@@ -43,7 +51,8 @@ def test_so_do_those_of_what_is_controlled_and_of_functions(scale: float) -> Non
         x = Controlled(by * rows, by * (controls + 0.2 * rows))
         first, rest = jax.tree.map(lambda leaf: leaf[:9], x), jax.tree.map(lambda leaf: leaf[9:], x)
         total = FunctionOfMeans.of(lambda m: m[0] - 2 * m[1], rows[0])
-        return [of(first).merge(of(rest)).read(), total.of_rows(by * rows).read()]
+        groups = LeaveGroupsOut.of(Jackknife(lambda m: m[0] - 2 * m[1]), rows[0])
+        return [of(first).merge(of(rest)).read(), total.of_rows(by * rows).read(), groups.of_rows(by * rows).read()]
 
     for plain, scaled in zip(both(jnp.asarray(1.0)), both(jnp.asarray(scale)), strict=True):
         np.testing.assert_allclose(scaled.value / scale, plain.value, rtol=1e-12)

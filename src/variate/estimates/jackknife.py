@@ -13,7 +13,7 @@ from variate import checks
 from variate.trees import all_finite, as_float
 
 from .estimate import Estimate
-from .moments import Moments
+from .moments import Moments, length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +119,8 @@ class LeaveGroupsOut(eqx.Module):
             return jnp.sum(jnp.where(over(used, pseudo) > 0, pseudo / over(h, pseudo), 0), axis=0)
 
         def error(pseudo: Array, best: Array) -> Array:
-            terms = (pseudo - best[None]) ** 2 / jnp.where(over(h, pseudo) > 1, over(h - 1, pseudo), 1)
-            total = jnp.sum(jnp.where(over(used, pseudo) > 0, terms, 0), axis=0)
-            return jnp.sqrt(total / jnp.sum(used).astype(pseudo.dtype))
+            far = (pseudo - best[None]) / jnp.sqrt(jnp.where(over(h, pseudo) > 1, over(h - 1, pseudo), 1))
+            return length(jnp.where(over(used, pseudo) > 0, far, 0)) / jnp.sqrt(jnp.sum(used).astype(pseudo.dtype))
 
         enough = jnp.sum(used) > 1
         pseudo = jax.tree.map(pseudo_values, plain, left_out)
