@@ -89,6 +89,21 @@ def test_arviz_has_every_number_whatever_it_is_called() -> None:
     assert sorted(found.values()) == pytest.approx([2.0, 3.0])
 
 
+def test_single_numbers_far_off_are_added_up_in_double() -> None:
+    """A sum in single precision is off by hundreds of standard errors."""
+    x = (1e4 + RANDOM.normal(size=(4, 25_000, 2))).astype(np.float32)
+    single, double = draws_of(x), draws_of(x.astype(float))
+    found, exact = single.expect(), double.expect()
+    assert found.value["x"].dtype == np.float32
+    np.testing.assert_allclose(found.value["x"], exact.value["x"], rtol=1e-7)
+    np.testing.assert_allclose(found.stderr["x"], exact.stderr["x"], rtol=1e-5)
+    assert found.degrees == exact.degrees == (draws_of(x.astype(float) - 1e4).expect().degrees)
+    ((one, other),) = zip(single.known(), double.known(), strict=True)
+    np.testing.assert_allclose(one.mean, other.mean, rtol=1e-12)
+    np.testing.assert_allclose(one.sd, other.sd, rtol=1e-6)
+    assert str(single.summary()) == str(double.summary())
+
+
 def test_an_imaginary_part_is_not_dropped() -> None:
     draws = draws_of(RANDOM.normal(size=(4, 10)))
     with pytest.raises(TypeError, match=r"must return real numbers to average, got complex.*two results"):

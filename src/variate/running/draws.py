@@ -22,6 +22,7 @@ from .measures import (
     energy_information,
     error_between,
     exactly,
+    moments,
     named,
     others,
     quantile_error,
@@ -72,7 +73,7 @@ class Draws(eqx.Module):
         degrees of freedom: more chains make it better known.
         """
         found, constants = self.of(f), self._constants(f)
-        mean = jax.tree.map(lambda x: x.mean((0, 1)), found)
+        mean = jax.tree.map(lambda x: moments(x)[0].astype(x.dtype), found)
         if self.history:
             error, known = jax.tree.map(error_between, found), len(self.acceptance) - 1
         else:
@@ -155,7 +156,7 @@ class Draws(eqx.Module):
         """Of the mean of every number."""
 
         def one(x: np.ndarray) -> Known:
-            mean, sd = x.mean((0, 1)), x.std((0, 1))
+            mean, sd = moments(x)
             if self.history:
                 error = error_between(x)
                 return Known(mean, sd, error, (sd / error) ** 2)

@@ -44,6 +44,7 @@ def degrees_of_freedom(x: Draws) -> Numbers:
 
 
 def _degrees(halves: np.ndarray) -> np.ndarray:
+    halves = halves - halves.mean((0, 1))  # or squares of what is far off take all digits
     pieces = _covariances(halves), halves.mean(1), (halves**2).mean(1)
     sums, others, logs = [x.sum(0) for x in pieces], len(halves) - 1, []
     for i in range(len(halves)):

@@ -104,7 +104,7 @@ class Folded(eqx.Module):
         means = jax.tree.map(lambda x: np.tensordot(weights.astype(x.dtype), x, 1), self.moments.mean)
         bad = [~np.isfinite(x).reshape(self._chains, -1).all(1) for x in jax.tree.leaves(means)]
         return Estimate(
-            jax.tree.map(lambda x: jnp.asarray(x.mean(0)), means),
+            jax.tree.map(lambda x: jnp.asarray(x.mean(0, dtype=float).astype(x.dtype)), means),
             jax.tree.map(lambda x: jnp.asarray(error_of_means(x)), means),
             self._chains * int(np.sum(self.moments.count)),
             self.ended is None and not self.doubts(),
@@ -148,10 +148,10 @@ class Folded(eqx.Module):
 
         def one(mean: np.ndarray, squares: np.ndarray, moved: np.ndarray) -> Known:
             within, error = squares / whole.count, error_of_means(mean)
-            sd = np.sqrt(within.mean(0) + mean.var(0))
+            sd = np.sqrt(within.mean(0, dtype=float) + mean.var(0, dtype=float))
             with np.errstate(invalid="ignore", divide="ignore"):
                 ess = np.where(np.all(moved > 0, axis=(0, 1)), (sd / error) ** 2, np.nan)
-            return Known(mean.mean(0), sd, error, ess)
+            return Known(mean.mean(0, dtype=float), sd, error, ess)
 
         leaves = (jax.tree.leaves(x) for x in (whole.mean, whole.squares, self.moments.squares))
         return [one(*parts) for parts in zip(*leaves, strict=True)]

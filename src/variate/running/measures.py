@@ -63,15 +63,24 @@ def others(found: PyTree[np.ndarray], constants: Constants) -> list[np.ndarray]:
     return [np.delete(x, list(constants.get(name, ())), axis=2) for name, x in flat.items()]
 
 
+def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation, over axes of chains and of draws, in double precision.
+
+    NumPy adds single numbers up one after another where their axis is not the last: of 100,000 draws about 10,000 the
+    mean is off by 7 then.
+    """
+    return np.asarray(x.mean((0, 1), dtype=float)), np.asarray(x.std((0, 1), dtype=float))
+
+
 def standard_error(x: np.ndarray, walkers: int = 1) -> np.ndarray | np.floating:
     """Of the mean, over axes of chains and of draws; of so many chains in a row that depend on each other."""
     ess = _diagnosed(lambda x: effective_draws(group_means(x, walkers)), x)
-    return group_means(x, walkers).std((0, 1)) / np.sqrt(ess.astype(x.dtype))
+    return (moments(group_means(x, walkers))[1] / np.sqrt(ess)).astype(x.dtype)
 
 
 def error_of_means(means: np.ndarray) -> np.ndarray:
     """The standard error of the mean of those of independent chains."""
-    return np.asarray(means.std(0, ddof=1) / len(means) ** 0.5, means.dtype)
+    return np.asarray(means.std(0, ddof=1, dtype=float) / len(means) ** 0.5, means.dtype)
 
 
 def error_between(x: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from .measures import (
     effective,
     error_between,
     exactly,
+    moments,
     named,
     rank_rhat,
     rhat_by_chance,
@@ -136,7 +137,7 @@ def summary_of(found: PyTree[np.ndarray], values: PyTree, steps: StepsTold, ende
 def _rows(name: str, of: _Measured) -> Iterator[Row]:
     x, error, *measured = of
     quantiles = np.quantile(x, [0.05, 0.5, 0.95], axis=(0, 1))
-    columns = np.array([x.mean((0, 1)), x.std((0, 1)), error, *quantiles, *measured])
+    columns = np.array([*moments(x), error, *quantiles, *measured])
     for index in np.ndindex(x.shape[2:]):
         yield Row(name + place(index), *map(float, columns[:, *index]))
 
