@@ -58,3 +58,15 @@ def test_so_do_those_of_what_is_controlled_and_of_functions(scale: float) -> Non
         np.testing.assert_allclose(scaled.value / scale, plain.value, rtol=1e-12)
         np.testing.assert_allclose(scaled.stderr / scale, plain.stderr, rtol=1e-12)
         assert np.all(np.asarray(plain.stderr) > 0)
+
+
+def test_controls_that_are_rounding_beside_others_are_none() -> None:
+    """Their mean is many times their error, for which the mutant, of correlations alone, moves the value."""
+    rows, noise = data(0), 1e-12 * (3 + data(1)[:, :1])
+    x, control = rows[:, 0], rows.sum(axis=1, keepdims=True)
+    alone, both = [
+        jax.jit(lambda c: ControlledMoments.of_rows(Controlled(x, c)).read())(c)
+        for c in (control, jnp.concatenate([control, noise], axis=1))
+    ]
+    np.testing.assert_allclose(both.value, alone.value, rtol=1e-9)
+    np.testing.assert_allclose(both.stderr, alone.stderr * np.sqrt(38 / 37), rtol=1e-9)

@@ -103,7 +103,11 @@ class ControlledMoments(eqx.Module):
         plain = self.moments.read()
         n, p = plain.num_samples, self.correlations.shape[0]
         mean = _over(plain.value.controls, self.moments.spread.controls)
-        inverse = jnp.linalg.pinv(self.correlations, hermitian=True)
+        tiny = jnp.finfo(mean.dtype).tiny
+        # Small beside the largest, what varies may be rounding, as of means over points that mirror each other.
+        size = self.moments.spread.controls.root / jnp.max(self.moments.spread.controls.root, initial=tiny)
+        sizes = jnp.outer(size, size)
+        inverse = jnp.linalg.pinv(self.correlations * sizes, hermitian=True) * sizes
         pull = inverse @ mean
         leverage = 1 / n.astype(mean.dtype) + mean @ pull
 
