@@ -114,6 +114,19 @@ def test_a_kernel_without_a_density_says_so(key: jax.Array) -> None:
         RandomWalk(0.5).init(key, jnp.zeros(2))
 
 
+def test_a_random_walk_goes_by_its_triangle_and_not_without_a_scale(key: jax.Array) -> None:
+    k1, k2 = jax.random.split(key)
+    triangle = jnp.array([[1.0, 0.0], [-3.0, 2.0]])
+
+    def moved(scale: Any) -> jax.Array:
+        kernel = RandomWalk(scale, log_density=lambda x: 0.0 * jnp.sum(x))
+        return kernel.step(jax.random.clone(k2), kernel.init(jax.random.clone(k1), jnp.zeros(2)))[0].position
+
+    assert jnp.allclose(moved(triangle), triangle @ moved(1.0), rtol=1e-12)
+    with pytest.raises(TypeError, match="scale"):
+        RandomWalk(None)  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -39,6 +39,8 @@ def density(model: Callable[..., Any]) -> Callable[..., Float[Array, ""]]:
         ValueError: a draw is missing, a name is not of a draw, or a value is of the wrong shape; a parameter of a
             distribution is out of range. Under a caller's `jit` the density is then NaN.
 
+    What the model closes over is read when it is first called, as by `jax.jit`: give as arguments what may change.
+
     Wrong for a density of some of the draws: the others are not integrated out.
     """
     checks.check_callable("model", model)
