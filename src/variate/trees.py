@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
+from .closures import Closed, closed_over
+
 
 class Static(NamedTuple):
     """What remains of a pytree without its numbers; hashable, so `jax.jit` can key its cache on it."""
 
     leaves: tuple[Hashable, ...]
     structure: Any
+    closed: Closed  # what its functions read besides their arguments
 
 
 class _Traced:
@@ -35,7 +38,7 @@ def split(tree: PyTree) -> tuple[list[Any], Static]:
     """The numbers of a pytree, and all else."""
     leaves, structure = jax.tree.flatten(tree)
     rest = tuple(_Traced if is_traced(leaf) else leaf for leaf in leaves)
-    return [leaf for leaf in leaves if is_traced(leaf)], Static(rest, structure)
+    return [leaf for leaf in leaves if is_traced(leaf)], Static(rest, structure, closed_over(rest))
 
 
 def join(numbers: list[Any], static: Static) -> PyTree:

@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from variate.checks import check_number, check_positive_int, check_takes, describe, name_of
+from variate.closures import fresh_jit
 from variate.estimates import Estimate
 from variate.estimates.moments import Moments
 
@@ -165,7 +166,7 @@ def _check_causal(update: Update, one: jax.ShapeDtypeStruct) -> None:
         )
 
 
-@eqx.filter_jit
+@fresh_jit
 def _run(update: Update, noise: Array, start: Array, tolerance: Array, segment: int) -> tuple[Array, Array]:
     length = noise.shape[1]
     count = -(-length // segment)
@@ -190,7 +191,7 @@ def _run(update: Update, noise: Array, start: Array, tolerance: Array, segment: 
     return jax.vmap(one)(noise, start)
 
 
-@eqx.filter_jit
+@fresh_jit
 def _metrics(update: Update, noise: Array, values: Array) -> tuple[Array, Array, Array]:
     def one(noise: Array, x: Array) -> tuple[Array, Array, Array]:
         def guess(start: Array) -> Array:

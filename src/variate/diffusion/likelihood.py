@@ -16,6 +16,7 @@ from variate.checks import (
     check_positive,
     check_positive_int,
 )
+from variate.closures import fresh_jit
 from variate.estimates import Estimate
 from variate.estimates.moments import Moments
 
@@ -131,13 +132,13 @@ def _checked(model: Any, time: Any, prior: Any, tolerance: Any, max_steps: Any) 
     return _Flow((t, process.horizon), prior, tolerance, max_steps)
 
 
-@eqx.filter_jit
+@fresh_jit
 def _exact(model: Denoiser, x: Float[Array, "n ..."], flow: _Flow) -> tuple[Array, Array]:
     basis = jnp.eye(x[0].size, dtype=x.dtype).reshape(-1, *x.shape[1:])
     return jax.vmap(lambda one: _along(model, one, basis, jnp.sum, flow))(x)
 
 
-@eqx.filter_jit
+@fresh_jit
 def _estimated(keys: Key[Array, " n"], model: Denoiser, x: Float[Array, "n ..."], probes: int, flow: _Flow) -> Estimate:
     def one(key: Key[Array, ""], x: Float[Array, "..."]) -> Estimate:
         directions = jax.random.rademacher(key, (probes, *x.shape), x.dtype)

@@ -4,12 +4,12 @@ import functools
 import itertools
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from variate.closures import Closed, closed_over, fresh_jit
 from variate.programs import generator
 
 from .denoisers.base import Model
@@ -73,6 +73,7 @@ class _Fixed(NamedTuple):
     model: Any
     stages: Any
     sizes: Sizes
+    closed: Closed  # what functions of the model read
 
 
 def drawn(
@@ -83,7 +84,8 @@ def drawn(
     is_array = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]
     fixed = tuple(None if varies else leaf for leaf, varies in zip(leaves, is_array, strict=True))
     arrays = list(itertools.compress(leaves, is_array))
-    return _drawn(key, start, ready.sigma, arrays, ready.leaves, _Fixed(fixed, tree, ready.tree, sizes))
+    known = _Fixed(fixed, tree, ready.tree, sizes, closed_over(fixed))
+    return _drawn(key, start, ready.sigma, arrays, ready.leaves, known)
 
 
 # By `jax.jit` itself: what `eqx.filter_jit` does before it runs takes longer than this run with a cheap model.
@@ -101,7 +103,7 @@ def _drawn(key: Any, start: Any, sigma: Any, arrays: list[Any], leaves: tuple[An
     return Drawn(values, jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim))), path)
 
 
-@eqx.filter_jit
+@fresh_jit
 def run(
     begun: Begun, model: Model | Any, plan: Stage, event: tuple[int, ...], trajectory: bool
 ) -> tuple[Float[Array, "n ..."], Float[Array, "n times ..."] | None]:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt
 
 from variate.checks import check_key, check_number, check_positive_int, describe
+from variate.closures import fresh_jit
 
 from .denoisers.base import Denoiser, Model, check_model
 from .denoisers.precision import InPrecision
@@ -97,7 +98,7 @@ def sample_parallel(
     return ParallelSamples(values, finite, rounds, window)
 
 
-@eqx.filter_jit
+@fresh_jit
 def _run(
     begun: Begun, model: Model, plan: Linear, allowed: Array, sizes: tuple[int, tuple[int, ...]]
 ) -> tuple[Array, Array]:

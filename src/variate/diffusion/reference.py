@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from variate.checks import check_positive, check_positive_int
+from variate.closures import fresh_jit
 
 from .checks import check_points
 from .denoisers.base import Denoiser, check_model
@@ -60,7 +60,7 @@ def exact_ends(
     return _ends(model, start, first, last, tolerance, max_steps)
 
 
-@eqx.filter_jit
+@fresh_jit
 def _ends(model: Denoiser, start: Array, first: Array, last: Array, tolerance: float, max_steps: int) -> Ends:
     def one(x: Float[Array, "..."]) -> tuple[Any, Any, Any]:
         return follow(lambda t, x: model.velocity(x, t), x, (first, last), tolerance, max_steps)

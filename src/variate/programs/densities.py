@@ -15,7 +15,7 @@ from variate.programs.digests import digest_of_traced
 from variate.programs.interpretation import run
 from variate.programs.program import Factor, Program, Site
 from variate.programs.simulation import names_of, shape_of
-from variate.programs.staging import program_of
+from variate.programs.staging import program_of, traced
 from variate.programs.unseen import refuse_unseen
 from variate.programs.weighing import Piece, Reading, Weighing, as_values
 
@@ -38,8 +38,6 @@ def density(model: Callable[..., Any]) -> Callable[..., Float[Array, ""]]:
             or depends on random numbers that no draw makes.
         ValueError: a draw is missing, a name is not of a draw, or a value is of the wrong shape; a parameter of a
             distribution is out of range. Under a caller's `jit` the density is then NaN.
-
-    What the model closes over is read when it is first called, as by `jax.jit`: give as arguments what may change.
 
     Wrong for a density of some of the draws: the others are not integrated out.
     """
@@ -83,12 +81,12 @@ class Call(NamedTuple):
             model, args, kwargs = trees.join(list(numbers), self.static)
             model(key, *args, **kwargs)
 
-        traced = jax.make_jaxpr(run)(jax.random.key(0), *self.numbers)
-        program = program_of(traced, whole=True)
+        jaxpr = traced(run, jax.random.key(0), *self.numbers)
+        program = program_of(jaxpr, whole=True)
         for factor in program.factors:
             _refuse_uncountable(factor)
         refuse_unseen(program)
-        return program, digest_of_traced(traced)
+        return program, digest_of_traced(jaxpr)
 
     def raise_if_invalid(self, found: "Joint") -> None:
         """Raise for a parameter that was out of range, unless a caller's `jit` hides it."""

@@ -183,6 +183,11 @@ def stage_whole(function: Callable, *args: Any) -> tuple[Program, Any]:
     return _staged(function, args, whole=True)
 
 
+def traced(function: Callable, *args: Any) -> ClosedJaxpr:
+    """What `program_of` makes a program of. Traced here, so that branches around the call are not the program's."""
+    return jax.make_jaxpr(function)(*args)
+
+
 def _staged(function: Callable, args: tuple[Any, ...], whole: bool) -> tuple[Program, Any]:
     jaxpr, shape = jax.make_jaxpr(function, return_shape=True)(*args)
     return program_of(jaxpr, whole), shape

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from variate.checks import check_key
+from variate.closures import fresh_jit
 from variate.estimates import Estimate
 from variate.estimates.moments import Moments
 
@@ -65,7 +65,7 @@ def check_denoiser(key: Key[Array, ""] | Any, model: Denoiser | Any, data: Any) 
     return found
 
 
-@eqx.filter_jit
+@fresh_jit
 def _errors(key: Key[Array, ""], models: dict[str, Denoiser], data: Float[Array, "n ..."], times: Any) -> Any:
     """By row and time: the errors of the models, which share a process, and of no prediction."""
 

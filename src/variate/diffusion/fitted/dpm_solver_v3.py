@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key
 from scipy.interpolate import CubicSpline
 
 from variate.checks import check_key, check_positive_int
+from variate.closures import fresh_jit
 
 from ..denoisers.base import Denoiser, check_model
 from ..loop import cast
@@ -192,7 +193,7 @@ def _statistics(
     return Statistics(grid, linear, rest, growth, mean)
 
 
-@eqx.filter_jit
+@fresh_jit
 def _moments(
     model: Denoiser, levels: tuple[Level, Level], points: Float[Array, "times n ..."], signs: Float[Array, "n ..."]
 ) -> tuple[Float[Array, "times ..."], ...]:

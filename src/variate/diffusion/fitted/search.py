@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from variate.checks import check_key, check_positive, check_positive_int
+from variate.closures import fresh_jit
 
 from ..denoisers.base import Denoiser, check_model
 from ..processes.base import Level, Process
@@ -187,7 +188,7 @@ def squares(
     return np.nan_to_num(np.concatenate(found), nan=worst, posinf=worst)
 
 
-@eqx.filter_jit
+@fresh_jit
 def _run(
     model: Denoiser, tables: Float[Array, "candidates evaluations columns"], exact: Exact
 ) -> Float[Array, "candidates n"]:

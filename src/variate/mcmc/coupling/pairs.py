@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from variate import checks
+from variate.closures import fresh_jit
 from variate.estimates import Estimate
 from variate.programs.targets import target_of
 from variate.trees import as_float
@@ -142,7 +143,7 @@ def unbiased(
     return Coupled(values, jnp.where(met, meetings, most), met, lag)
 
 
-@eqx.filter_jit
+@fresh_jit
 def _pairs(
     target: Any, start: Any, f: Any, kernel: Any, numbers: tuple[int, int, int, int], keys: Key[Array, " pairs"]
 ) -> tuple[Any, Int[Array, " pairs"]]:
