@@ -82,7 +82,8 @@ def shifted_is_exact(x: np.ndarray, key: Array) -> None:
     np.testing.assert_allclose(one, (along @ shift / 5) ** 2, rtol=1e-12)
     found = sliced_wasserstein(x, x + shift, num_samples=64)(key)
     np.testing.assert_allclose(found.value, np.sum(shift**2) / 3, rtol=1e-10)
-    assert float(found.stderr) < 1e-10
+    # What controls leave of the variance is 1 less the share that they explain, so it is known to the rounding of 1.
+    assert float(found.stderr) < np.sqrt(np.finfo(float).eps)
 
 
 LINES: dict[str, tuple[Any, str, Callable]] = {
