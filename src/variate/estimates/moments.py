@@ -44,7 +44,10 @@ def spread_of(rows: Float[Array, "n ..."], weights: Float[Array, " n"]) -> Sprea
     center = jnp.where(jnp.isfinite(center), center, jnp.zeros_like(center))
     deviations = rows - center
     mean = jnp.sum(weights * deviations, axis=0, keepdims=True) * scale
-    return Spread(center[0], mean[0], length(jnp.sqrt(weights) * (deviations - mean)))
+    left = deviations - mean
+    # Of rows that are all alike it is what the mean is rounded by.
+    left = jnp.where(jnp.abs(left) <= 4 * jnp.finfo(left.dtype).eps * jnp.abs(mean), jnp.zeros_like(left), left)
+    return Spread(center[0], mean[0], length(jnp.sqrt(weights) * left))
 
 
 def merged(a: Spread, b: Spread, weight_a: Float[Array, ""], weight_b: Float[Array, ""]) -> Spread:
