@@ -9,10 +9,11 @@ import pytest
 from scipy import stats
 
 import variate as vt
+from variate.estimates.rules import Rule
 from variate.mcmc import RandomWalk
 from variate.programs import distribution_target
 from variate.running import ESS, RHat, Seconds
-from variate.running.until import Rule, SoFar, rule_of
+from variate.running.until import SoFar, rule_of
 
 TARGET = distribution_target(dist.Normal(1.0, 2.0))
 SLOW = RandomWalk(1.0)  # some 40 draws for one that counts

@@ -21,9 +21,10 @@ from .designs.independent import Independent
 from .estimate import Estimate
 from .moments import Moments
 from .plan import Plan
+from .rules import Both, Pair
 from .sampling import sampler, staged
 from .scores import Scores
-from .stopping import StdErr
+from .stopping import StdErr, is_tolerance
 
 PILOT = 1_024  # runs for each design
 _WORTH = 0.7  # of plain sampling's variance: what promises less of a gain may be the pilot's noise
@@ -135,7 +136,7 @@ def _raced(
     designs = tuple({type(design): design for each in growing if (design := each.choice.methods.design)}.values())
     while len(designs) > 1:
         to_come = float(plan.num_samples)
-        if isinstance(plan.until, StdErr):
+        if is_tolerance(plan.until):
             to_come = min(to_come, _MARGIN * ((best.ratio or 0.0) * size * of_plain) ** 0.5)
         if _SHARE * len(designs) * 4 * size > to_come:
             break
@@ -270,6 +271,9 @@ def _variances(rows: PyTree[Array], sets: Sets, controlled: bool) -> np.ndarray:
 
 def _runs_of_plain(rows: PyTree[Array], plan: Plan) -> float:
     """How many independent runs the tolerance will take, for the number that takes most."""
+    if isinstance(plan.until, Pair):
+        each = [_runs_of_plain(rows, plan._replace(until=rule)) for rule in (plan.until.first, plan.until.second)]
+        return max(each) if isinstance(plan.until, Both) else min(each)
     if not isinstance(plan.until, StdErr):
         return float(plan.num_samples)
     found = Moments.of_rows(rows.value if isinstance(rows, Controlled) else rows).read()

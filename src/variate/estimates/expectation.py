@@ -24,8 +24,9 @@ from .estimate import Estimate
 from .intervals import Interval
 from .jackknife import Jackknife
 from .plan import Plan
+from .rules import parts
 from .sampling import opened, raise_if_invalid
-from .stopping import StdErr, StoppingRule, Within, unresolved
+from .stopping import StoppingRule, Within, is_tolerance, unresolved
 from .tasks import Job, Task, TaskRunner, run_at_once
 from .weights import judged
 
@@ -85,10 +86,11 @@ def expect(
     if interval is not None:
         if not isinstance(interval, Interval):
             raise TypeError(f"interval must be an interval from bounds, Betting(0, 1) say, got {describe(interval)}")
-        if until is not None and not isinstance(until, Within):
-            raise ValueError(f"until: an interval from bounds ends by Within(...), got {type(until).__name__}")
+        others = [rule for rule in parts(until) if not isinstance(rule, Within)]
+        if until is not None and others:
+            raise ValueError(f"until: an interval from bounds ends by Within(...), got {type(others[0]).__name__}")
         plan = plan._replace(interval=interval)
-    elif isinstance(until, Within):
+    elif any(isinstance(rule, Within) for rule in parts(until)):
         raise ValueError("until: Within(...) needs an interval that rests on bounds: expect(..., interval=...)")
     if function is not None:
         if not callable(function):
@@ -101,7 +103,7 @@ def expect(
     # A tolerance is worth a pilot; a number of samples is taken at its word unless the best method is asked for.
     asked = isinstance(method, Best)
     methods = Methods() if asked else check_methods(method)
-    choosing = (asked or (method is None and isinstance(until, StdErr))) and plan.num_samples >= 4 * PILOT
+    choosing = (asked or (method is None and is_tolerance(until))) and plan.num_samples >= 4 * PILOT
     check_hashable(split(methods)[1].leaves)
 
     @functools.wraps(f, updated=())
@@ -143,9 +145,10 @@ def _plan(num_samples: Any, until: Any, max_samples: Any, block_size: Any) -> Pl
             f"give num_samples or until, not both, got num_samples={describe(num_samples)} and until={until}; "
             "max_samples is what bounds until"
         )
-    elif not isinstance(until, StoppingRule):
-        raise TypeError(f"until must be a stopping rule, StdErr(1e-3) say, got {describe(until)}")
     else:
+        for rule in parts(until):
+            if isinstance(rule, type) or not isinstance(rule, StoppingRule):
+                raise TypeError(f"until must be a stopping rule, StdErr(1e-3) say, got {describe(rule)}")
         limit = check_positive_int("max_samples", max_samples)
     block = check_positive_int("block_size", DEFAULT_BLOCK if block_size is None else block_size)
     return Plan(until, limit, min(block, limit))

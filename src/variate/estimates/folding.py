@@ -19,6 +19,7 @@ from .intervals.base import Bounded
 from .jackknife import Jackknife, LeaveGroupsOut
 from .plan import Plan
 from .ridge import PastRegression
+from .rules import Pair, parts
 from .sampling import Sampler
 from .stopping import StdErr, StoppingRule, spent
 from .weights import Watch
@@ -102,9 +103,10 @@ class Growing(Blocks):
         sets = sampler.sets
         assert sets is not None
         assert sets.count is not None
-        if plan.until is not None and not isinstance(plan.until, StdErr):
-            raise ValueError(f"until: {type(plan.until).__name__} does not know how few sets of points are looked at")
-        self.sampler, self.key, self.sets, self.until, self.number = sampler, key, sets, plan.until, sets.count
+        if others := [rule for rule in parts(plan.until) if not isinstance(rule, StdErr | None)]:
+            raise ValueError(f"until: {type(others[0]).__name__} does not know how few sets of points are looked at")
+        self.sampler, self.key, self.sets, self.number = sampler, key, sets, sets.count
+        self.until: Any = plan.until
         self.looking = self.until is not None
         self.step = min(2 ** (max(plan.block_size // self.number, 1).bit_length() - 1), sets.size)
         self.count, self.runs = sets.size // self.step, self.number * self.step
@@ -205,6 +207,8 @@ def _kind(plan: Plan, sampler: Sampler, example: Any) -> Any:
 
 def _of_sets(until: StoppingRule | None, size: int) -> StoppingRule | None:
     """The rule for sets instead of runs: of means of many runs fewer are needed before their mean is normal."""
+    if isinstance(until, Pair):
+        return until.map(lambda rule: _of_sets(rule, size))
     if size == 1 or not isinstance(until, StdErr):
         return until
     return dataclasses.replace(until, min_samples=max(-(-until.min_samples // size), _FEWEST_SETS))

@@ -15,6 +15,7 @@ from variate.checks import check_fraction, check_positive, check_positive_int
 from variate.trees import all_of
 
 from .estimate import Estimate
+from .rules import Pair, Rule, parts
 
 _LOOKS = 64  # more doublings than there are numbers of draws
 _ROUNDING = 4  # units in the last place of a mean: what folding and reporting it may have rounded off
@@ -34,7 +35,7 @@ class StoppingRule(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class StdErr:
+class StdErr(Rule):
     r"""Stop when every coordinate's standard error is at most $\max(\mathrm{absolute}, \mathrm{relative}\,|\hat\mu|)$.
 
     A plain error bar looked at again and again is too short at the moment when it happens to look good. Here
@@ -61,7 +62,9 @@ class StdErr:
     of $\hat\mu$, $4 \epsilon |\hat\mu|$ in the type of the results, is never met: sampling stops where the error bar is
     down to these, not `converged`, and `Estimate.ended` says so. What `f` itself rounds off may be more.
 
-    With `relative_to="sd"`, for `vt.sample` alone, `absolute` is in units of each number's standard deviation.
+    Two rules combine by `&`, both tolerances are met, and `|`, one of them is; with both fields in one rule each
+    coordinate has to be within one of them. With `relative_to="sd"`, for `vt.sample` alone, `absolute` is in units of
+    each number's standard deviation.
 
     Raises `ValueError` when neither tolerance is given, one is not positive, or `level` is not between 0 and 1.
 
@@ -151,7 +154,7 @@ class StdErr:
 
 
 @dataclasses.dataclass(frozen=True)
-class Within:
+class Within(Rule):
     """Stop when the interval at `level` reaches no further than `absolute` from the value, for every coordinate.
 
     For `expect(..., interval=...)`, whose intervals hold whenever one looks, hence where sampling stops, and for any
@@ -197,6 +200,8 @@ def resolution(value: Array) -> Array:
 
 def spent(rule: StoppingRule, assessed: Estimate) -> Bool[Array, "*batch"]:
     """Whether draws are of no more use: all coordinates are as sure as asked for, or as their numbers can tell."""
+    if isinstance(rule, Pair):  # also of `Either`, for one that can still be met may end it
+        return spent(rule.first, assessed) & spent(rule.second, assessed)
     if not isinstance(rule, StdErr | Within):
         return jnp.zeros((), bool)
 
@@ -210,11 +215,19 @@ def spent(rule: StoppingRule, assessed: Estimate) -> Bool[Array, "*batch"]:
 
 def unresolved(rule: StoppingRule | None, assessed: Estimate) -> str | None:
     """Why sampling ended without what was asked for, where that is finer than numbers of their type can tell."""
-    if not isinstance(rule, StdErr | Within) or bool(assessed.converged) or not bool(spent(rule, assessed)):
+    if rule is None or bool(assessed.converged) or not bool(spent(rule, assessed)):
         return None
+    if isinstance(rule, Pair):
+        return unresolved(rule.first, assessed) or unresolved(rule.second, assessed)
+    assert isinstance(rule, StdErr | Within)  # no other is ever spent
     finest = [(resolution(value), rule.allowed(value)) for value in jax.tree.leaves(assessed.value)]
     for (rounding, allowed), value in zip(finest, jax.tree.leaves(assessed.value), strict=True):
         if bool(jnp.any(allowed < rounding)) and bool(jnp.all(jnp.isfinite(value))):
             worst = float(jnp.max(jnp.where(allowed < rounding, rounding, 0)))
             return f"the tolerance is finer than {value.dtype} can tell here, about {worst:.2g}"
     return None
+
+
+def is_tolerance(rule: Any) -> bool:
+    """Whether it is made of `StdErr` alone."""
+    return all(isinstance(part, StdErr) for part in parts(rule))

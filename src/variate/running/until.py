@@ -1,4 +1,4 @@
-"""When chains have drawn enough: rules that are asked between blocks, and their combinations."""
+"""When chains have drawn enough: rules that are asked between blocks."""
 
 import dataclasses
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -8,6 +8,7 @@ import numpy as np
 
 from variate.checks import check_positive, describe
 from variate.estimates import StdErr
+from variate.estimates.rules import Pair, Rule
 
 from .draws import Draws
 from .folded import Folded
@@ -28,18 +29,6 @@ class Until(Protocol):
     def met(self, so_far: SoFar, /) -> bool:
         """Whether draws are enough."""
         ...
-
-
-class Rule:
-    """Rules combine by `&`, both are met, and `|`, one of them is."""
-
-    def __and__(self, other: Any) -> "Both":
-        return Both(rule_of(self), rule_of(other))
-
-    def __or__(self, other: Any) -> "Either":
-        return Either(rule_of(self), rule_of(other))
-
-    __rand__, __ror__ = __and__, __or__
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,28 +87,6 @@ class Seconds(Rule):
 
 
 @dataclasses.dataclass(frozen=True)
-class Both(Rule):
-    """Until both rules are met at once."""
-
-    first: Until
-    second: Until
-
-    def met(self, so_far: SoFar) -> bool:
-        return self.first.met(so_far) and self.second.met(so_far)
-
-
-@dataclasses.dataclass(frozen=True)
-class Either(Rule):
-    """Until one of two rules is met."""
-
-    first: Until
-    second: Until
-
-    def met(self, so_far: SoFar) -> bool:
-        return self.first.met(so_far) or self.second.met(so_far)
-
-
-@dataclasses.dataclass(frozen=True)
 class Precise(Rule):
     r"""`StdErr` for dependent draws: until every mean's standard error is within the tolerance.
 
@@ -148,6 +115,8 @@ _PLENTY = 100_000  # of a chain, where a rule decides
 
 def rule_of(until: Any) -> Until:
     """Raise TypeError unless it is a rule."""
+    if isinstance(until, Pair):
+        return until.map(rule_of)
     if isinstance(until, StdErr):
         return Precise(until)
     if isinstance(until, type) or not isinstance(until, Until):
