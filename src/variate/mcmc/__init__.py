@@ -33,6 +33,7 @@ from variate.mcmc.slices import EllipticalSlice as EllipticalSlice
 from variate.mcmc.slices import GibbsianPolarSlice as GibbsianPolarSlice
 from variate.mcmc.slices import HitAndRun as HitAndRun
 from variate.mcmc.slices import Slice as Slice
+from variate.mcmc.starts import Starts as Starts
 from variate.mcmc.subsampled import SGLD as SGLD
 from variate.mcmc.subsampled import DelayedAcceptance as DelayedAcceptance
 from variate.mcmc.subsampled import Sum as Sum

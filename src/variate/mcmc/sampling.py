@@ -20,6 +20,7 @@ from variate.running.runner import for_chains
 from variate.running.store import Stored, Streamed
 from variate.running.until import Until, ends_of
 
+from . import starts
 from .adaptation import Pathfinder, TurnsWarmup, Warmup
 from .adaptation.pathfinder import led
 from .base import has_history, is_kernel, walkers_of
@@ -51,7 +52,8 @@ def sample(
         key: a typed key.
         target: a `Target` (`vt.condition(model, ...)` makes one), a distribution or whatever has `log_prob`, or a log
             density of any pytree of real arrays.
-        start: values at which every chain starts; each starts at a random place of its own if left out, which is the
+        start: values at which every chain starts, a function of a key that makes them for each chain, or
+            `vt.mcmc.Starts(values)`, one for each; each starts at a random place of its own if left out, which is the
             better test of convergence. A bare log density needs it, as does a `log_prob` that is not NumPyro's.
             `vt.mcmc.Pathfinder()` starts chains by a path of an optimizer.
         kernel: `vt.mcmc.NUTS()` if left out, in turn with `vt.mcmc.HeatBath` where a target of `vt.programs.mixed` has
@@ -78,7 +80,8 @@ def sample(
         TypeError: a key that is not typed, no target, no kernel, no rule or no runner; a target that cannot be sent to
             other processes; a kernel that moves by real numbers a coordinate that numbers values; a call under `jit` or
             `vmap`.
-        ValueError: counts that are not positive, a start without a finite density, or a checkpoint of another run.
+        ValueError: counts that are not positive, a start without a finite density, starts of another number of chains,
+            or a checkpoint of another run.
         MemoryError: `num_samples` draws for which there is no memory.
 
     Wrong where modes are so far apart that no chain goes from one to the other: chains then agree on what they have all
@@ -258,15 +261,11 @@ def _run(
     if kernel is not None and not is_kernel(kernel):
         raise TypeError(f"kernel must be a kernel, vt.mcmc.NUTS() say, got {checks.describe(kernel)}")
     finder = start if isinstance(start, Pathfinder) else None
-    start = start if finder is None else finder.start
-    target = target_of(target, start)
-    check_moves(kernel, target)
     key_start, key_run = jax.random.split(key)
-    if start is None:
-        positions = jax.vmap(target.start)(jax.random.split(key_start, num_chains))
-    else:
-        one = target.unconstrain(jax.tree.map(jnp.asarray, start))
-        positions = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_chains, *jnp.shape(x))), one)
+    start = starts.each(start if finder is None else finder.start, key_start, num_chains)
+    target = target_of(target, start.first if isinstance(start, starts.Starts) else start)
+    check_moves(kernel, target)
+    positions = starts.positions_of(target, start, key_start, num_chains)
     flat = ravel_pytree(jax.tree.map(lambda x: x[0], positions))[0]
     if not flat.size:
         raise ValueError(f"target must have numbers to draw, its positions are {jax.tree.map(jnp.shape, positions)}")

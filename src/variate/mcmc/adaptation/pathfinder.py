@@ -111,7 +111,7 @@ class Pathfinder(eqx.Module):
     23(306), algorithms 1 to 4; its diagonal: Gilbert and Lemarechal (1989), Math. Program. 45, 407-435.
     """
 
-    start: PyTree = None  # values at which all paths start; each at a random place of its own if left out
+    start: PyTree = None  # as of `vt.sample`, where paths start; each at a random place of its own if left out
     max_steps: int = eqx.field(static=True, default=200, kw_only=True)
     memory: int = eqx.field(static=True, default=6, kw_only=True)  # steps
     draws: int = eqx.field(static=True, default=10, kw_only=True)  # for a lower bound

@@ -1,0 +1,70 @@
+"""Where chains start: at one place, each at a place of its own, or where a function of a key says."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+
+from variate import checks
+from variate.protocols import Target
+
+
+class Starts(eqx.Module):
+    """A start for each chain, `vt.sample(key, target, vt.mcmc.Starts(values))`.
+
+    `values`: what the target calls a draw, with a leading axis of chains (of an ensemble sampler, of ensembles).
+    Starts that are spread wider than the target are the better test of convergence: chains that were all put in one
+    place agree on what they have not left.
+
+    Raises:
+        TypeError: there is no array among the values.
+        ValueError: arrays without a leading axis, or with axes of different lengths.
+    """
+
+    values: PyTree[Array]
+
+    def __init__(self, values: PyTree):
+        self.values = jax.tree.map(jnp.asarray, values)
+        shapes = {x.shape[:1] for x in jax.tree.leaves(self.values)}
+        if not shapes:
+            raise TypeError(f"values must be arrays with a leading axis of chains, got {checks.describe(values)}")
+        if len(shapes) > 1 or () in shapes:
+            given = jax.tree.map(jnp.shape, self.values)
+            raise ValueError(f"values must have one leading axis of chains, got arrays of the shapes {given}")
+
+    @property
+    def first(self) -> PyTree[Array]:
+        return jax.tree.map(lambda x: x[0], self.values)
+
+    def checked(self, chains: int) -> "Starts":
+        """Raise ValueError unless there is one for each of so many chains."""
+        count = len(jax.tree.leaves(self.values)[0])
+        if count != chains:
+            raise ValueError(f"start: Starts must have a leading axis of num_chains={chains}, got one of {count}")
+        return self
+
+
+def each(start: Any, key: Key[Array, ""], chains: int) -> Any:
+    """`Starts`, one value for all, or None: with a function of a key called for each of so many chains."""
+    # A tree that holds arrays and can be called as well, an affine map say, is a value.
+    if callable(start) and jax.tree_util.all_leaves([start]):
+        start = Starts(jax.vmap(start)(jax.random.split(key, chains)))
+    return start.checked(chains) if isinstance(start, Starts) else start
+
+
+def positions_of(target: Target, start: Any, key: Key[Array, ""], chains: int) -> PyTree[Array]:
+    """With a leading axis of chains, given what `each` says."""
+    if start is None:
+        return jax.vmap(target.start)(jax.random.split(key, chains))
+    if isinstance(start, Starts):
+        found = jax.vmap(target.unconstrain)(start.values)
+        # Under `vmap` no target says what is outside of a support, from which the way back may lead somewhere else.
+        density = jax.vmap(log_prob)(start.values) if (log_prob := getattr(target, "log_prob", None)) else 0.0
+        if not np.all(np.isfinite(density)):
+            raise ValueError(f"start must have a finite log density in every chain, got {density}")
+        return found
+    one = target.unconstrain(jax.tree.map(jnp.asarray, start))
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (chains, *jnp.shape(x))), one)
