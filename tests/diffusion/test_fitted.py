@@ -20,8 +20,11 @@ from variate.diffusion import (
     PredictorCorrector,
     Restart,
     SDEDPMSolverPP,
+    Searched,
+    UniPC,
     edm,
     fit,
+    fit_compensation,
     fit_schedule,
     sample,
     sample_parallel,
@@ -135,6 +138,36 @@ def test_another_model_or_schedule_is_refused(fitted: Fitted) -> None:
         sample(jax.random.key(1), MODEL, fitted, uniform(PROCESS, 4), (5, 2))
     with pytest.raises(ValueError, match="fitted to another model"):
         sample(jax.random.key(1), mixture(PROCESSES["EDM"]), fitted, TIMES, (5, 2))
+
+
+def test_what_is_fitted_begins_from_a_solver_of_the_same_model(fitted: Fitted) -> None:
+    other = GaussianMixture(PROCESS, [1.0], [[3.0, 3.0]], [0.5])
+    for make in (fit, fit_schedule):
+        with pytest.raises(ValueError, match="fitted to another model"):
+            make(jax.random.key(0), other, fitted, TIMES, (4, 2))
+    with pytest.raises(TypeError, match=r"solver must be one for any times.*got an object of type Fitted"):
+        fit_schedule(jax.random.key(0), MODEL, fitted, TIMES, (4, 2))
+    for make, solver in ((fit, DPMSolverPP(3)), (fit_compensation, UniPC(3))):
+        with pytest.raises(ValueError, match="as many evaluations as the solver's order, 3, or more, got 1"):
+            make(jax.random.key(0), MODEL, solver, TIMES[[0, -1]], (4, 2))
+
+
+def test_other_files_are_refused(fitted: Fitted, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "whole")
+    (tmp_path / "text").write_text("no solver")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "half").write_bytes((tmp_path / "whole").read_bytes()[:300])
+    np.save(tmp_path / "array.npy", np.ones(3))
+    np.savez(tmp_path / "arrays.npz", told=np.asarray("{}"))
+    for name in ("text", "empty", "half", "array.npy", "arrays.npz"):
+        with pytest.raises(ValueError, match=f"path must be a file that save wrote of Fitted, got .*{name}"):
+            Fitted.load(tmp_path / name)
+    with pytest.raises(ValueError, match="path must be a file that save wrote of Searched"):
+        Searched.load(tmp_path / "whole")
+    nothing: Any = None
+    for use in (Fitted.load, fitted.save):
+        with pytest.raises(TypeError, match="path must be the name of a file, got None"):
+            use(nothing)
 
 
 @pytest.mark.parametrize("within", [lambda one: Restart(one, []), PredictorCorrector, lambda one: DualFast(one, 0.1)])

@@ -188,6 +188,10 @@ def test_points_that_are_no_numbers_are_no_start() -> None:
     assert list(inside) == [True, False, True, True]
 
 
+def word(_: float) -> Any:
+    return "h"
+
+
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "times that rise": ({"times": [0.0, 1.0]}, ValueError, "times must fall"),
     "times out of range": ({"times": [2.0, 1.0]}, ValueError, "times must lie between 0 and 1.0"),
@@ -201,8 +205,10 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no times": ({"times": "soon"}, ValueError, "times must be"),
     "a solver's class": ({"solver": DDIM}, TypeError, "solver must be one of vt.diffusion"),
     "a bare function": ({"model": lambda x, t: x}, TypeError, "model must be a denoiser"),
+    "an answer for a shape": ({"shape": (True, 2)}, ValueError, "shape must be a tuple"),
+    "B in words": ({"solver": UniPC(growth=word)}, TypeError, r"growth\(h\) must be a finite number, got 'h'"),
     "a number for a shape": ({"shape": 3}, ValueError, "shape must be a tuple"),
-    "words to start from": ({"start": np.array([["a", "b"]] * 2)}, TypeError, "start must be real numbers"),
+    "words to start from": ({"start": np.array([["a", "b"]] * 2)}, TypeError, "start must be points of real numbers"),
     "whole numbers": ({"dtype": int}, TypeError, "dtype must be one of real numbers"),
     "a word for a dtype": ({"dtype": "hello"}, TypeError, "dtype must be one of real numbers"),
     "another dimension": ({"shape": (2, 3)}, ValueError, r"one of points of shape \(2,\), got float64\[3\]"),

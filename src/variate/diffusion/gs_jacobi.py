@@ -1,6 +1,7 @@
 """Autoregressive flows inverted in parallel: Gauss-Seidel over segments of a sequence, Jacobi within each."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +15,8 @@ from variate.checks import check_number, check_positive_int, check_takes, descri
 from variate.closures import fresh_jit
 from variate.estimates import Estimate
 from variate.estimates.moments import Moments
+
+from .checks import asked
 
 Update = Callable[[Array, Array], Array]  # (noise, x) -> x, both of one sequence
 
@@ -132,7 +135,7 @@ def _checked(update: Any, noise: Any, start: Any) -> tuple[Array, Array]:
     if start.shape != noise.shape:
         raise ValueError(f"start must be of the shape {noise.shape} of the noise, got {describe(start)}")
     one = jax.ShapeDtypeStruct(noise.shape[1:], noise.dtype)
-    made = jax.eval_shape(update, one, one)
+    made = jax.eval_shape(partial(asked, "update", update), one, one)
     if getattr(made, "shape", None) != one.shape or made.dtype != one.dtype:
         raise TypeError(
             f"update must return {describe(one)}, as it is given, got {describe(made)} of {name_of(update)}"

@@ -13,7 +13,7 @@ from variate.closures import Closed, closed_over, fresh_jit
 from variate.programs import generator
 
 from .denoisers.base import Model
-from .denoisers.precision import InPrecision
+from .denoisers.precision import in_precision
 from .plans import Ready
 from .processes.augmented import AugmentedProcess
 from .processes.base import Process
@@ -97,7 +97,7 @@ def _drawn(key: Any, start: Any, sigma: Any, arrays: list[Any], leaves: tuple[An
     keys = jax.random.split(key, sizes.count) if key.ndim == 0 else key
     start = None if start is None else start.astype(sigma.dtype)
     if sizes.dtype != sigma.dtype:
-        model = InPrecision(model, sizes.dtype)
+        model = in_precision(model, sizes.dtype)
     found = run(Begun(keys, start, sigma), model, stages, sizes.event, sizes.trajectory)
     values, path = jax.tree.map(lambda x: x.astype(sizes.dtype), found)
     return Drawn(values, jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim))), path)

@@ -12,7 +12,7 @@ from variate.checks import check_key, check_number, check_positive_int, describe
 from variate.closures import fresh_jit
 
 from .denoisers.base import Denoiser, Model, check_model
-from .denoisers.precision import InPrecision
+from .denoisers.precision import in_precision
 from .loop import Begun, begun_with
 from .plans import check_begins, planned
 from .sampling import check_dtype, check_shape, check_start
@@ -91,7 +91,7 @@ def sample_parallel(
     noise = DDIM(1.0).plan(model.process, times).x.noise
     allowed = tolerance * np.append(np.zeros(len(times) - 1) if noise is None else noise, 0.0)
     begun = Begun(jax.random.split(key, count), None if start is None else jnp.asarray(start, working), sigma)
-    asked = model if dtype == working else InPrecision(model, dtype)
+    asked = model if dtype == working else in_precision(model, dtype)
     values, rounds = _run(begun, asked, plan, jnp.asarray(allowed, working), (window, event))
     values = values.astype(dtype)
     finite = jnp.all(jnp.isfinite(values), axis=tuple(range(1, values.ndim)))

@@ -97,20 +97,34 @@ class _Call:
     def made(self) -> _Made:
         check_solver("solver", self.solver)
         times = check_times(self.times, self.model.process)
-        parts = jax.tree.leaves(self.solver, is_leaf=lambda part: isinstance(part, Particular))
         plan = self.solver.plan(self.model.process, times)
         with jax.ensure_compile_time_eval():  # also where the run itself is traced: it is kept for others
             leaves, tree = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.asarray(leaf, self.dtype), plan))
             sigma = jnp.asarray(self.model.process.sigma(jnp.asarray(times[0], self.dtype)), self.dtype)
         asked = tuple(map(float, plan.level.time))
-        _check_order(self.solver, len(asked))
+        check_order(self.solver, len(asked))
         first, most = (_left(self.model.process, time) for time in (times[0], self.model.process.horizon))
         left = first if first > most * (1 + 1e-6) else 0.0
         ready = Ready(tuple(leaves), tree, sigma, tuple(times.tolist()), asked, left)
-        return _Made(ready, tuple(part for part in parts if isinstance(part, Particular)), _Passed())
+        return _Made(ready, _particular(self.solver), _Passed())
 
 
-def _check_order(solver: Any, evaluations: int) -> None:
+def _particular(solver: Any) -> tuple[Particular, ...]:
+    parts = jax.tree.leaves(solver, is_leaf=lambda part: isinstance(part, Particular))
+    return tuple(part for part in parts if isinstance(part, Particular))
+
+
+def plan_for(model: Model, solver: Solver | Any, times: np.ndarray, event: tuple[int, ...]) -> Stage:
+    """The plan that something is fitted from; raises as a run would that had it."""
+    check_solver("solver", solver)
+    for particular in _particular(solver):
+        particular.check_model(model, event)
+    plan = solver.plan(model.process, times)
+    check_order(solver, len(plan.level.time))
+    return plan
+
+
+def check_order(solver: Any, evaluations: int) -> None:
     order = getattr(solver, "order", None)
     if isinstance(order, int) and evaluations < order:
         raise ValueError(

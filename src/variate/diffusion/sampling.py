@@ -16,6 +16,7 @@ from variate.checks import check_key, check_positive_int, describe
 from variate.estimates import Estimate
 from variate.estimates.moments import Moments
 
+from .checks import check_points
 from .denoisers.base import Model, check_model
 from .loop import Drawn, Sizes, drawn
 from .plans import Ready, check_begins, planned
@@ -62,8 +63,8 @@ class Samples:
 
 def check_shape(shape: Any) -> tuple[int, tuple[int, ...]]:
     """The number of draws, and the shape of each."""
-    sound = isinstance(shape, tuple) and shape and all(isinstance(n, int | np.integer) and n >= 1 for n in shape)
-    if not sound:
+    whole = isinstance(shape, tuple) and all(isinstance(n, int | np.integer) and type(n) is not bool for n in shape)
+    if not (whole and shape and min(shape) >= 1):
         raise ValueError(f"shape must be a tuple of positive integers, the first of which counts draws, got {shape!r}")
     count, *event = map(int, shape)
     return count, tuple(event)
@@ -83,13 +84,12 @@ def check_dtype(dtype: Any) -> tuple[Any, Any]:
 def check_start(start: Any, shape: tuple[int, ...]) -> None:
     if start is None:
         return
-    if jnp.shape(start) != shape:
-        raise ValueError(f"start must be of the shape {shape} of the draws, got {describe(start)}")
-    if isinstance(start, Tracer):  # its draws' status tells
+    points = start if isinstance(start, Tracer) else check_points("start", start)
+    if points.shape != shape:
+        raise ValueError(f"start must be of the shape {shape} of the draws, got {describe(points)}")
+    if isinstance(points, Tracer):  # its draws' status tells
         return
-    points = np.asarray(start)
-    if not any(jnp.issubdtype(points.dtype, kind) for kind in (jnp.floating, jnp.integer)):
-        raise TypeError(f"start must be real numbers, got {describe(points)}")
+    points = np.asarray(points)
     if not np.isfinite(points).all():
         sound = np.isfinite(points).reshape(len(points), -1).all(axis=1)
         raise ValueError(

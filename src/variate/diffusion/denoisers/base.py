@@ -5,12 +5,16 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from variate.checks import describe
 
+from ..checks import check_point
 from ..processes.base import Level, Process
+
+ROUNDED = 1e-6  # of times that are given in single precision
 
 
 class Prediction(NamedTuple):
@@ -39,22 +43,25 @@ class Denoiser(Model):
 
     process: eqx.AbstractVar[Process]
 
-    def data(self, x: Float[Array, "..."], t: Any) -> Float[Array, "..."]:
+    def data(self, x: Float[Array, "..."] | Any, t: Any) -> Float[Array, "..."]:
         """$E[x_0 | x_t = x]$."""
-        return self.predict(x, self.process.level(t)).data
+        return self.predict(check_point("x", x), level_at(self.process, t)).data
 
-    def noise(self, x: Float[Array, "..."], t: Any) -> Float[Array, "..."]:
+    def noise(self, x: Float[Array, "..."] | Any, t: Any) -> Float[Array, "..."]:
         r"""$E[\epsilon | x_t = x]$."""
-        return self.predict(x, self.process.level(t)).noise
+        return self.predict(check_point("x", x), level_at(self.process, t)).noise
 
-    def score(self, x: Float[Array, "..."], t: Any) -> Float[Array, "..."]:
+    def score(self, x: Float[Array, "..."] | Any, t: Any) -> Float[Array, "..."]:
         r"""$\nabla \log p_t(x) = -E[\epsilon | x_t = x] / \sigma(t)$."""
-        return -self.noise(x, t) / self.process.sigma(self.process.level(t).time)
+        level = level_at(self.process, t)
+        if not isinstance(level.sigma, Tracer) and level.sigma == 0:
+            raise ValueError(f"t must be a time at which there is noise, got {t}: the score divides by it")
+        return -self.predict(check_point("x", x), level).noise / level.sigma
 
-    def velocity(self, x: Float[Array, "..."], t: Any) -> Float[Array, "..."]:
+    def velocity(self, x: Float[Array, "..."] | Any, t: Any) -> Float[Array, "..."]:
         r"""$\alpha'(t)\, E[x_0 | x] + \sigma'(t)\, E[\epsilon | x]$, the speed of the probability flow at x."""
-        level = self.process.level(t)
-        slope, found = self.process.slopes(level.time), self.predict(x, level)
+        level = level_at(self.process, t)
+        slope, found = self.process.slopes(level.time), self.predict(check_point("x", x), level)
         return slope.alpha * found.data + slope.sigma * found.noise
 
 
@@ -65,9 +72,23 @@ class ExactDenoiser(Denoiser):
     def log_marginal(self, x: Float[Array, "..."], level: Level) -> Float[Array, ""]:
         """The log density of one noisy point x."""
 
-    def log_density(self, x: Float[Array, "..."], t: Any = 0.0) -> Float[Array, ""]:
+    def log_density(self, x: Float[Array, "..."] | Any, t: Any = 0.0) -> Float[Array, ""]:
         r"""$\log p_t(x)$."""
-        return self.log_marginal(x, self.process.level(t))
+        return self.log_marginal(check_point("x", x), level_at(self.process, t))
+
+
+def level_at(process: Process, t: Any) -> Level:
+    """The level at one time; raises where that is none of the process, as far as it can be seen."""
+    try:
+        time = None if isinstance(t, str) else jnp.asarray(t)
+    except (TypeError, ValueError):
+        time = None
+    if time is None or time.ndim or not any(jnp.issubdtype(time.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        raise TypeError(f"t must be one time, a real number, got {describe(t)}")
+    traced = isinstance(time, Tracer) or isinstance(process.horizon, Tracer)
+    if not traced and not 0 <= time <= process.horizon * (1 + ROUNDED):
+        raise ValueError(f"t must lie between 0 and {process.horizon}, the horizon, got {time}")
+    return process.level(time)
 
 
 def from_data(x: Float[Array, "..."], data: Float[Array, "..."], level: Level) -> Prediction:

@@ -12,6 +12,7 @@ from variate.closures import fresh_jit
 from variate.estimates import Estimate
 from variate.estimates.moments import Moments
 
+from ..checks import check_points
 from .base import Denoiser, check_model
 from .predictions import AnglePrediction, DataPrediction, NoisePrediction, ScorePrediction, VelocityPrediction
 
@@ -42,8 +43,8 @@ def check_denoiser(key: Key[Array, ""] | Any, model: Denoiser | Any, data: Any) 
     """
     check_key(key)
     check_model("model", model)
-    data = jnp.asarray(data, float)
-    if data.ndim == 0 or len(data) < 2 or not np.all(np.isfinite(data)):
+    data = check_points("data", data).astype(float)
+    if len(data) < 2 or not np.all(np.isfinite(data)):
         raise ValueError(f"data must be two or more finite points, one a row, got an array of shape {data.shape}")
     own = type(model).__name__
     models = {own: model}

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from variate.checks import check_positive_int
 
+from ..checks import check_points
 from ..processes.base import Level, Process, check_process
 from .base import ExactDenoiser, Prediction
 
@@ -36,8 +37,8 @@ class DataSet(ExactDenoiser):
     def __init__(self, process: Process, points: Any, block: int | Any = 256) -> None:
         check_process(process)
         block = check_positive_int("block", block)
-        points = jnp.asarray(points, float)
-        if points.ndim == 0 or len(points) == 0 or not np.all(np.isfinite(points)):
+        points = check_points("points", points).astype(float)
+        if points.size == 0 or not np.all(np.isfinite(points)):
             raise ValueError(f"points must be finite numbers, one point a row, got an array of shape {points.shape}")
         self.process, self.points, self.block = process, points, min(block, len(points))
 

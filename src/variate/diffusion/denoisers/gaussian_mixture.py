@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from variate.checks import describe
+from variate.checks import check_key, describe
 
+from ..checks import check_numbers
 from ..processes.base import Level, Process, check_process
-from .base import ExactDenoiser, Prediction
+from .base import ExactDenoiser, Prediction, level_at
 
 
 class GaussianMixture(ExactDenoiser):
@@ -28,6 +29,7 @@ class GaussianMixture(ExactDenoiser):
             coordinates.
 
     Raises:
+        TypeError: what is no array of real numbers, or traced.
         ValueError: shapes that do not fit, weights that are not positive, a covariance that is not one.
     """
 
@@ -39,15 +41,18 @@ class GaussianMixture(ExactDenoiser):
 
     def __init__(self, process: Process, weights: Any, means: Any, covariances: Any) -> None:
         check_process(process)
-        weights, means, covariances = (np.asarray(x, np.float64) for x in (weights, means, covariances))
-        if means.ndim != 2 or weights.shape != means.shape[:1]:
+        given = {"weights": weights, "means": means, "covariances": covariances}
+        weights, means, covariances = (check_numbers(name, value) for name, value in given.items())
+        if means.ndim != 2 or weights.shape != means.shape[:1] or not means.size:
             raise ValueError(
-                f"weights and means must be of shapes (k,) and (k, d), got {weights.shape} and {means.shape}"
+                f"weights and means must be of shapes (k,) and (k, d), k and d at least 1, got {weights.shape} and "
+                f"{means.shape}"
             )
         if not (np.all(weights > 0) and np.all(np.isfinite(weights))):
             raise ValueError(f"weights must be positive and finite, got {weights}")
-        if not (np.all(np.isfinite(means)) and np.all(np.isfinite(covariances))):
-            raise ValueError("means and covariances must be finite")
+        for name, value in (("means", means), ("covariances", covariances)):
+            if not np.all(np.isfinite(value)):
+                raise ValueError(f"{name} must be finite, got {value}")
         k, d = means.shape
         if covariances.shape == (k,):
             variances, axes = np.repeat(covariances[:, None], d, 1), None
@@ -59,7 +64,9 @@ class GaussianMixture(ExactDenoiser):
                 f"got an array of shape {covariances.shape}"
             )
         if not np.all(variances >= -1e-12 * np.max(np.abs(variances))):
-            raise ValueError("covariances must be positive semidefinite")
+            raise ValueError(
+                f"covariances must be positive semidefinite, got one with the eigenvalue {np.min(variances):.4g}"
+            )
         self.process = process
         self.log_weights = jnp.log(weights / weights.sum())
         self.means = jnp.asarray(means)
@@ -94,10 +101,11 @@ class GaussianMixture(ExactDenoiser):
     def log_marginal(self, x: Float[Array, " d"] | Any, level: Level) -> Float[Array, ""]:
         return jax.nn.logsumexp(self._parts(x, level)[0])
 
-    def draw(self, key: Key[Array, ""], t: Any = 0.0) -> Float[Array, " d"]:
+    def draw(self, key: Key[Array, ""] | Any, t: Any = 0.0) -> Float[Array, " d"]:
         r"""A draw of $p_t$."""
+        check_key(key)
         which, inside, noise = jax.random.split(key, 3)
-        level, dtype = self.process.level(t), self.means.dtype
+        level, dtype = level_at(self.process, t), self.means.dtype
         k = jax.random.categorical(which, self.log_weights)
         spread = jnp.sqrt(self.variances[k]) * jax.random.normal(inside, self.means.shape[1:], dtype)
         data = self.means[k] + (spread if self.axes is None else self.axes[k] @ spread)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from variate.checks import check_number, check_takes, describe
 
+from ..checks import asked
 from ..processes.base import Level, Process
 from .base import Denoiser, Prediction, check_model, check_models, with_noise
 
@@ -81,7 +82,7 @@ class ClassifierGuidance(Denoiser):
 
     def predict(self, x: Float[Array, "..."], level: Level) -> Prediction:
         found = self.model.predict(x, level)
-        pull = jax.grad(lambda x: self._number(self.log_probability(x, level.time)))(x)
+        pull = jax.grad(lambda x: self._number(asked("log_probability", self.log_probability, x, level.time)))(x)
         return with_noise(found, found.noise - jnp.asarray(self.scale, x.dtype) * level.sigma * pull, level)
 
     def _number(self, value: Any) -> Float[Array, ""]:
@@ -91,4 +92,8 @@ class ClassifierGuidance(Denoiser):
 
 
 def _scale(scale: Any) -> Any:
-    return scale if isinstance(scale, jax.Array) else check_number("scale", scale)
+    if not isinstance(scale, jax.Array):
+        return check_number("scale", scale)
+    if scale.shape != ():
+        raise ValueError(f"scale must be one number, got {describe(scale)}")
+    return scale

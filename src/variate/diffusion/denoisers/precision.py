@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from ..processes.base import Level
+from .augmented import Augmented
 from .base import Denoiser, Model, Prediction
 
 
@@ -37,3 +38,10 @@ class InPrecision(Denoiser):
     def _asked(self, f: Any, x: Float[Array, "..."], level: Level) -> Any:
         rounded, at = jax.tree.map(lambda leaf: leaf.astype(self.dtype), (x, level))
         return jax.tree.map(lambda leaf: leaf.astype(x.dtype), f(rounded, at))
+
+
+def in_precision(model: Model, dtype: Any) -> Model:
+    """The model, asked in half precision; of an augmented one, the denoiser alone: the rest is roots and inverses."""
+    if isinstance(model, Augmented):
+        return eqx.tree_at(lambda one: one.denoiser, model, replace_fn=lambda one: InPrecision(one, dtype))
+    return InPrecision(model, dtype)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from variate.checks import check_takes, describe
 
+from ..checks import asked
 from ..processes.base import Level, Process, check_process
 from .base import Denoiser, Prediction, from_data, from_noise
 
@@ -24,7 +25,7 @@ class _Predictor(Denoiser):
 
     def asked(self, x: Float[Array, "..."], level: Level) -> Float[Array, "..."]:
         """What the function says; raises where it is not of the point's shape."""
-        found = self.function(x, level.time)
+        found = asked("function", self.function, x, level.time)
         if not (hasattr(found, "shape") or isinstance(found, int | float)):
             raise TypeError(f"the denoiser must return one array like the point, got {describe(found)}")
         if jnp.shape(found) != x.shape:

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from variate.checks import check_takes, describe
 
+from ..checks import asked
 from ..processes.base import Level, Process, check_process
 from .base import Denoiser, Prediction, from_noise
 
@@ -35,7 +36,7 @@ class NoiseAndShare(Denoiser):
 
     def both(self, x: Float[Array, "..."], level: Level) -> tuple[Prediction, Float[Array, "..."]]:
         """The prediction, and v."""
-        found = self.function(x, level.time)
+        found = asked("function", self.function, x, level.time)
         if not (isinstance(found, tuple) and len(found) == 2 and all(jnp.shape(part) == x.shape for part in found)):
             got = tuple(map(describe, found)) if isinstance(found, tuple) else describe(found)
             raise ValueError(

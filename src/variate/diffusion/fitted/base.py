@@ -2,6 +2,8 @@
 
 import abc
 import json
+import os
+import zipfile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +11,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from variate.checks import describe
 
 from ..denoisers.base import Denoiser
 
@@ -29,22 +33,33 @@ class Saved(eqx.Module):
     def _read(cls, told: Told, tables: Tables) -> Any:
         """From what was written."""
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path | Any) -> None:
         """To a file of NumPy's, of this name whatever it ends with."""
+        _check_path(path)
         told, tables = self._written()
         written: dict[str, Any] = {"told": json.dumps({"solver": type(self).__name__} | told)} | tables
         with open(path, "wb") as file:
             np.savez(file, **written)
 
     @classmethod
-    def load(cls: type[Self], path: str | Path) -> Self:
+    def load(cls: type[Self], path: str | Path | Any) -> Self:
         """What `save` wrote; whether a solver is of the model and times that it is used with is looked at then."""
-        with np.load(path) as file:
-            told = json.loads(str(file["told"])) if "told" in file.files else {}
-            tables = {name: file[name] for name in file.files}
-        if told.get("solver") != cls.__name__:
-            raise ValueError(f"path must be a file that save wrote of {cls.__name__}, got {path}")
-        return cls._read(told, tables)
+        _check_path(path)
+        wrong = ValueError(f"path must be a file that save wrote of {cls.__name__}, got {path}")
+        try:
+            with open(path, "rb") as file, np.load(file) as parts:
+                tables = {name: parts[name] for name in parts.files}
+                told = json.loads(str(tables["told"]))
+            if told["solver"] == cls.__name__:
+                return cls._read(told, tables)
+        except (EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise wrong from error
+        raise wrong
+
+
+def _check_path(path: Any) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be the name of a file, got {describe(path)}")
 
 
 class Learned(Saved):

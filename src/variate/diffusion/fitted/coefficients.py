@@ -14,10 +14,11 @@ from variate.checks import check_key, check_positive, check_positive_int
 
 from ..denoisers.base import Denoiser, check_model
 from ..loop import cast
+from ..plans import plan_for
 from ..processes.base import Level, Process, exact_levels
 from ..sampling import check_shape
 from ..schedules.base import check_times
-from ..solvers.base import Linear, Solver, Terms, both, check_solver, data, noise
+from ..solvers.base import Linear, Solver, Terms, both, data, noise
 from .base import Learned, Tables, Told, probed
 from .descent import usual
 from .trajectories import Exact, gone, missed, quiet, trajectories
@@ -125,10 +126,9 @@ def fit(
     """
     check_key(key)
     check_model("model", model)
-    check_solver("solver", solver)
     _, event = check_shape(shape)
     times = check_times(times, model.process)
-    plan = _widened(solver.plan(model.process, times), check_positive_int("depth", depth))
+    plan = _widened(plan_for(model, solver, times, event), check_positive_int("depth", depth))
     key_fit, key_held = jax.random.split(key)
     dtype = jax.dtypes.canonicalize_dtype(float)
     fitted, held = (trajectories(key, model, times, shape, along) for key in (key_fit, key_held))

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Key
 from variate.checks import check_key, describe
 
 from ..denoisers.base import Denoiser, check_model
+from ..plans import plan_for
 from ..processes.base import Process
 from ..sampling import check_shape
 from ..schedules.base import check_times
@@ -67,6 +68,7 @@ def fit_compensation(
         raise TypeError(f"solver must be UniPC() of some order, got {describe(solver)}")
     _, event = check_shape(shape)
     times = check_times(times, model.process)
+    plan_for(model, solver, times, event)
     key_fit, key_held = jax.random.split(key)
     ends, held = (trajectories(key, model, times, shape) for key in (key_fit, key_held))
     planned, ones = compensated(solver, model.process, times), np.ones(len(times) - 2)

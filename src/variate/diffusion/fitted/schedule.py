@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Key
 
-from variate.checks import check_key
+from variate.checks import check_key, describe
 
 from ..denoisers.base import Denoiser, check_model
+from ..plans import plan_for
 from ..sampling import check_shape
 from ..schedules.base import check_times
-from ..solvers.base import Solver, check_solver
+from ..solvers.base import Solver
+from .base import Learned
 from .descent import descended
 from .trajectories import check_repeats, missed, trajectories
 
@@ -51,11 +53,15 @@ def fit_schedule(
     """
     check_key(key)
     check_model("model", model)
-    check_solver("solver", solver)
-    check_shape(shape)
+    _, event = check_shape(shape)
     times = check_times(times, model.process)
+    plan = plan_for(model, solver, times, event)
+    if isinstance(solver, Learned):
+        raise TypeError(
+            f"solver must be one for any times, DPMSolverPP() say, got {describe(solver)}, which has its own"
+        )
     ends = trajectories(key, model, times, shape)
-    check_repeats(model, solver.plan(model.process, times), ends)
+    check_repeats(model, plan, ends)
     positive = times[times > 0]
     span = np.log(positive[0] / positive[-1])
 

@@ -137,13 +137,21 @@ def _evaluated(process: Process, times: Any) -> Level:
 
 def exact_slopes(process: Process, times: Any) -> Level:
     """Their slopes in time, in double precision too."""
+    check_process(process)
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         return Level(*map(np.asarray, process.slopes(jnp.asarray(np.asarray(times, np.float64)))))
 
 
 def check_process(value: Any) -> None:
-    if not isinstance(value, Process):
-        raise TypeError(f"process must be one of vt.diffusion, VariancePreserving() say, got {describe(value)}")
+    if isinstance(value, Process):
+        return
+    if hasattr(value, "stationary"):
+        raise TypeError(
+            f"process must be one of the data alone, VariancePreserving() say, got {describe(value)}, whose variables "
+            "have no one signal and noise: its times are any that fall, numpy.geomspace(1.0, 0.01, 30) say, its "
+            "solvers GDDIM and SSCS"
+        )
+    raise TypeError(f"process must be one of vt.diffusion, VariancePreserving() say, got {describe(value)}")
 
 
 def check_levels(process: Process) -> None:

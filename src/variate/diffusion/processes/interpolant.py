@@ -1,13 +1,16 @@
 """A process of two functions of your own."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from variate.checks import check_takes
 
+from ..checks import asked
 from .base import Process, check_levels
 
 Rate = Callable[[Float[Array, "..."]], Float[Array, "..."]]
@@ -36,6 +39,7 @@ class Interpolant(Process):
     def __check_init__(self) -> None:
         for name, rate in (("data", self.data), ("noise", self.noise)):
             check_takes(name, rate, (None,), "a time")
+            jax.eval_shape(partial(asked, name, rate), jnp.zeros(()))
         check_levels(self)
 
     def alpha(self, t: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -11,7 +11,7 @@ from ..processes.augmented import AugmentedProcess
 from ..processes.base import Level, Process, check_process, exact_levels
 
 
-def checked(process: Process, steps: Any, start: Any, end: Any) -> tuple[int, float, float]:
+def checked(process: Process | Any, steps: Any, start: Any, end: Any) -> tuple[int, float, float]:
     """The number of steps, and the times between which they lead: the process's own where none is given."""
     check_process(process)
     steps = check_positive_int("steps", steps)

@@ -1,5 +1,7 @@
 """Times at quantiles of a beta distribution: more of them early and late."""
 
+from typing import Any
+
 import numpy as np
 from scipy import stats
 
@@ -10,7 +12,7 @@ from .base import checked
 
 
 def beta(
-    process: Process,
+    process: Process | Any,
     steps: int,
     start: float | None = None,
     end: float | None = None,
@@ -31,6 +33,7 @@ def beta(
         b: the smaller, the denser near the start.
 
     Raises:
+        TypeError: a process that is none, or augmented, whose variables have no one signal and noise.
         ValueError: times outside the process, no steps, a or b not positive.
 
     Source: Lee, Lee, Gye and Kim (2024), Beta sampling is all you need: efficient image generation strategy for

@@ -1,12 +1,14 @@
 """Equal steps in the angle between signal and noise."""
 
+from typing import Any
+
 import numpy as np
 
 from ..processes.base import Process, exact_levels
 from .base import checked
 
 
-def cosine(process: Process, steps: int, start: float | None = None, end: float | None = None) -> np.ndarray:
+def cosine(process: Process | Any, steps: int, start: float | None = None, end: float | None = None) -> np.ndarray:
     r"""`steps` + 1 times with equal steps of $\phi = \arctan \sigma / \alpha$.
 
     On a process whose signal is $\cos(\pi t / 2)$ and whose noise is $\sin(\pi t / 2)$ the times are at equal
@@ -20,6 +22,7 @@ def cosine(process: Process, steps: int, start: float | None = None, end: float 
         end: the last time; the process's cutoff by default.
 
     Raises:
+        TypeError: a process that is none, or augmented, whose variables have no one signal and noise.
         ValueError: times outside the process, or no steps.
 
     Source: Salimans and Ho (2022), Progressive distillation for fast sampling of diffusion models, ICLR, appendix D,

@@ -1,5 +1,7 @@
 """The schedule of EDM: equal steps in a root of the ratio of noise to signal, and one to no noise at all."""
 
+from typing import Any
+
 import numpy as np
 
 from variate.checks import check_positive
@@ -9,7 +11,7 @@ from .base import checked, inside
 
 
 def edm(
-    process: Process, steps: int, start: float | None = None, end: float | None = None, root: float = 7.0
+    process: Process | Any, steps: int, start: float | None = None, end: float | None = None, root: float = 7.0
 ) -> np.ndarray:
     r"""`steps` + 1 times: equal steps in $(\sigma / \alpha)^{1 / \rho}$, and at last 0.
 
@@ -21,6 +23,7 @@ def edm(
         root: $\rho$; the larger, the more of the times lie where there is little noise.
 
     Raises:
+        TypeError: a process that is none, or augmented, whose variables have no one signal and noise.
         ValueError: times outside the process, or no steps.
 
     Source: Karras, Aittala, Aila and Laine (2022), Elucidating the design space of diffusion-based generative models,

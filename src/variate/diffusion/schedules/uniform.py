@@ -1,12 +1,14 @@
 """Equal steps in time, or in the logarithm of the ratio of signal to noise."""
 
+from typing import Any
+
 import numpy as np
 
 from ..processes.base import Process
 from .base import checked, inside
 
 
-def uniform(process: Process, steps: int, start: float | None = None, end: float | None = None) -> np.ndarray:
+def uniform(process: Process | Any, steps: int, start: float | None = None, end: float | None = None) -> np.ndarray:
     """`steps` + 1 times at equal distances.
 
     Args:
@@ -16,13 +18,16 @@ def uniform(process: Process, steps: int, start: float | None = None, end: float
         end: the last time; the process's cutoff by default.
 
     Raises:
+        TypeError: a process that is none, or augmented, whose variables have no one signal and noise.
         ValueError: times outside the process, or no steps.
     """
     steps, start, end = checked(process, steps, start, end)
     return np.linspace(start, end, steps + 1)
 
 
-def uniform_log_snr(process: Process, steps: int, start: float | None = None, end: float | None = None) -> np.ndarray:
+def uniform_log_snr(
+    process: Process | Any, steps: int, start: float | None = None, end: float | None = None
+) -> np.ndarray:
     r"""`steps` + 1 times with equal steps of $\lambda = \log \alpha / \sigma$.
 
     Args:
@@ -32,6 +37,7 @@ def uniform_log_snr(process: Process, steps: int, start: float | None = None, en
         end: the last time, where there is still some noise; the process's cutoff by default.
 
     Raises:
+        TypeError: a process that is none, or augmented, whose variables have no one signal and noise.
         ValueError: times outside the process or without noise or signal, or no steps.
 
     Source: Lu, Zhou, Bao, Chen, Li and Zhu (2022), DPM-Solver, NeurIPS 35, section 3.3.

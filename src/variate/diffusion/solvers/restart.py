@@ -42,7 +42,10 @@ class Restart(eqx.Module):
     def __init__(self, solver: Solver | Any, again: Iterable[Any]) -> None:
         check_solver("solver", solver)
         self.solver = solver
-        self.again = tuple(tuple(map(float, times)) for times in again)
+        try:
+            self.again = tuple(tuple(map(float, times)) for times in again)
+        except (TypeError, ValueError):
+            raise TypeError(f"again must be a list of schedules, each of falling times, got {again!r}") from None
 
     def plan(self, process: Process, times: np.ndarray) -> Linear:
         pieces, rest, before = [], times, math.inf

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from variate.checks import describe
 
-from ..checks import check_points
+from ..checks import check_numbers, check_points
 from ..processes.base import Process, check_process, exact_levels
 from ..schedules.base import check_times
 
@@ -44,7 +44,7 @@ def teleported(
     """
     check_process(process)
     noise = check_points("noise", noise)
-    mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
+    mean, covariance = check_numbers("mean", mean), check_numbers("covariance", covariance)
     d = len(mean) if mean.ndim == 1 else 0
     if covariance.shape != (d, d) or jnp.shape(noise)[1:] != (d,):
         raise ValueError(

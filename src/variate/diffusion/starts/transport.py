@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from variate.checks import check_column, check_key, check_number, check_positive, check_positive_int, describe
 from variate.estimates import Estimate
 
+from ..checks import check_points
 from ..fitted.base import Saved, Tables, Told
 from ..processes.base import Process, check_process, exact_levels
 
@@ -122,7 +123,7 @@ def fit_transport(
     """
     check_key(key)
     check_process(process)
-    rows = jnp.asarray(rows, float)
+    rows = check_points("rows", rows).astype(float)
     if rows.ndim < 2 or len(rows) < 2 or not np.all(np.isfinite(rows)):
         raise ValueError(f"rows must be finite numbers, two points or more, one a row, got {describe(rows)}")
     time = check_number("time", time)

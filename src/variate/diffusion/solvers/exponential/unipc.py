@@ -6,7 +6,7 @@ from collections.abc import Callable
 import equinox as eqx
 import numpy as np
 
-from variate.checks import check_positive_int, check_takes
+from variate.checks import check_number, check_positive_int, check_takes
 
 from ...processes.base import Process
 from ..base import Linear, data, noise
@@ -42,5 +42,8 @@ class UniPC(eqx.Module):
         check_takes("growth", self.growth, (None,), "the step h")
 
     def plan(self, process: Process, times: np.ndarray) -> Linear:
+        def growth(h: float) -> float:
+            return check_number("growth(h)", self.growth(h))
+
         kept, step = (noise, noise_step) if self.of_noise else (data, data_step)
-        return multistep(process, times, kept, self.order, step(growth=self.growth), corrector=self.order + 1)
+        return multistep(process, times, kept, self.order, step(growth=growth), corrector=self.order + 1)
