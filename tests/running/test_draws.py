@@ -74,9 +74,22 @@ def test_what_is_constant_by_itself_is_no_doubt_and_what_stands_still_is_one() -
     assert np.all(triangle.rhat()["x"][0] == 1.0)
     assert triangle.quantile(0.5).stderr["x"][0].tolist() == [0.0, 0.0]
     assert "Nothing is found" in str(triangle.summary())
-    assert triangle.doubts(lambda x: x["x"] + 1.0) == ["a chain stands still in the draws"]  # f makes other numbers
+    assert triangle.doubts(lambda x: x["x"] + 1.0) == []
+    assert triangle.expect(lambda x: x["x"][0]).stderr.tolist() == [0.0, 0.0]
+    assert triangle.doubts(lambda x: {"three": 3.0, "corner": jnp.append(x["x"][1], 1.0)}) == []
+    assert triangle.doubts(lambda x: x["x"][1, 0] > 99) == ["a chain stands still in the draws"]  # or a rare event
     x[2, :, 1, 0] = 0.3
     assert dataclasses.replace(triangle, values={"x": x}).doubts() == ["a chain stands still in x"]
+    stuck = dataclasses.replace(triangle, values={"x": x})
+    assert stuck.doubts(lambda x: jnp.append(x["x"], 1.0)) == ["a chain stands still in the draws"]
+    assert np.isnan(stuck.expect(lambda x: x["x"] + 1.0).stderr[1, 0])
+
+
+def test_what_is_predicted_of_no_draw_is_no_doubt() -> None:
+    draws = draws_of(RANDOM.normal(size=(4, 200)))
+    made = draws.predict(jax.random.key(0), lambda key, x: {"y": x["x"] + jax.random.normal(key), "half": 0.5})
+    assert made.doubts() == []
+    assert made.expect().stderr["half"] == 0
 
 
 def test_arviz_has_every_number_whatever_it_is_called() -> None:

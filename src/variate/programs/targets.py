@@ -18,6 +18,7 @@ from variate import checks, trees
 from variate.programs import distributions
 from variate.programs.conditioning import Conditioned, condition
 from variate.programs.digests import digest_of
+from variate.programs.fixed import fixed
 from variate.programs.primitive import draw
 from variate.programs.structure import Structure, take_apart
 from variate.programs.supports import constants_of
@@ -166,6 +167,16 @@ class NumPyroModel(eqx.Module):
             name: constants_of(sites[name]["fn"].support, jnp.shape(sites[name]["value"])) for name in self.names
         }
         self.digest = digest_of(functools.partial(_run, self.static), self.numbers)
+        if any(site["type"] == "deterministic" for site in sites.values()):
+            self.constants |= self._fixed({name: sites[name]["value"] for name in self.names})
+
+    def _fixed(self, values: dict[str, Array]) -> dict[str, tuple[int, ...]]:
+        """Of the deterministic sites."""
+        position = jax.eval_shape(self.unconstrain, values)
+        shapes = jax.tree_util.tree_leaves_with_path(jax.eval_shape(self.constrain, position))
+        names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in shapes]
+        found = fixed(self.constrain, (position,), [()] * len(position))
+        return {name: places for name, places in zip(names, found, strict=True) if name not in self.names}
 
     def start(self, key: Key[Array, ""]) -> dict[str, Array]:
         checks.check_key(key)

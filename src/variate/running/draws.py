@@ -17,6 +17,7 @@ from variate.trees import as_float
 from .measures import (
     Constants,
     Known,
+    constants_of,
     degrees,
     effective,
     energy_information,
@@ -28,6 +29,7 @@ from .measures import (
     quantile_error,
     rank_rhat,
     standard_error,
+    stands_still,
     storable,
 )
 from .summary import Doubt, StepsTold, Summary, doubts_of, summary_of
@@ -67,12 +69,14 @@ class Draws(eqx.Module):
         f is the identity if left out. The error is estimated too: intervals are Student's, with as many `degrees` of
         freedom as its jackknife over halves of chains says, which are of all numbers together. `converged` is false if
         anything is found in `doubts(f)`, or if the run ended before it was to. A number that never changes in one of
-        the chains has no error bar: a chain that is stuck looks the same as a constant.
+        the chains has no error bar: a chain that is stuck looks the same as a constant. Where f makes it of no draw, or
+        of what is constant by itself, it is known and its error is 0.
 
         Where steps have a `history` the error is that of the means of independent chains, whose number less one are the
         degrees of freedom: more chains make it better known.
         """
-        found, constants = self.of(f), self._constants(f)
+        found = self.of(f)
+        constants = self._constants(f, found)
         mean = jax.tree.map(lambda x: moments(x)[0].astype(x.dtype), found)
         if self.history:
             error, known = jax.tree.map(error_between, found), len(self.acceptance) - 1
@@ -91,9 +95,9 @@ class Draws(eqx.Module):
         """
         check_key(key)
         keys = jax.random.split(key, self.acceptance.shape)
-        return dataclasses.replace(
-            self, values=jax.jit(jax.vmap(jax.vmap(f)))(keys, self.values), warmup=None, constants={}
-        )
+        constants = constants_of(f, (jax.eval_shape(lambda: jax.random.key(0)), self._like()), self.constants)
+        values = jax.jit(jax.vmap(jax.vmap(f)))(keys, self.values)
+        return dataclasses.replace(self, values=values, warmup=None, constants=constants)
 
     def quantile(self, q: float, f: Callable[[Any], PyTree] | None = None) -> Estimate:
         r"""The q-quantile of f(x) under the target, with the standard error of dependent draws.
@@ -114,7 +118,7 @@ class Draws(eqx.Module):
         errors = jax.tree.map(lambda x: quantile_error(x, q, self.walkers), found)
         if self.history:
             errors = jax.tree.map(lambda x: np.full_like(x, np.nan), errors)
-        return self._estimate(found, value, errors, self._constants(f))
+        return self._estimate(found, value, errors, self._constants(f, found))
 
     def summary(self, f: Callable[[Any], PyTree] | None = None) -> Summary:
         """A table of every number of f(x), and the verdict: what is in doubt and what to try, or that nothing is found.
@@ -124,7 +128,8 @@ class Draws(eqx.Module):
 
         Source: as for `ess`, sections 4 and 6.
         """
-        return summary_of(self.of(f), self.values, self._steps(self._constants(f)), self.ended)
+        found = self.of(f)
+        return summary_of(found, self.values, self._steps(self._constants(f, found)), self.ended)
 
     def _estimate(self, found: PyTree[np.ndarray], value: PyTree, error: PyTree, constants: Constants) -> Estimate:
         error = exactly(error, constants, 0.0)
@@ -170,8 +175,9 @@ class Draws(eqx.Module):
         Source: Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Rank-normalization, folding, and localization:
         an improved R-hat for assessing convergence of MCMC, Bayesian Analysis 16(2), 667-718, section 4.
         """
-        found = jax.tree.map(lambda x: effective(x, "bulk", walkers=self.walkers), self.of(f))
-        return exactly(found, self._constants(f), np.inf)
+        found = self.of(f)
+        draws = jax.tree.map(lambda x: effective(x, "bulk", walkers=self.walkers), found)
+        return exactly(draws, self._constants(f, found), np.inf)
 
     def rhat(self, f: Callable[[Any], PyTree] | None = None, *, groups: int | None = None) -> PyTree[np.ndarray]:
         r"""R-hat of every number, by ranks and folded, 1 for chains that agree; NaN where a chain stands still.
@@ -192,7 +198,8 @@ class Draws(eqx.Module):
                 raise ValueError(f"groups must divide the {len(self.acceptance)} chains, got {groups}")
         elif self.walkers > 1:
             groups = len(self.acceptance) // self.walkers
-        return exactly(jax.tree.map(lambda x: rank_rhat(x, groups), self.of(f)), self._constants(f), 1.0)
+        found = self.of(f)
+        return exactly(jax.tree.map(lambda x: rank_rhat(x, groups), found), self._constants(f, found), 1.0)
 
     def bfmi(self) -> np.ndarray:
         r"""Of each chain how far its energy goes in one step, $\sum_n (E_n - E_{n-1})^2 / \sum_n (E_n - \bar E)^2$.
@@ -220,13 +227,22 @@ class Draws(eqx.Module):
         more than one divergent step in a thousand: where paths are lost is where chains do not go; and a `bfmi` below
         0.3. Of ensembles the 100 are for each of them, and 50 are wanted of each walker by itself.
         """
-        return [doubt.words for doubt in self._doubts(self.of(f), self._constants(f))]
+        found = self.of(f)
+        return [doubt.words for doubt in self._doubts(found, self._constants(f, found))]
 
     def _doubts(self, found: PyTree[np.ndarray], constants: Constants) -> list[Doubt]:
         return doubts_of(found, self.values, self._steps(constants))
 
-    def _constants(self, f: Callable[[Any], PyTree] | None) -> Constants:
-        return self.constants if f is None else {}
+    def _constants(self, f: Callable[[Any], PyTree] | None, found: PyTree[np.ndarray]) -> Constants:
+        if f is None:
+            return self.constants
+        if not any(map(stands_still, jax.tree.leaves(found))):  # no need to look
+            return {}
+        return constants_of(f, (self._like(),), self.constants)
+
+    def _like(self) -> PyTree:
+        """The shapes of a draw."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), self.values)
 
     def _method(self) -> str:
         chains = len(self.acceptance)

@@ -167,14 +167,14 @@ class Folded(eqx.Module):
         found, names = [], named(self.moments.mean, "the means")
         numbers = sum(x[0, 0].size for x in names.values())
         limit = -special.stdtrit(self._chains - 1, _ALARM / 2 / numbers)
-        for (name, mean), rhat in zip(names.items(), named(self.rhat(), "").values(), strict=True):
+        for (name, mean), (path, rhat) in zip(names.items(), named(self.rhat(), "").items(), strict=True):
             if np.any(np.isnan(rhat)):
                 found.append(f"a chain stands still in {name}, or is no number")
                 continue
             off = mean[-1] - mean[0]  # none of a run of one block
             with np.errstate(invalid="ignore"):
                 apart = np.abs(np.mean(off, 0)) / error_of_means(off) if len(mean) > 1 else np.zeros(mean.shape[2:])
-            apart = exactly(apart, {"": self.constants.get(name, ())}, 0.0)
+            apart = exactly(apart, {"": self.constants.get(path, ())}, 0.0)
             if np.max(rhat) >= _RHAT:
                 few = 1 / (np.max(rhat) ** 2 - 1)
                 found.append(

@@ -20,7 +20,7 @@ from . import memory
 from .chain_file import Block, Reached
 from .draws import Draws
 from .folded import Folded, Moments
-from .measures import Constants
+from .measures import Constants, constants_of
 
 _TWICE = 2  # in memory: block by block, and all together
 _TOLD = 20  # bytes of what is told of a step, about
@@ -117,7 +117,8 @@ class Means(Keeping):
         if self.f is None:
             return dataclasses.replace(self, constants=constants)
         check_result(self.f, jax.eval_shape(self.f, draw))
-        return dataclasses.replace(self, digest=digest_of(self.f, draw))
+        constants = constants_of(self.f, (draw,), constants)
+        return dataclasses.replace(self, digest=digest_of(self.f, draw), constants=constants)
 
     def begin(self, values: Callable[[], PyTree]) -> Moments:
         like = jax.eval_shape(self.of, values())

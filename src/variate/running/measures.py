@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import PyTree
 from scipy import stats
 
+from variate.programs.fixed import fixed
+
 from .effective import degrees_of_freedom, effective_draws, effective_in_a_half
 from .groups import effective_together, group_means, half_width, nested_rhat, normal_scores
 
@@ -32,9 +34,13 @@ class Known(NamedTuple):
 
 def named(values: PyTree, bare: str) -> dict[str, np.ndarray]:
     """The leaves of a tree by their paths, that of a bare array by the name given for it."""
+    return {name: np.asarray(leaf) for name, leaf in _paths(values, bare).items()}
+
+
+def _paths(tree: PyTree, bare: str) -> dict[str, Any]:
     return {
-        jax.tree_util.keystr(path, simple=True, separator=".") or bare: np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(values)
+        jax.tree_util.keystr(path, simple=True, separator=".") or bare: leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
 
@@ -55,6 +61,13 @@ def exactly(found: PyTree, constants: Constants, value: float) -> PyTree[np.ndar
     for name, leaf in zip(named(found, ""), leaves, strict=True):
         leaf.flat[list(constants.get(name, ()))] = value
     return jax.tree.unflatten(jax.tree.structure(found), leaves)
+
+
+def constants_of(f: Callable[..., PyTree], args: PyTree, constants: Constants) -> Constants:
+    """Of f of a draw, the last of `args`, whose constants are known: the numbers that it makes of these and of none."""
+    before: list[tuple[int, ...]] = [() for _ in jax.tree.leaves(args[:-1])]
+    known = [*before, *[constants.get(name, ()) for name in _paths(args[-1], "")]]
+    return dict(zip(_paths(jax.eval_shape(f, *args), ""), fixed(f, args, known), strict=True))
 
 
 def others(found: PyTree[np.ndarray], constants: Constants) -> list[np.ndarray]:
@@ -165,6 +178,11 @@ def energy_information(energy: np.ndarray) -> np.ndarray:
 def alone(x: np.ndarray, walkers: int) -> np.ndarray | float:
     """The effective draws of one walker, as if it were alone; of a chain, all that are asked of it."""
     return effective(x, "bulk") / len(x) if walkers > 1 else 100.0
+
+
+def stands_still(x: np.ndarray) -> bool:
+    """Whether some number never changes in some chain."""
+    return bool(x.size and np.any(np.ptp(x, axis=1) == 0))
 
 
 def _diagnosed(diagnostic: Callable[[np.ndarray], Any], x: Any) -> np.ndarray:

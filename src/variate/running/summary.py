@@ -206,7 +206,7 @@ def longest_stay(values: PyTree) -> np.ndarray:
     return np.max(now - np.maximum.accumulate(np.where(first, now, 0), axis=1), axis=1) + 1
 
 
-_STUCK = "other starts, shorter steps or a longer warm-up; a number that is constant by itself can be left out by f"
+_STUCK = "other starts, shorter steps or a longer warm-up; a number that takes few values can be left out by f"
 _APART = "another parametrization, in which it is easy to get from one part to the other; a longer warm-up; more draws"
 _FEW = "more draws, by num_samples or until; another parametrization; a kernel that follows the gradient"
 _SLOW = "more draws, for a walker that is stuck would look like these; a kernel that is no ensemble"
