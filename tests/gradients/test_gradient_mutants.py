@@ -16,12 +16,12 @@ from jax import Array, lax
 import variate as vt
 from variate.gradients import MeasureValued, NoBaseline, Pathwise, Score, blocks, credit, replays, samples, surrogate
 from variate.gradients.rules import coupled, measure_valued, score
-from variate.programs import accumulation, distributions, relations
+from variate.programs import distributions, recurrences, relations
 from variate.programs.dataflow import bit
 from variate.programs.primitive import sample_leaves
 from variate.programs.terms import Terms
 
-LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN, CHARGE, TOTALS, ELEMENTS, DRAWN = (
+LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN, CHARGE, ELEMENTS, DRAWN = (
     score.log_prob,
     distributions.element_probs,
     coupled._through_table,
@@ -32,7 +32,6 @@ LOG_PROB, PROBABILITIES, STEP, REPLAY, NORMAL, REACH, SURROGATE, SAMPLE, RUN, CH
     distributions.sample,
     samples.run,
     credit.Credit.charge,
-    accumulation._totals,
     replays.element_log_probs,
     relations.Tracing.drawn,
 )
@@ -131,8 +130,8 @@ def the_neighbours(self: Any, entries: Array, relation: Any) -> Array:
     return charges
 
 
-def only_the_first_increment(scan: Any) -> list[Any]:
-    return [total._replace(increments=total.increments[:1]) for total in TOTALS(scan)]
+def only_the_first_increment(a: Any, b: Any) -> Any:
+    return b if a == 0 else a
 
 
 def diagonal_carry(relations: Any, depth: int, scan: Any) -> Any:
@@ -180,7 +179,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], bool]]] = {
     "draws without a past": (
         relations.Tracing, "drawn", without_a_past, wrong_gradient("coins linked in a scan", "score"),
     ),
-    "increments lost": (accumulation, "_totals", only_the_first_increment, wrong_gradient("totals", "score")),
+    "increments lost": (recurrences, "_sum", only_the_first_increment, wrong_gradient("totals", "score")),
     "leave-one-out taken for independent": (
         blocks, "correlation_of", uncorrelated, short_error_bar("linked coins", "score, leave one out"),
     ),

@@ -11,7 +11,7 @@ import pytest
 from jax import Array, lax
 from jax.random import split
 
-from variate.programs import accumulation, checkpoints, draw
+from variate.programs import accumulation, checkpoints, draw, recurrences
 from variate.programs.accumulation import accumulated
 from variate.programs.interpretation import evaluate
 from variate.programs.program import Program, every_operation
@@ -30,6 +30,10 @@ CHANGES: list[Callable[[Array, Array, Array], Array]] = [
     lambda total, a, b: -total,
     lambda total, a, b: b * total,
     lambda total, a, b: total * 0.5,
+    lambda total, a, b: total / (2 + b),
+    lambda total, a, b: total + (a - total) * b,
+    lambda total, a, b: jnp.where(a > b, total, total + b),
+    lambda total, a, b: lax.cond(a > 0.5, lambda x: a - x, lambda x: x + b, total),
 ]
 
 
@@ -94,8 +98,8 @@ def test_totals_are_what_they_were(loop: str, seed: int) -> None:
     assert off(loop, seed) < 1e-13
 
 
-def without_sign(product: Any) -> Any:
-    return product
+def without_sign(expression: Any) -> Any:
+    return expression
 
 
 def read_inside(checkpoint: Any, writer: Any) -> dict:
@@ -105,17 +109,17 @@ def read_inside(checkpoint: Any, writer: Any) -> dict:
 
 
 OPENED = checkpoints.opened
-MUTANTS: dict[str, tuple[str, Any, str]] = {
-    "signs lost": ("_negative", without_sign, "a scan"),
-    "factors lost": ("_times", lambda product, factor: product, "a scan"),
-    "nothing behind a checkpoint": ("opened", read_inside, "steps in checkpoints"),
+MUTANTS: dict[str, tuple[Any, str, Any, str]] = {
+    "signs lost": (recurrences, "_negative", without_sign, "a scan"),
+    "factors lost": (recurrences, "_product", lambda a, b: a, "a scan"),
+    "nothing behind a checkpoint": (accumulation, "opened", read_inside, "steps in checkpoints"),
 }
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_wrong_totals_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    attribute, mutant, loop = MUTANTS[name]
-    monkeypatch.setattr(accumulation, attribute, mutant)
+    module, attribute, mutant, loop = MUTANTS[name]
+    monkeypatch.setattr(module, attribute, mutant)
     assert max(off(loop, seed) for seed in range(4)) > 1e-3
 
 

@@ -218,7 +218,7 @@ def test_totals_become_sums_of_their_increments() -> None:
     plain, _ = stage(f, jax.random.key(0))
     split_up = accumulated(plain)
     (before,), (after,) = ([op for op in p.operations if op.name == "scan"] for p in (plain, split_up))
-    assert len(after.outputs) == len(before.outputs) + 1  # of the three carries one only accumulates
+    assert len(after.outputs) == len(before.outputs) + 2  # of the three carries two only accumulate
     values = [evaluate(p, [jax.random.key(3)], Counting())[0][p.outputs[0]] for p in (plain, split_up)]
     assert jnp.allclose(*values, rtol=1e-12)
 

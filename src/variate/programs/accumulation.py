@@ -1,9 +1,10 @@
 """Running totals of a scan as sums of what its steps add, so that what each step adds can be told apart."""
 
 import functools
-from collections.abc import Collection, Mapping, Sequence
+import itertools
+from collections.abc import Collection
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jaxtyping import Array
 
 from variate.programs.checkpoints import CHECKPOINTS, opened, zeros
 from variate.programs.program import Operand, Operation, Program, scan_parts
+from variate.programs.recurrences import recurrences, write
 from variate.programs.writing import Writer, renamed_in
 
 _LARGEST = 16  # elements of a total: its increments take that much memory a step
@@ -28,6 +30,7 @@ def accumulated(program: Program, random: Collection[Operand] = ()) -> Program:
     writer = Writer(program.size)
     renamed: dict[int, Operand] = {}
     reached: set[Operand] = set(random)
+    live = {operand for operation in program.operations for operand in operation.inputs}.union(program.outputs)
     for operation in program.operations:
         if any(isinstance(operand, int) and operand in renamed for operand in operation.inputs):
             operation = replace(operation, inputs=tuple(renamed_in(renamed, operand) for operand in operation.inputs))
@@ -38,8 +41,8 @@ def accumulated(program: Program, random: Collection[Operand] = ()) -> Program:
         operation = _inside(operation, reached)
         if operation.name in CHECKPOINTS:
             renamed.update(opened(operation, writer))
-        elif operation.name == "scan" and operation.params["length"] and (totals := _totals(operation)):
-            renamed.update(_summed(operation, totals, writer))
+        elif operation.name == "scan" and operation.params["length"]:
+            renamed.update(_summed(operation, live, writer))
         else:
             writer.operations.append(operation)
         reached.update(renamed.values())
@@ -61,135 +64,47 @@ def _inside(operation: Operation, reached: Collection[Operand]) -> Operation:
     return replace(operation, bodies=(accumulated(body, into),))
 
 
-def _summed(scan: Operation, totals: Sequence["_Total"], writer: Writer) -> dict[int, Operand]:
+def _summed(scan: Operation, live: Collection[Operand], writer: Writer) -> dict[int, Operand]:
     """Write a scan, and its totals as sums of what it stacks; the places of these, by those of the totals."""
-    larger, stacked = _stacking(scan, totals, writer)
+    larger, stacked = _stacking(scan, live, writer)
+    writer.operations.append(larger)
     constants, _ = scan_parts(scan)
-    # The scan itself still makes the totals, which nobody reads: of zeros, so that what they begin with is read once.
-    begun = {constants + total.carry for total in totals}
-    inputs = (zeros(scan.operands[i]) if i in begun else operand for i, operand in enumerate(scan.inputs))
-    writer.operations.append(replace(larger, inputs=tuple(inputs)))
     found = {}
-    for total, added in zip(totals, stacked, strict=True):
-        aval = scan.avals[total.carry]
+    for carry, added in stacked.items():
+        aval = scan.avals[carry]
         steps = jax.ShapeDtypeStruct((scan.params["length"], *aval.shape), aval.dtype)
         summed = functools.partial(_sum, scan.params["reverse"])
-        operands = [scan.inputs[constants + total.carry], *added]
-        found[scan.outputs[total.carry]] = writer.write(summed, operands, [aval, *[steps] * len(added)], scan)
+        operands = [scan.inputs[constants + carry], *added]
+        found[scan.outputs[carry]] = writer.write(summed, operands, [aval, *[steps] * len(added)], scan)
     return found
 
 
-class _Factor(NamedTuple):
-    operand: Operand
-    aval: Any
-
-
-class _Increment(NamedTuple):
-    """What a step adds: a product, with its sign."""
-
-    factors: tuple[_Factor, ...]
-    sign: int = 1
-
-
-class _Total(NamedTuple):
-    """A carried value that a step only multiplies and adds to: its place among the carries, what, and by what."""
-
-    carry: int
-    increments: tuple[_Increment, ...]
-    factor: _Increment | None
-
-
-def _totals(scan: Operation) -> list[_Total]:
+def _stacking(scan: Operation, live: Collection[Operand], writer: Writer) -> tuple[Operation, dict[int, list[int]]]:
+    """The scan that stacks what is added to totals, and multiplied by, and the places of these by that of the total."""
     (body,) = scan.bodies
     constants, carried = scan_parts(scan)
-    producers = {place: op for op in body.operations for place in op.outputs}
-    uses: dict[int, int] = {}
-    for operand in (*(operand for op in body.operations for operand in op.inputs), *body.outputs):
-        if isinstance(operand, int):
-            uses[operand] = uses.get(operand, 0) + 1
-    found = []
-    for carry in range(carried):
-        aval, own = scan.avals[carry], body.inputs[constants + carry]
-        if (
-            aval.dtype != bool
-            and jnp.issubdtype(aval.dtype, jnp.number)
-            and aval.size <= _LARGEST
-            and uses.get(own) == 1
-        ):
-            step = _step(body.outputs[carry], own, producers, uses)
-            if step and step[0]:
-                factor = step[1]
-                found.append(_Total(carry, step[0], factor if factor.factors or factor.sign < 0 else None))
-    return found
-
-
-def _step(
-    operand: Operand, total: int, producers: Mapping[int, Operation], uses: Mapping[int, int]
-) -> tuple[tuple[_Increment, ...], _Increment] | None:
-    """What is added to `total`, and what it is multiplied by, to make the operand, if that is all that is done."""
-    if operand == total:
-        return (), _Increment(())
-    producer = producers.get(operand) if isinstance(operand, int) and uses[operand] == 1 else None
-    if producer is None:
-        return None
-    if producer.name == "convert_element_type" and producer.operands[0].dtype == producer.avals[0].dtype:
-        return _step(producer.inputs[0], total, producers, uses)  # to or from a weak type
-    if producer.name not in ("add", "sub", "add_any", "mul", "neg"):
-        return None
-    for side, inside in enumerate(producer.inputs):
-        before = _step(inside, total, producers, uses)
-        if before is None:
-            continue
-        increments, factor = before
-        if producer.name == "neg" or (producer.name == "sub" and side == 1):
-            increments, factor = tuple(map(_negative, increments)), _negative(factor)
-        if producer.name == "neg":
-            return increments, factor
-        other = _Factor(producer.inputs[1 - side], producer.operands[1 - side])
-        if producer.name == "mul":
-            return tuple(_times(each, other) for each in increments), _times(factor, other)
-        return (*increments, _Increment((other,), -1 if producer.name == "sub" and side == 0 else 1)), factor
-    return None
-
-
-def _negative(product: _Increment) -> _Increment:
-    return product._replace(sign=-product.sign)
-
-
-def _times(product: _Increment, factor: _Factor) -> _Increment:
-    return product._replace(factors=(*product.factors, factor))
-
-
-def _stacking(scan: Operation, totals: Sequence[_Total], writer: Writer) -> tuple[Operation, list[list[int]]]:
-    """The scan that stacks what is added, and multiplied by, and their places for each total."""
-    (body,) = scan.bodies
     inside = Writer(body.size)
-    inside.operations = list(body.operations)
-    extra, avals, places = [], [], []
-    for total in totals:
-        aval = scan.avals[total.carry]
-        sums = [total.increments, *([(total.factor,)] if total.factor else [])]
-        for increments in sums:
-            used = [factor for increment in increments for factor in increment.factors]
-            sizes = tuple((len(increment.factors), increment.sign) for increment in increments)
-            of_step = functools.partial(_added, aval, sizes)
-            plain = [jax.ShapeDtypeStruct(factor.aval.shape, factor.aval.dtype) for factor in used]
-            extra.append(inside.write(of_step, [factor.operand for factor in used], plain, scan))
-            avals.append(ShapedArray((scan.params["length"], *aval.shape), aval.dtype))
-        places.append([writer.place() for _ in sums])
+    small = [n for n in range(carried) if scan.outputs[n] in live and _is_small(scan.avals[n])]
+    found, inside.operations = recurrences(scan, small, inside) if small else ([], [])
+    if not found:
+        return scan, {}
+    extra, avals, places = [], [], {}
+    for each in found:
+        aval = scan.avals[each.carry]
+        sums = [each.step.added, *([each.step.times] if each.step.times != 1 else [])]
+        extra += [write(inside, expression, aval, scan) for expression in sums]
+        avals += [ShapedArray((scan.params["length"], *aval.shape), aval.dtype)] * len(sums)
+        places[each.carry] = [writer.place() for _ in sums]
     larger = replace(body, operations=tuple(inside.operations), outputs=(*body.outputs, *extra), size=inside.size)
-    outputs = (*scan.outputs, *(place for each in places for place in each))
-    return replace(scan, bodies=(larger,), outputs=outputs, avals=(*scan.avals, *avals)), places
+    # The scan itself still makes the totals. Those that nobody reads begin with zeros there, which are read once then.
+    begun = {constants + each.carry for each in found if each.alone}
+    inputs = tuple(zeros(scan.operands[i]) if i in begun else operand for i, operand in enumerate(scan.inputs))
+    outputs = (*scan.outputs, *itertools.chain.from_iterable(places.values()))
+    return replace(scan, bodies=(larger,), inputs=inputs, outputs=outputs, avals=(*scan.avals, *avals)), places
 
 
-def _added(like: Any, sizes: Sequence[tuple[int, int]], *factors: Any) -> Array:
-    """The sum of products of so many factors each, with these signs."""
-    parts, rest = [], list(factors)
-    for count, sign in sizes:
-        product = functools.reduce(jnp.multiply, rest[1:count], rest[0]) if count else jnp.ones((), like.dtype)
-        parts.append(product if sign > 0 else -product)
-        del rest[:count]
-    return jnp.broadcast_to(functools.reduce(jnp.add, parts), like.shape)
+def _is_small(aval: Any) -> bool:
+    return aval.dtype != bool and jnp.issubdtype(aval.dtype, jnp.number) and aval.size <= _LARGEST
 
 
 def _sum(reverse: bool, begun: Array, increments: Array, factors: Array | None = None) -> Array:
