@@ -76,7 +76,7 @@ def _last(body: Program) -> list[Operation]:
 
 
 def _may_move(operation: Operation) -> bool:
-    small = operation.name == "mul" and math.prod(operation.avals[0].shape) <= _LARGEST
+    small = operation.name in ("div", "mul", "select_n") and math.prod(operation.avals[0].shape) <= _LARGEST
     return operation.name in _ADDITIVE or small
 
 

@@ -10,11 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from variate.programs.dependence import Masks, followed, mask_of, of_carries
 from variate.programs.interpretation import bind
-from variate.programs.program import Constant, Operand, Operation, Program, scan_parts
+from variate.programs.program import Operand, Operation, Program, scan_parts
 from variate.programs.writing import Writer
-
-Masks = list[int]  # of every value of a body, the carries that it depends on, a bit each
 
 
 class Leaf(NamedTuple):
@@ -65,7 +64,7 @@ def recurrences(scan: Operation, wanted: Sequence[int], writer: Writer) -> tuple
     """
     (body,) = scan.bodies
     constants, carried = scan_parts(scan)
-    masks = _closed(body, constants, carried)
+    masks = of_carries(body, constants, carried)
     operations = {id(operation): operation for operation in body.operations}
     found = []
     for carry in wanted:
@@ -74,9 +73,9 @@ def recurrences(scan: Operation, wanted: Sequence[int], writer: Writer) -> tuple
         step = reading.of(body.outputs[carry], scan.avals[carry])
         if step is None or step.added == 0:
             continue
-        read = [n for n, output in enumerate(body.outputs) if n != carry and _mask(masks, output) >> carry & 1]
+        read = [n for n, output in enumerate(body.outputs) if n != carry and mask_of(masks, output) >> carry & 1]
         inside = (op for op in body.operations if op.sites or op.factors or op.equation.effects)
-        weighed = any(_mask(masks, x) >> carry & 1 for op in inside for x in op.inputs)
+        weighed = any(mask_of(masks, x) >> carry & 1 for op in inside for x in op.inputs)
         found.append(Recurrence(carry, step, not read and not weighed))
         for branches in reading.branches.values():
             operations[id(branches.cond)] = _giving(operations[id(branches.cond)], branches)
@@ -101,7 +100,7 @@ class Reading:
         self.branches: dict[int, Branches] = {}
 
     def moved(self, operand: Operand) -> bool:
-        return bool(_mask(self.masks, operand) & self.bit)
+        return bool(mask_of(self.masks, operand) & self.bit)
 
     def of(self, operand: Operand, aval: Any) -> Affine | None:
         """How an operand is made of the carried value; None where that is not known."""
@@ -138,7 +137,7 @@ class Reading:
         aval, cases = cond.avals[output], []
         for body in cond.bodies:
             own = {place for place, x in zip(body.inputs, operands, strict=True) if x == entering}
-            masks = _follow(body, [int(place in own) for place in body.inputs])
+            masks = followed(body, [int(place in own) for place in body.inputs])
             cases.append(Reading(body, own, masks, 1, None).of(body.outputs[output], aval))
         forms = [case for case in cases if case is not None]
         if before is None or len(forms) < len(cases):
@@ -283,52 +282,3 @@ RULES: Mapping[str, Callable[[Operation, list[Affine]], Affine | None]] = {
     "select_n": _chosen,
     "sub": _taken,
 }
-
-
-def _mask(masks: Masks, operand: Operand) -> int:
-    return 0 if isinstance(operand, Constant) else masks[operand]
-
-
-def _closed(body: Program, constants: int, carried: int) -> Masks:
-    """What each value of the body of a scan depends on, of what was carried in this step or any before."""
-    inputs = [0] * len(body.inputs)
-    inputs[constants : constants + carried] = [1 << n for n in range(carried)]
-    while True:
-        masks = _follow(body, inputs)
-        carry = zip(inputs[constants : constants + carried], body.outputs, strict=False)
-        following = [before | _mask(masks, output) for before, output in carry]
-        if following == inputs[constants : constants + carried]:
-            return masks
-        inputs[constants : constants + carried] = following
-
-
-def _follow(program: Program, inputs: Sequence[int]) -> Masks:
-    masks = [0] * program.size
-    for place, mask in zip(program.inputs, inputs, strict=True):
-        masks[place] = mask
-    for operation in program.operations:
-        into = [_mask(masks, x) for x in operation.inputs]
-        if any(into):
-            for place, mask in zip(operation.outputs, _outputs(operation, into), strict=True):
-                masks[place] = mask
-    return masks
-
-
-def _outputs(operation: Operation, into: list[int]) -> list[int]:
-    every = functools.reduce(lambda a, b: a | b, into, 0)
-    if operation.name == "scan":
-        constants, carried = scan_parts(operation)
-        (body,), inputs = operation.bodies, list(into)
-        while True:
-            masks = _follow(body, inputs)
-            found = [_mask(masks, output) for output in body.outputs]
-            following = [a | b for a, b in zip(inputs[constants : constants + carried], found, strict=False)]
-            if following == inputs[constants : constants + carried]:
-                return [*following, *found[carried:]]
-            inputs[constants : constants + carried] = following
-    if operation.name == "cond":
-        which, *rest = into
-        followed = [(body, _follow(body, rest)) for body in operation.bodies]
-        cases = [[_mask(masks, output) for output in body.outputs] for body, masks in followed]
-        return [functools.reduce(lambda a, b: a | b, case, which) for case in zip(*cases, strict=True)]
-    return [every] * len(operation.outputs)
