@@ -100,6 +100,25 @@ def test_its_error_bar_is_that_of_the_other_half(key: Array) -> None:
     assert covers(0.5**0.5) < 0.88
 
 
+@pytest.mark.parametrize("sizes", [(4, 4), (6, 6), (4, 40)])
+def test_few_members_have_students_interval(sizes: tuple[int, int], key: Array) -> None:
+    """Far apart on a line, where nothing is chosen and the value misses next to nothing; mutant: the normal's.
+
+    Left ends are above the truth in 2.5% of samples at most: both bounds are wrong once in a million.
+    """
+
+    def far(key: Array) -> Array:
+        first, second, third = split(key, 3)
+        x, y = jax.random.normal(first, (sizes[0], 1)), 5 + jax.random.normal(second, (sizes[1], 1))
+        found = max_sliced_wasserstein(x, y, num_starts=1, num_steps=1)(third).distance
+        low, _ = found.interval()
+        return jnp.stack([low, found.value - 1.96 * jnp.asarray(found.stderr)])
+
+    low, mutant = np.asarray(jax.jit(jax.vmap(far))(split(key, 4_000))).T
+    assert stats.binomtest(int(np.sum(low > 25)), len(low), 0.025, "greater").pvalue > 1e-6
+    assert stats.binomtest(int(np.sum(mutant > 25)), len(low), 0.025, "greater").pvalue < 1e-6
+
+
 def test_it_finds_what_differs(key: Array) -> None:
     x, y = normals(clone(key), n=2_000)
     found = max_sliced_wasserstein(np.asarray(x).reshape(-1, 2, 4), np.asarray(y).reshape(-1, 2, 4))(key)

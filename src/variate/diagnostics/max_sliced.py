@@ -40,9 +40,10 @@ def max_sliced_wasserstein(
     $\hat\varphi(s) + \hat\psi(t) \le |s - t|^p$ for all numbers s and t. The value is what the other halves make of
     them, $\overline{\hat\varphi(\hat\theta^T x)} + \overline{\hat\psi(\hat\theta^T y)}$: by duality its expectation is
     at most $W_p^p$ along $\hat\theta$, hence at most the maximum, whatever ascent came to, and its error bar is that of
-    two means of independent numbers. Of one distribution the value is 0 or below, up to that. It speaks of the
-    distributions, not of these samples, and falls short of the maximum by what half of the members do not tell. The
-    wrong choice for the draws of a chain, which are not independent.
+    two means of independent numbers, its interval Student's with the degrees of freedom of the smaller half. Of one
+    distribution the value is 0 or below, up to that. It speaks of the distributions, not of these samples, and falls
+    short of the maximum by what half of the members do not tell. The wrong choice for the draws of a chain, which are
+    not independent.
 
     - `x`, `y`: samples [n, *member] and [m, *member], of four members at least, of any shape.
     - `order`: p, 1 at least.
@@ -65,7 +66,9 @@ def max_sliced_wasserstein(
         check_key(key)
         distance, along = _find(power, starts, steps, key, one, other)
         count = len(one) - len(one) // 2 + len(other) - len(other) // 2
-        estimate = Estimate(*distance, count, jnp.all(jnp.isfinite(jnp.stack(distance))), biased=True)
+        fewest = min(len(one) - len(one) // 2, len(other) - len(other) // 2)  # no more than Welch's degrees of freedom
+        finite = jnp.all(jnp.isfinite(jnp.stack(distance)))
+        estimate = Estimate(*distance, count, finite, degrees=float(fewest - 1), biased=True)
         return FarthestLine(estimate, along.reshape(member))
 
     return find

@@ -6,9 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from variate import checks
 
@@ -16,7 +15,7 @@ from .base import Space, check_alike, check_order, check_sample, check_samples, 
 from .max_sliced import farthest, starts
 from .spaces import Lines
 
-Apart = Callable[[Bool[Array, " N"]], Float[Array, ""]]
+Apart = Callable[[Int[Array, " N"]], Float[Array, ""]]  # of the places that members of both samples take
 
 
 @runtime_checkable
@@ -28,7 +27,7 @@ class Statistic(Protocol):
         ...
 
     def prepare(self, key: Key[Array, ""], pooled: Array, first: int) -> Apart:
-        """The statistic as a function of which members are in the second sample, where `first` are not."""
+        """The statistic as a function of the places that members take, of which the `first` are the first sample's."""
         ...
 
 
@@ -62,10 +61,10 @@ class Sliced(eqx.Module):
         values = jnp.take_along_axis(values, ranks, axis=-1)
         weights = self.on.weights().astype(values.dtype)
 
-        def apart(of_y: Array) -> Array:
+        def apart(places: Array) -> Array:
             def on_line(values: Array, ranks: Array) -> Array:
                 """Each line has the members in its own order, in which they are put one sample after the other."""
-                second = of_y[ranks]
+                second = places[ranks] >= first
                 place = jnp.where(second, first - 1 + jnp.cumsum(second), jnp.cumsum(~second) - 1)
                 own = jnp.zeros_like(values).at[place].set(values, unique_indices=True)
                 return line_distance(own[:first], own[first:], self.order)
@@ -98,8 +97,8 @@ class MaxSliced(eqx.Module):
         return check_samples(x, y)
 
     def prepare(self, key: Key[Array, ""], pooled: Array, first: int) -> Apart:
-        def apart(of_y: Array) -> Array:
-            x, y = _parted(pooled, of_y, first)
+        def apart(places: Array) -> Array:
+            x, y = _parted(pooled, places, first)
             return farthest(self.order, starts(jax.random.clone(key), self.num_starts, x, y), self.num_steps, x, y)[1]
 
         return apart
@@ -121,7 +120,7 @@ class _Given(eqx.Module):
         return x, y
 
     def prepare(self, key: Key[Array, ""], pooled: Array, first: int) -> Apart:
-        return lambda of_y: self.function(*_parted(pooled, of_y, first))
+        return lambda places: self.function(*_parted(pooled, places, first))
 
 
 class TwoSampleTest(eqx.Module):
@@ -158,8 +157,8 @@ def two_sample_test(
     r"""The permutation test of one distribution for both samples, as a function of a key.
 
     If members are exchangeable, as they are where all are independent draws of one distribution, a p-value of at most
-    $\alpha$ has a probability of at most $\alpha$, for any number of members and any statistic. The wrong choice for
-    the draws of one chain, which are not exchangeable: thin them first.
+    $\alpha$ has a probability of at most $\alpha$, for any number of members and any statistic, one that goes by their
+    order too. The wrong choice for the draws of one chain, which are not exchangeable: thin them first.
 
     - `x`, `y`: samples [n, *member] and [m, *member].
     - `statistic`: what is large where distributions differ: `Sliced()`, also `Sliced(on=Circle())` and so on;
@@ -193,13 +192,14 @@ def two_sample_test(
 def _test(statistic: Statistic, permutations: int, key: Key[Array, ""], x: Array, y: Array) -> TwoSampleTest:
     first, second = jax.random.split(key)
     apart = statistic.prepare(first, jnp.concatenate([x, y]), len(x))
-    as_they_are = jnp.asarray(np.arange(len(x) + len(y)) >= len(x))
+    as_they_are = jnp.arange(len(x) + len(y))
     exchanged = jax.lax.map(
         lambda key: apart(jax.random.permutation(key, as_they_are)), jax.random.split(second, permutations)
     )
     return TwoSampleTest(apart(as_they_are), exchanged)
 
 
-def _parted(pooled: Array, of_y: Bool[Array, " N"], first: int) -> tuple[Array, Array]:
-    ordered = pooled[jnp.argsort(of_y, stable=True)]
+def _parted(pooled: Array, places: Int[Array, " N"], first: int) -> tuple[Array, Array]:
+    """Members change places within a sample too, as a statistic that knows their order needs."""
+    ordered = jnp.zeros_like(pooled).at[places].set(pooled, unique_indices=True)
     return ordered[:first], ordered[first:]
