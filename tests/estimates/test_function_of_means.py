@@ -81,6 +81,24 @@ def test_the_first_bias_is_taken_off(key: Array) -> None:
     assert 4.9 * error < 0.125
 
 
+@pytest.mark.parametrize(("dtype", "scale"), [("float32", 2.0**-83), ("float64", 2.0**-530)])
+def test_numbers_whose_derivatives_leave_the_range_of_floats(dtype: str, scale: float, key: Array) -> None:
+    """What is in no unit stays what it was: differences over an error e of the mean b are off by (e/b)^2, below 1e-3.
+
+    Mutant: derivatives alone, of which nothing is left but NaN.
+    """
+    rows = {"a": 3 + jax.random.normal(key, (1_000,)), "b": 1 + jax.random.exponential(clone(key), (1_000,))}
+    rows = {name: leaf.astype(dtype) for name, leaf in rows.items()}
+    fold = FunctionOfMeans.of(
+        lambda m: jnp.stack([ratio(m), jnp.log(ratio(m))]), {name: rows[name][0] for name in rows}
+    )
+    read = jax.jit(lambda rows: fold.of_rows(rows).read())
+    whole, small = read(rows), read({name: leaf * jnp.asarray(scale, dtype) for name, leaf in rows.items()})
+    assert bool(small.converged)
+    np.testing.assert_allclose(small.stderr, whole.stderr, rtol=1e-3)
+    np.testing.assert_array_less(np.abs(small.value - whole.value), 1e-3 * np.asarray(whole.stderr))
+
+
 def test_it_stops_at_a_tolerance(key: Array) -> None:
     found = vt.expect(pair, function=ratio, until=vt.StdErr(2e-3))(key)
     assert found.converged
