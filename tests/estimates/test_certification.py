@@ -87,6 +87,14 @@ def test_many_inputs_at_once(key: Array) -> None:
 BAD: dict[str, tuple[Callable[[], Any], type, str]] = {
     "no noise": (lambda: certify(soft, 0.0), ValueError, "sigma"),
     "no interval": (lambda: certify(soft, 1.0, interval=0.95), TypeError, "interval"),  # pyright: ignore[reportArgumentType]
+    "other numbers": (lambda: certify(soft, 1.0, interval=Hoeffding(0, 5)), ValueError, "between 0 and 1, got Hoeff"),
+    "no input": (lambda: certify(soft, 1.0)(jax.random.key(0)), TypeError, "x must be an array of real numbers"),
+    "words": (lambda: certify(soft, 1.0)(jax.random.key(0), "a"), TypeError, "x must be an array of real numbers"),
+    "complex": (
+        lambda: certify(soft, 1.0)(jax.random.key(0), jnp.ones(2).astype(complex)),
+        TypeError,
+        "got complex128",
+    ),
     "no classes": (
         lambda: certify(lambda x: x.sum(), 1.0)(jax.random.key(0), jnp.ones(2)),
         ValueError,

@@ -12,7 +12,7 @@ from jax import Array
 from jax.random import clone
 
 import variate as vt
-from variate.estimates import FunctionOfMeans, Scores, Sobol
+from variate.estimates import FunctionOfMeans, Jackknife, Scores, Sobol
 
 
 def pair(key: Array) -> dict[str, Array]:
@@ -108,6 +108,13 @@ def test_it_stops_at_a_tolerance(key: Array) -> None:
 def test_bad_input_is_an_error_that_says_so(key: Array) -> None:
     with pytest.raises((TypeError, jaxtyping.TypeCheckError), match="function"):
         vt.expect(pair, function=3.0)  # pyright: ignore[reportArgumentType]
+    for function, words in (
+        (lambda m: None, "real numbers to average, got None"),
+        (lambda: 1.0, "of the expectations"),
+    ):
+        for given in (function, Jackknife(function)):
+            with pytest.raises(TypeError, match=words):
+                vt.expect(pair, function=given)(clone(key))
     with pytest.raises(ValueError, match="not with controls"):
         vt.expect(pair, function=ratio, method=Scores())(clone(key))
     with pytest.raises(TypeError, match="must return real numbers"):

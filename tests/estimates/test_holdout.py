@@ -235,6 +235,11 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "no threshold": (lambda: small(threshold=-1.0), ValueError, "threshold must be"),
     "too much budget": (lambda: small(budget=51), ValueError, "budget must be a positive integer up to 50"),
     "a level": (lambda: small(level=1.0), ValueError, "level must be between 0 and 1"),
+    "words": (lambda: ReusableHoldout(["a"], ["b"], **OPTIONS), TypeError, "train"),
+    "no query": (lambda: asked(3), TypeError, "query"),
+    "another query": (lambda: asked(lambda x, y: x), TypeError, "query must be a function of a row"),
+    "no state": (lambda: small().ask(jax.random.key(0), None, lambda x: x), TypeError, "state"),  # pyright: ignore[reportArgumentType]
+    "a query of nothing": (lambda: asked(lambda x: "a"), TypeError, "real numbers"),
     "a query of arrays": (lambda: asked(lambda x: jnp.stack([x, x])), TypeError, "one number for a row"),
     "a query of words": (lambda: asked(lambda x: x + 1j), TypeError, "real numbers"),
 }

@@ -141,6 +141,11 @@ BAD: dict[str, tuple[Callable[[], Any], type, str]] = {
     "no function": (lambda: nested(outer, inner, 3.0), TypeError, "function"),  # pyright: ignore[reportArgumentType]
     "no inner draws": (lambda: nested(outer, inner, kink, inner_samples=0), ValueError, "inner_samples"),
     "no halves": (lambda: KINK.expect(0), ValueError, "level must be a positive integer"),
+    "too many": (lambda: KINK.expect(40)(jax.random.key(0)), ValueError, r"level must be .* times 2\^40"),
+    "outer": (lambda: nested(lambda: 1.0, inner, kink).expect(1)(jax.random.key(0)), TypeError, "outer must be"),
+    "inner": (lambda: nested(outer, lambda key: 1.0, kink).expect(1)(jax.random.key(0)), TypeError, "inner must be"),
+    "g": (lambda: nested(outer, inner, lambda m: m).expect(1)(jax.random.key(0)), TypeError, "function must be"),
+    "words": (lambda: nested(outer, inner, lambda m, x: "a").expect(1)(jax.random.key(0)), TypeError, "real numbers"),
     "a raw key": (lambda: KINK.expect(1)(jax.random.PRNGKey(0)), TypeError, "typed"),
     "parameters": (
         lambda: nested(outer, negative, kink).expect(2)(jax.random.key(0)),

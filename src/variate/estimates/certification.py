@@ -10,6 +10,7 @@ from jax.scipy.special import ndtri
 from jaxtyping import Array, Float, Int, Key
 
 from variate import checks
+from variate.trees import as_float
 
 from .estimate import Estimate
 from .expectation import expect
@@ -60,7 +61,8 @@ def certify(
 
     Raises:
         TypeError: the interval is none, or results are no real numbers.
-        ValueError: probabilities are not what the interval says, or there are not two classes or more in one axis.
+        ValueError: probabilities are not what the interval says, it is not of numbers between 0 and 1, or there are not
+            two classes or more in one axis.
 
     Source: Cohen, Rosenfeld and Kolter (2019), Certified adversarial robustness via randomized smoothing, theorem 1;
     Salman et al. (2019), Provably robust deep learning via adversarially trained smoothed classifiers, lemma 2 (of soft
@@ -71,8 +73,10 @@ def certify(
     checks.check_positive("sigma", sigma)
     checks.check_fraction("level", level)
     chosen: Any = EmpiricalBernstein(0, 1) if interval is None else interval
-    if not isinstance(chosen, Interval):
+    if isinstance(chosen, type) or not isinstance(chosen, Interval):
         raise TypeError(f"interval must be one from bounds, Betting(0, 1) say, got {checks.describe(interval)}")
+    if chosen.low < 0 or chosen.high > 1:
+        raise ValueError(f"interval must be of probabilities, between 0 and 1, got {chosen}")
     if lipschitz is not None:
         checks.check_positive("lipschitz", lipschitz)
 
@@ -86,7 +90,7 @@ def certify(
 
     @functools.wraps(classify, updated=())
     def certified(key: Any = None, x: Any = None, *args: Any) -> Certificate:
-        found = run(key, jnp.asarray(x), *args)
+        found = run(key, _input(x), *args)
         low, high = found.interval(level, simultaneous=True)
         label = jnp.argmax(found.value)
         ours = low[label]
@@ -97,3 +101,14 @@ def certify(
         return Certificate(label, jnp.maximum(radius, 0), found)
 
     return certified
+
+
+def _input(x: Any) -> Float[Array, "..."]:
+    """What noise can be added to."""
+    try:
+        found = jnp.asarray(x)
+    except (TypeError, ValueError):
+        found = x
+    if not hasattr(found, "dtype") or jnp.issubdtype(found.dtype, jnp.complexfloating):
+        raise TypeError(f"x must be an array of real numbers, got {checks.describe(x)}")
+    return as_float(found)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
+from variate import checks
 from variate.trees import all_finite, as_float
 
 from .controlled import Controlled, ControlledMoments
@@ -66,8 +67,10 @@ class FunctionOfMeans(eqx.Module):
         mean = spread.center + spread.mean
         unravel = ravel_pytree(self.example)[1]
 
+        at = functools.partial(values_of, self.function)
+
         def flat(x: Float[Array, " k"]) -> Float[Array, " m"]:
-            return ravel_pytree(jax.tree.map(as_float, self.function(unravel(x))))[0]
+            return ravel_pytree(at(unravel(x)))[0]
 
         errors = spread.root / jnp.sqrt(n * (n - 1)).astype(mean.dtype)  # of the mean
         correlations = self.fold.correlations
@@ -80,7 +83,7 @@ class FunctionOfMeans(eqx.Module):
         known = jnp.all(jnp.isfinite(bias) & jnp.isfinite(stderr)) | (n < 2)
         apart = functools.partial(_differences, flat, mean, errors, correlations)
         bias, stderr = jax.lax.cond(known, lambda: (bias, stderr), apart)
-        back = ravel_pytree(jax.tree.map(as_float, self.function(unravel(mean))))[1]
+        back = ravel_pytree(at(unravel(mean)))[1]
         value = back(flat(mean) - jnp.where(n > 1, bias, 0))
         return Estimate(
             value,
@@ -89,6 +92,14 @@ class FunctionOfMeans(eqx.Module):
             (moments.nonfinite == 0) & all_finite(value),
             moments.nonfinite,
         )
+
+
+def values_of(function: Callable[[PyTree], PyTree], means: PyTree[Array]) -> PyTree[Array]:
+    """Of a user's function of expectations; raises `TypeError` where it takes or returns something else."""
+    checks.check_takes("function", function, (means,), "the expectations")
+    found = function(means)
+    checks.check_result(function, found)
+    return jax.tree.map(as_float, found)
 
 
 def _differences(

@@ -98,7 +98,7 @@ class ReusableHoldout(eqx.Module):
         budget: int,
         level: float = 0.95,
     ):
-        self.train, self.holdout = jax.tree.map(jnp.asarray, (train, holdout))
+        self.train, self.holdout = _rows("train", train), _rows("holdout", holdout)
         if jax.tree.structure(self.train) != jax.tree.structure(self.holdout):
             raise ValueError(
                 f"holdout: expected the structure of train, {jax.tree.structure(train)}, "
@@ -152,6 +152,8 @@ class ReusableHoldout(eqx.Module):
         one. Raises `TypeError` for a query that does not return one real number.
         """
         checks.check_key(key)
+        if not isinstance(state, HoldoutState):
+            raise TypeError(f"state must be what start or the last ask returned, got {checks.describe(state)}")
         training, outside = _mean(query, self.train)
         held, _ = _mean(query, self.holdout)
         keys = jax.random.split(key, 3)
@@ -170,13 +172,26 @@ class ReusableHoldout(eqx.Module):
 
 
 def _mean(query: Any, rows: PyTree[Array]) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    found: Any = jax.vmap(query)(rows)
-    checks.check_result(query, found)
+    checks.check_takes("query", query, (jax.tree.map(lambda leaf: leaf[0], rows),), "a row")
+
+    def value(row: PyTree[Array]) -> Array:
+        one = query(row)
+        checks.check_result(query, one)
+        return one
+
+    found: Any = jax.vmap(value)(rows)
     if not hasattr(found, "shape") or found.ndim != 1:
         raise TypeError(f"query must return one number for a row, got {checks.describe(found)} for all rows")
     values = as_float(found).astype(float)
     inside = (values >= 0) & (values <= 1)
     return jnp.mean(jnp.where(jnp.isnan(values), 0, jnp.clip(values, 0, 1))), jnp.sum(~inside)
+
+
+def _rows(name: str, rows: PyTree) -> PyTree[Array]:
+    for leaf in jax.tree.leaves(rows):
+        if not hasattr(leaf, "dtype"):
+            raise TypeError(f"{name} must be arrays with one leading axis of rows, got {checks.describe(leaf)}")
+    return jax.tree.map(jnp.asarray, rows)
 
 
 def _size(name: str, rows: PyTree[Array]) -> int:

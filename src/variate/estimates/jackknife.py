@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from variate import checks
-from variate.trees import all_finite, as_float
+from variate.trees import all_finite
 
 from .estimate import Estimate
+from .function_of_means import values_of
 from .moments import Moments, length
 
 
@@ -102,7 +103,7 @@ class LeaveGroupsOut(eqx.Module):
             return jax.tree.map(of, means)
 
         def value(weights: Array) -> PyTree[Array]:
-            return jax.tree.map(as_float, self.option.function(mean(weights)))
+            return values_of(self.option.function, mean(weights))
 
         left_out = jax.vmap(lambda j: value(sizes.at[j].set(0)))(jnp.arange(self.option.groups))
         plain = value(sizes)

@@ -26,9 +26,21 @@ class Nested(eqx.Module):
     def __call__(self, key: Key[Array, ""], level: int, *args: Any) -> tuple[PyTree, PyTree | None]:
         """$g$ of the mean of all inner draws of a level, and the mean of $g$ of the means of their halves."""
         outside, inside = jax.random.split(key)
+        checks.check_takes("outer", self.outer, (key, *args), "a key and the arguments")
         x = self.outer(outside, *args)
+        checks.check_takes("inner", self.inner, (key, x, *args), "a key, what outer returns, and the arguments")
+        if self.inner_samples * 2**level >= 2**31:
+            raise ValueError(
+                f"level must be one of fewer than 2^31 inner draws, got {self.inner_samples} times 2^{level}"
+            )
         keys = jax.random.split(inside, self.inner_samples * 2**level)
-        draws = jax.vmap(lambda key: jax.tree.map(as_float, self.inner(key, x, *args)))(keys)
+
+        def draw(key: Key[Array, ""]) -> PyTree[Array]:
+            found = self.inner(key, x, *args)
+            checks.check_result(self.inner, found)
+            return jax.tree.map(as_float, found)
+
+        draws = jax.vmap(draw)(keys)
         fine = self._of(jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), draws), x)
         if level == 0:
             return fine, None
@@ -37,7 +49,10 @@ class Nested(eqx.Module):
         return fine, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), coarse)
 
     def _of(self, mean: PyTree[Array], x: Any) -> PyTree[Array]:
-        return jax.tree.map(as_float, self.function(mean, x))
+        checks.check_takes("function", self.function, (mean, x), "the mean of what inner returns, and what outer does")
+        found = self.function(mean, x)
+        checks.check_result(self.function, found)
+        return jax.tree.map(as_float, found)
 
     def expect(self, level: int, *, num_samples: int = 10_000, block_size: int = 256) -> Callable[..., Estimate]:
         r"""The plain nested estimator, of $2^l$ times the inner draws: biased, and saying by how much.
