@@ -86,11 +86,11 @@ def test_costs_are_never_overspent() -> None:
 
 def test_an_item_whose_pilot_did_not_vary_gets_what_the_prior_gives_it(key: Array) -> None:
     spread = SPREAD.at[1].set(0.0)
-    for prior in (0.0, 2.0):
-        found = allocate(noisy, budget=100.0, least=3, pilot=10, prior=prior)(key, spread, 0.7)
+    for prior in (0.0, 80.0):
+        found = allocate(noisy, budget=100.0, least=3, pilot=400, prior=prior)(key, spread, 0.7)
         assert found.spread[1] == 0
         assert found.num_samples.sum() == 100
-        mixed = 10 * found.spread**2 + prior * np.mean(found.spread**2)
+        mixed = 400 * found.spread**2 + prior * np.mean(found.spread**2)
         wanted = 100 * np.sqrt(mixed) / np.sum(np.sqrt(mixed))
         assert found.num_samples[1] == 3 if prior == 0 else np.all(np.abs(found.num_samples - wanted) < 1)
 
@@ -173,8 +173,9 @@ def test_the_weighted_gradient_is_unbiased_and_as_variable_as_was_said(key: Arra
     assert mean < error
 
 
-def test_a_pilot_does_not_flatter_the_split_that_it_made(key: Array) -> None:
-    """Twelve items that vary alike, of which a small pilot believes that they do not."""
+def test_a_pilot_does_not_flatter_the_split_that_it_made(key: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve items that vary alike, of which a small pilot believes that they do not, if it is trusted."""
+    monkeypatch.setattr(allocation, "_reliability", lambda first, second: 1.0)
     find = allocate(noisy, budget=120.0, pilot=4, prior=0.5)
     splits = [find(k, jnp.ones(12), 0.7) for k in split(key, 50)]
 
@@ -184,6 +185,22 @@ def test_a_pilot_does_not_flatter_the_split_that_it_made(key: Array) -> None:
 
     assert z_score(lambda s: s.variance) > -5
     assert z_score(lambda s: np.sum(s.spread**2 / s.num_samples)) < -5  # as it would be if it judged that itself
+
+
+def seldom(key: Array, spread: Array, t: Array) -> Array:
+    """Its derivative is zero in 49 of 50 runs."""
+    return t * spread * vt.draw(key, dist.Bernoulli(probs=0.02)).astype(float)
+
+
+@pytest.mark.parametrize("trusting", [False, True])
+def test_a_pilot_whose_halves_disagree_is_not_believed(trusting: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where most items have not varied yet, those that have are no others."""
+    if trusting:  # as if the halves always agreed
+        monkeypatch.setattr(allocation, "_reliability", lambda first, second: 1.0)
+    find = allocate(seldom, budget=400.0, pilot=16)
+    splits = [find(jax.random.key(n), jnp.ones(20), 0.7).num_samples for n in range(30)]
+    worse = np.mean([np.mean(20 / n) for n in splits])  # the variance, by that of equal shares
+    assert worse > 1.5 if trusting else worse < 1.1
 
 
 def test_what_is_refused(key: Array) -> None:

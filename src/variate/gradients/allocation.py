@@ -25,7 +25,8 @@ class Allocation:
     `num_samples` [items]: the runs $n_i$. `index` [runs]: the item of each run, and `weights` [runs]: $w_i / n_i$, with
     which gradients, or costs, of the runs add up to $\sum_i w_i \nabla E f_i$. `spread` [items]: the root of the
     variance of one run's gradient, summed over coordinates. `variance` and `equal`: of the sum so allocated and with
-    equal shares; each half of the pilot is judged by the other, so that its noise does not flatter the split.
+    equal shares; each half of the pilot is judged by the other, so that its noise does not flatter the split. Both are
+    estimates, and no better than the pilot: where gradients vary seldom and much they are too low in most pilots.
     """
 
     num_samples: Int[np.ndarray, " items"]
@@ -66,8 +67,9 @@ def allocate(
 
     With a standard deviation $\sigma_i$ of one run's gradient (summed over coordinates) and a cost $c_i$ of a run, the
     variance $\sum_i w_i^2 \sigma_i^2 / n_i$ at a cost $\sum_i c_i n_i$ is least for $n_i \propto w_i \sigma_i /
-    \sqrt{c_i}$. $\sigma_i$ is estimated from a pilot. The wrong choice where all items vary alike, or where the pilot
-    costs more than it saves.
+    \sqrt{c_i}$. $\sigma_i$ is estimated from a pilot, and its square mixed with that of the average item: the less the
+    two halves of the pilot agree about which items vary more, the more, down to equal shares. The wrong choice where
+    all items vary alike, or where the pilot costs more than it saves.
 
     Args:
         f: a program `f(key, item, *args)`.
@@ -75,8 +77,8 @@ def allocate(
         budget: what all runs together may cost, the pilot not counted: their number, or what `costs` add up to.
         pilot: how many runs of each item the pilot takes, 4 or more.
         least: how many runs an item gets at least; none may be left out, or the gradient would be biased.
-        prior: how many runs' worth of the average item's variance each item's is mixed with. An item whose pilot did
-            not vary may yet vary, seldom and much; 0 takes the pilot at its word.
+        prior: how many runs' worth of the average item's variance each item's is mixed with at least. An item whose
+            pilot did not vary may yet vary, seldom and much; 0 trusts the pilot as far as its halves agree.
         weights: $w_i$ [items]; ones if left out.
         costs: $c_i$ [items], of one run, tokens or seconds say; ones if left out.
         options: of `vt.grad`.
@@ -127,19 +129,31 @@ def allocate(
         first, second = (np.asarray(x) for x in pilots(key, items, args))
         mean = (first + second) / 2
 
-        def split(variances: np.ndarray, runs: float) -> np.ndarray:
-            mixed = (runs * variances + prior * np.mean(variances)) / (runs + prior)
+        reliable = _reliability(first, second)
+
+        def split(variances: np.ndarray, runs: float, trust: float) -> np.ndarray:
+            trust = min(runs / (runs + prior), trust)
+            mixed = trust * variances + (1 - trust) * np.mean(variances)
             return _split(weight * np.sqrt(mixed), cost, budget, least)
 
         def judged(n: np.ndarray, variances: np.ndarray) -> float:
             return float(np.sum(weight**2 * variances / n))
 
         equal = _split(np.sqrt(cost), cost, budget, least)
-        half = pilot / 2
-        crossed = (judged(split(first, half), second) + judged(split(second, half), first)) / 2
-        return Allocation(split(mean, float(pilot)), weight, np.sqrt(mean), crossed, judged(equal, mean))
+        halves = split(first, pilot / 2, reliable), split(second, pilot / 2, reliable)
+        crossed = (judged(halves[0], second) + judged(halves[1], first)) / 2
+        # A mean of two is as reliable as this, if each is as reliable as the other (Spearman and Brown, 1910).
+        chosen = split(mean, float(pilot), 2 * reliable / (1 + reliable))
+        return Allocation(chosen, weight, np.sqrt(mean), crossed, judged(equal, mean))
 
     return allocated
+
+
+def _reliability(first: np.ndarray, second: np.ndarray) -> float:
+    """How far two estimates of the items' variances agree about how these differ: their correlation, none below 0."""
+    one, other = first - np.mean(first), second - np.mean(second)
+    size = math.sqrt(float(np.sum(one**2)) * float(np.sum(other**2)))
+    return max(float(np.sum(one * other)) / size, 0.0) if size > 0 else 0.0
 
 
 def _split(share: np.ndarray, cost: np.ndarray, budget: float, least: int) -> np.ndarray:
