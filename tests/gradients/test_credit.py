@@ -110,6 +110,28 @@ def test_explain_shows_what_is_charged(summed: bool, key: Array) -> None:
     np.testing.assert_allclose(gradient.value, charged, rtol=1e-12)
 
 
+def opposed(baseline: Any, whole: bool) -> Callable[[Array, Array], Array]:
+    """Two coins whose costs nearly make up for each other; as a whole they are one term."""
+
+    def program(key: Array, t: Array) -> Array:
+        coins = [vt.draw(k, dist.Bernoulli(logits=t), rule=Score(baseline)).astype(float) for k in split(key)]
+        one, other = (jnp.exp(3 + 0.3 * coin) for coin in coins)
+        return jnp.cbrt((one - other) ** 3) if whole else one - other
+
+    return program
+
+
+@pytest.mark.slow
+def test_without_a_baseline_credit_may_add_noise(key: Array) -> None:
+    found = {}
+    for whole in (False, True):
+        for baseline in (NoBaseline(), None):
+            found[whole, baseline is None] = variance(opposed(baseline, whole), jnp.array(0.2), key)
+            key = jax.random.clone(key)
+    assert found[False, False] > 5 * found[True, False]
+    assert found[False, True] < found[True, True]
+
+
 HOLES = jnp.array([0.0, 2.0, 0.0])
 SHOWN = jnp.array([True, False, True])
 # Costs of three coins in which some are charged one by one: how, in the words of `explain`.

@@ -64,16 +64,21 @@ LIKE: dict[str, Change] = {
     "added at a place": lambda x, s, r, i: x.at[i].add(jnp.where(s > 1.2, r, 0.0)),
     "discount carried": lambda x, s, r, i: (x[0] + x[1] * r, 0.9 * x[1]),
 }
-UNLIKE: dict[str, Change] = {
-    "largest": lambda x, s, r, i: jnp.maximum(x, r),
-    "clipped": lambda x, s, r, i: jnp.clip(x + r, -1.0, 1.2),
-    "divided by what is drawn": lambda x, s, r, i: (x + r) / (1 + s),
-    "mean with drawn weights": lambda x, s, r, i: (x[0] + (r - x[0]) * s / (x[1] + s), x[1] + s),
-    "gated by itself": lambda x, s, r, i: jnp.where(x > 0.6, x, x + r),
-    "in a branch by itself": lambda x, s, r, i: lax.cond(x > 0.6, lambda x: x + 2 * r, lambda x: x - r, x),
-    "begun anew by what is drawn": lambda x, s, r, i: jnp.where(s > 1.2, r, x + r),
-    "its square in one branch": lambda x, s, r, i: lax.cond(s > 1.2, lambda x: x + r, lambda x: x**2 + r, x),
-    "times itself": lambda x, s, r, i: x + r * x**2,
+MULTIPLIES = "scan` that multiplies"
+# And the operation for which they are none.
+UNLIKE: dict[str, tuple[Change, str]] = {
+    "largest": (lambda x, s, r, i: jnp.maximum(x, r), "max"),
+    "clipped": (lambda x, s, r, i: jnp.clip(x + r, -1.0, 1.2), "max"),
+    "divided by what is drawn": (lambda x, s, r, i: (x + r) / (1 + s), MULTIPLIES),
+    "mean with drawn weights": (
+        lambda x, s, r, i: (x[0] + (r - x[0]) * s / (x[1] + s), x[1] + s),
+        MULTIPLIES,
+    ),
+    "gated by itself": (lambda x, s, r, i: jnp.where(x > 0.6, x, x + r), "gt"),
+    "in a branch by itself": (lambda x, s, r, i: lax.cond(x > 0.6, lambda x: x + 2 * r, lambda x: x - r, x), "gt"),
+    "begun anew by what is drawn": (lambda x, s, r, i: jnp.where(s > 1.2, r, x + r), MULTIPLIES),
+    "its square in one branch": (lambda x, s, r, i: lax.cond(s > 1.2, lambda x: x + r, lambda x: x**2 + r, x), "cond"),
+    "times itself": (lambda x, s, r, i: x + r * x**2, "integer_pow"),
 }
 BEGUN: dict[str, Any] = {
     "running mean, counted": (0.3, 0.0),
@@ -82,7 +87,9 @@ BEGUN: dict[str, Any] = {
     "mean with drawn weights": (0.1, 0.7),
     "added at a place": np.arange(3.0),
 }
-READ = {"a total that is read": lambda x, s, r, i: x + r}  # by the draws that come after it
+READ = {"a total that is read": (lambda x, s, r, i: x + r, "mul")}  # by the draws that come after it
+
+ALL_UNLIKE = {name: change for name, (change, _) in (UNLIKE | READ).items()}
 
 
 def totals(changes: Mapping[str, Change], flip: Callable[[Any, Array], tuple[Array, Array]], xs: Any, t: Array) -> Any:
@@ -141,10 +148,13 @@ def test_sums_of_what_steps_add_are_told_apart(name: str, key: Array) -> None:
 
 @pytest.mark.parametrize("name", [*UNLIKE, *READ])
 def test_what_only_looks_like_a_sum_is_not(name: str, key: Array) -> None:
-    assert ", full: `" in reached({name: (UNLIKE | READ)[name]}, key)
+    change, operation = (UNLIKE | READ)[name]
+    assert f", full: `{operation}" in reached({name: change}, key)
 
 
-@pytest.mark.parametrize("changes", [LIKE, UNLIKE | READ], ids=["like", "unlike"])
+@pytest.mark.parametrize(
+    "changes", [LIKE, {name: change for name, (change, _) in (UNLIKE | READ).items()}], ids=["like", "unlike"]
+)
 def test_gradients_are_exact(changes: Mapping[str, Change]) -> None:
     assert off(changes) < 1e-10  # the noise is cut at 13 digits
 

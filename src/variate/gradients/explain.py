@@ -16,8 +16,10 @@ from variate.gradients.tables import Tabular, name_of
 from variate.gradients.transform import value_and_grad
 from variate.programs.dataflow import bit
 from variate.programs.generator import run_keys
+from variate.programs.program import Operation
 from variate.programs.relations import Relation
 from variate.programs.source import position, short
+from variate.programs.stoppers import stopper
 from variate.programs.terms import Terms
 
 
@@ -141,11 +143,21 @@ def _credit(derivation: Derivation, site: int) -> str:
             charged = leaf.relations.get(site, Relation())
             found = derivation.relations[leaf.operand].get(site) if isinstance(leaf.operand, int) else None
             by = found.stopped if found else None
-            where = f": `{by.name}` at {short(position(by.equation, by.caller))}" if by else ""
+            if by and by.name == "scan":
+                by = stopper(derivation.plan.program, leaf.operand, by)
+            where = f": {_what(by)} at {short(position(by.equation, by.caller))}" if by else ""
             if found and found.links and not charged.links:
                 where = ": the entries of an array are each charged to all elements"
             words.append(f"{charged.word}{where}")
     return ", " + ", ".join(dict.fromkeys(words))
+
+
+def _what(by: Operation) -> str:
+    if by.name in ("add", "reduce_sum", "sub") and jnp.issubdtype(by.avals[0].dtype, jnp.integer):
+        return f"`{by.name}` of integers that may overflow (add them up as reals)"
+    if by.name == "slice" and by.equation.primitive.name == "scan":  # of what the steps of a recurrence multiply by
+        return "`scan` that multiplies what it carries by what is drawn"
+    return f"`{by.name}`"
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
