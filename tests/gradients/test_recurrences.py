@@ -1,4 +1,4 @@
-"""Totals that are gated, averaged or divided on the way: what is a sum of what steps add, and what only looks like one.
+"""Totals that are gated, averaged or divided, arrays that are filled: what is a sum over steps, what looks like one.
 
 Gradients are summed over all outcomes, and compared with the derivative of an expectation that is summed by hand.
 """
@@ -62,6 +62,8 @@ LIKE: dict[str, Change] = {
     "mean and squares": welford,
     "moving mean": lambda x, s, r, i: x + 0.1 * (r - x),
     "added at a place": lambda x, s, r, i: x.at[i].add(jnp.where(s > 1.2, r, 0.0)),
+    "written row by row": lambda x, s, r, i: x.at[i + 1].set(jnp.stack([r, s])),
+    "written from the end": lambda x, s, r, i: x.at[STEPS - 1 - i].set(r + x[0]),
     "discount carried": lambda x, s, r, i: (x[0] + x[1] * r, 0.9 * x[1]),
 }
 MULTIPLIES = "scan` that multiplies"
@@ -78,6 +80,9 @@ UNLIKE: dict[str, tuple[Change, str]] = {
     "in a branch by itself": (lambda x, s, r, i: lax.cond(x > 0.6, lambda x: x + 2 * r, lambda x: x - r, x), "gt"),
     "begun anew by what is drawn": (lambda x, s, r, i: jnp.where(s > 1.2, r, x + r), MULTIPLIES),
     "its square in one branch": (lambda x, s, r, i: lax.cond(s > 1.2, lambda x: x + r, lambda x: x**2 + r, x), "cond"),
+    "written where it is drawn": (lambda x, s, r, i: x.at[(s > 1.2).astype(int)].set(r), "scatter"),
+    "written over": (lambda x, s, r, i: x.at[i // 2].set(r), "scatter"),
+    "written off the end": (lambda x, s, r, i: x.at[i + 1].set(r), "scatter"),
     "times itself": (lambda x, s, r, i: x + r * x**2, "integer_pow"),
 }
 BEGUN: dict[str, Any] = {
@@ -86,6 +91,10 @@ BEGUN: dict[str, Any] = {
     "discount carried": (0.2, 1.0),
     "mean with drawn weights": (0.1, 0.7),
     "added at a place": np.arange(3.0),
+    "written row by row": np.arange(12.0).reshape(6, 2),
+    **dict.fromkeys(
+        ["written from the end", "written where it is drawn", "written over", "written off the end"], np.arange(3.0)
+    ),
 }
 READ = {"a total that is read": (lambda x, s, r, i: x + r, "mul")}  # by the draws that come after it
 
@@ -106,7 +115,8 @@ def totals(changes: Mapping[str, Change], flip: Callable[[Any, Array], tuple[Arr
     begun = {name: jax.tree.map(jnp.asarray, BEGUN.get(name, 0.5)) for name in changes}
     _, log_prob, after = lax.scan(step, (jnp.ones(()), jnp.zeros(()), begun), (xs, jnp.arange(STEPS)))[0]
     # Weights tell the totals apart, which else might make up for each other.
-    result = sum(weight * jnp.sum(leaf) for weight, leaf in zip(itertools.count(1.0), jax.tree.leaves(after)))
+    weights = (w + 0.1 * jnp.arange(float(x.size)).reshape(x.shape) for w, x in enumerate(jax.tree.leaves(after), 1))
+    result = sum(jnp.sum(weight * leaf) for weight, leaf in zip(weights, jax.tree.leaves(after), strict=True))
     return result, log_prob
 
 
@@ -179,11 +189,13 @@ def all_alone(scan: Any, wanted: Any, writer: Any) -> Any:
 
 
 GIVEN = recurrences.Reading.given
+LAID = accumulation.laid
 RECURRENCES = recurrences.recurrences
 MUTANTS: dict[str, tuple[Any, str, Any]] = {
     "a case for all": (recurrences, "_select", first_case),
     "a branch for all": (recurrences.Reading, "given", first_branch),
     "divided in part": (recurrences.RULES, "div", not_divided),
+    "never turned": (accumulation, "laid", lambda first, turned, begun, rows: LAID(first, False, begun, rows)),
     "begun with nothing": (accumulation, "recurrences", all_alone),
 }
 

@@ -78,6 +78,7 @@ BROKEN: dict[str, Callable] = {
     "while": lambda z: jax.lax.while_loop(lambda c: c < 3, lambda c: c + 1, z),
     "carried by a scan": lambda z: jax.lax.scan(lambda c, _: (jnp.floor(c), None), z, None, length=3)[0],
     "on the second round": lambda z: jax.lax.fori_loop(0, 3, lambda i, c: (c[1], jnp.sign(c[0])), (z, z))[0],
+    "one comparison for equals and for others": lambda z: _twice(z > 0, z),
     "mod": lambda z: jnp.mod(z, 1.0),
     "straight-through": lambda z: _straight(z),
     "carried along by a sort": lambda z: jax.lax.sort((jnp.stack([z, -z]), jnp.array([1.0, 3.0])), num_keys=1)[1][0],
@@ -99,6 +100,10 @@ BROKEN: dict[str, Callable] = {
 
 def _matrix(z: jax.Array) -> jax.Array:
     return jnp.array([[1.0, 2.0], [3.0, 4.0]]) * z + jnp.array([[0.0, 1.0], [0.0, 0.0]])
+
+
+def _twice(positive: jax.Array, z: jax.Array) -> jax.Array:
+    return jnp.where(positive, 1.0, 0.0) + jnp.where(positive, z, 0.0)
 
 
 @jax.custom_jvp

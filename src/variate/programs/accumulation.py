@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from jax import lax
 from jax.core import ShapedArray
 from jaxtyping import Array
 
+from variate.programs.buffers import Buffer, buffers
 from variate.programs.checkpoints import CHECKPOINTS, opened, zeros
 from variate.programs.program import Operand, Operation, Program, scan_parts
 from variate.programs.recurrences import recurrences, write
@@ -42,7 +43,9 @@ def accumulated(program: Program, random: Collection[Operand] = ()) -> Program:
         if operation.name in CHECKPOINTS:
             renamed.update(opened(operation, writer))
         elif operation.name == "scan" and operation.params["length"]:
-            renamed.update(_summed(operation, live, writer))
+            counters = [op for op in program.operations if op.name == "iota" and op.avals[0].ndim == 1]
+            lengths = {op.outputs[0]: op.avals[0].shape[0] for op in counters}
+            renamed.update(_summed(operation, live, lengths, writer))
         else:
             writer.operations.append(operation)
         reached.update(renamed.values())
@@ -64,9 +67,12 @@ def _inside(operation: Operation, reached: Collection[Operand]) -> Operation:
     return replace(operation, bodies=(accumulated(body, into),))
 
 
-def _summed(scan: Operation, live: Collection[Operand], writer: Writer) -> dict[int, Operand]:
-    """Write a scan, and its totals as sums of what it stacks; the places of these, by those of the totals."""
-    larger, stacked = _stacking(scan, live, writer)
+def _summed(
+    scan: Operation, live: Collection[Operand], counters: Mapping[int, int], writer: Writer
+) -> dict[int, Operand]:
+    """Write a scan, its totals as sums of what it stacks and what it fills as that; the places of these, by theirs."""
+    filled, rows = _rows(scan, live, counters, writer)
+    larger, stacked = _stacking(filled, live, writer)
     writer.operations.append(larger)
     constants, _ = scan_parts(scan)
     found = {}
@@ -76,7 +82,32 @@ def _summed(scan: Operation, live: Collection[Operand], writer: Writer) -> dict[
         summed = functools.partial(_sum, scan.params["reverse"])
         operands = [scan.inputs[constants + carry], *added]
         found[scan.outputs[carry]] = writer.write(summed, operands, [aval, *[steps] * len(added)], scan)
+    for (place, aval), buffer in rows.items():
+        whole = functools.partial(laid, buffer.first, buffer.turned)
+        operands, before = [scan.inputs[constants + buffer.carry], place], scan.avals[buffer.carry]
+        found[scan.outputs[buffer.carry]] = writer.write(whole, operands, [before, aval], scan)
     return found
+
+
+def _rows(
+    scan: Operation, live: Collection[Operand], counters: Mapping[int, int], writer: Writer
+) -> tuple[Operation, dict[tuple[int, Any], Buffer]]:
+    """The scan that also stacks the rows that it writes into arrays, and the place and type of these."""
+    (body,), length = scan.bodies, scan.params["length"]
+    found = buffers(scan, [n for n in range(scan_parts(scan)[1]) if scan.outputs[n] in live], counters)
+    avals = [ShapedArray((length, *buffer.aval.shape), buffer.aval.dtype) for buffer in found]
+    places = [writer.place() for _ in found]
+    larger = replace(body, outputs=(*body.outputs, *(buffer.row for buffer in found)))
+    more = replace(scan, bodies=(larger,), outputs=(*scan.outputs, *places), avals=(*scan.avals, *avals))
+    plain = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
+    return (more if found else scan), dict(zip(zip(places, plain, strict=True), found, strict=True))
+
+
+def laid(first: int, turned: bool, begun: Array, rows: Array) -> Array:
+    """An array with these rows from `first` on."""
+    rows = rows.reshape(len(rows), *begun.shape[1:])
+    rows = jnp.flip(rows, 0) if turned else rows
+    return jnp.concatenate([begun[:first], rows, begun[first + len(rows) :]]) if len(rows) < len(begun) else rows
 
 
 def _stacking(scan: Operation, live: Collection[Operand], writer: Writer) -> tuple[Operation, dict[int, list[int]]]:

@@ -215,11 +215,12 @@ class Analysis:
         return replace(flow, tangent=0, broken=flow.broken | lost)
 
     def forgive(self, comparison: Operation) -> None:
-        """Take back the breaks of a comparison that turned out to decide between equals."""
+        """Name the breaks of a comparison that turned out to decide between equals last: it may decide others too."""
         where = Break(comparison.name, position(comparison.equation, comparison.caller))
         for known in self.breaks.values():
             if where in known:
                 known.remove(where)
+                known.append(where)
 
     def _custom_jvp_call(self, operation: Operation, flows: list[Flow]) -> list[Flow]:
         """A function with a derivative of its own: from the second order on that one has to be smooth, not its body."""
