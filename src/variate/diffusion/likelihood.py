@@ -10,28 +10,33 @@ from jaxtyping import Array, Bool, Float, Key
 
 from variate.checks import (
     check_at_least,
-    check_callable,
     check_key,
     check_number,
     check_positive,
     check_positive_int,
+    check_takes,
+    describe,
 )
 from variate.closures import fresh_jit
 from variate.estimates import Estimate
 from variate.estimates.moments import Moments
 
-from .checks import check_points
-from .denoisers.base import Denoiser, check_model
+from .checks import asked, check_points
+from .denoisers.base import Denoiser, ExactDenoiser, check_model
 from .reference import follow
 
 Prior = Callable[[Float[Array, "..."]], Float[Array, ""]]
 
 
+NODES, WEIGHTS = (0.5 * (1 - 3**-0.5), 0.5 * (1 + 3**-0.5)), (0.5, 0.5)  # Gauss's, of an integral from 0 to 1
+
+
 class LogLikelihood(NamedTuple):
-    """Log densities, and whether each is one to the tolerance."""
+    """Log densities, whether each is one to the tolerance, and what the prior leaves out of it."""
 
     value: Float[Array, " n"]
     converged: Bool[Array, " n"]
+    left_out: Float[Array, " n"]  # to be added for the density of the model, in place of that of what its flow draws
 
 
 class _Flow(NamedTuple):
@@ -48,7 +53,7 @@ def log_likelihood(
     x: Float[Array, "n ..."] | Any,
     *,
     time: float | None = None,
-    prior: Prior | None = None,
+    prior: Prior | Any = None,
     tolerance: float = 1e-8,
     max_steps: int = 4096,
 ) -> LogLikelihood:
@@ -63,21 +68,26 @@ def log_likelihood(
         model: a denoiser.
         x: the points, one a row.
         time: t, at which they are; the process's cutoff by default.
-        prior: the log density at the horizon T; normal with the standard deviation $\sigma(T)$ by default. The signal
-            that is left at the horizon is then left out.
+        prior: the log density at the horizon T. By default the model's own, where it knows it (`ExactDenoiser`); else
+            normal with the standard deviation $\sigma(T)$, from which `sample` starts.
         tolerance: of the error of one step of the flow, absolute or relative.
         max_steps: after which a point is given up, which its `converged` says.
 
+    Returns:
+        The log densities. Those of a model that does not know its own are of what its flow draws from normal noise, and
+        `left_out` is how far that is from $\log p_t(x)$, on account of the signal that is left at the horizon: to the
+        second order in $\alpha / \sigma$, by the data that the model predicts there. It is zero otherwise.
+
     Raises:
-        TypeError, ValueError: no denoiser, no rows of points, a time that is not between 0 and the horizon.
+        TypeError, ValueError: no denoiser, no rows of points, a time that is not between 0 and the horizon, a prior
+            that is no function of a point or returns more than a number.
 
     Source: Song, Sohl-Dickstein, Kingma, Kumar, Ermon and Poole (2021), Score-based generative modeling through
     stochastic differential equations, ICLR, eq. 39.
     """
     x = check_points("x", x)
     flow = _checked(model, time, prior, tolerance, max_steps)
-    values, converged = _exact(model, x, flow)
-    return LogLikelihood(values, converged)
+    return _exact(model, x, flow)
 
 
 def log_likelihood_by_probes(
@@ -87,7 +97,7 @@ def log_likelihood_by_probes(
     probes: int = 16,
     *,
     time: float | None = None,
-    prior: Prior | None = None,
+    prior: Prior | Any = None,
     tolerance: float = 1e-6,
     max_steps: int = 4096,
 ) -> Estimate:
@@ -95,7 +105,8 @@ def log_likelihood_by_probes(
 
     The m directions have coordinates of random sign and stay the same along a path. Each gives an answer without
     bias, from whose spread the error bars are found; of each point its own, so they are independent. It is unbiased
-    for the log density, not for the density. The error of the tolerance and of the prior is not in the error bars.
+    for the log density, not for the density. Neither the error of the tolerance is in the error bars, nor what a normal
+    prior leaves out: `left_out` of `log_likelihood` is of the same size.
 
     Args:
         key: of the directions.
@@ -127,30 +138,36 @@ def _checked(model: Any, time: Any, prior: Any, tolerance: Any, max_steps: Any) 
     if not 0 < t < process.horizon:
         raise ValueError(f"time must be between 0 and {process.horizon}, the horizon, got {t}")
     if prior is not None:
-        check_callable("prior", prior)
+        check_takes("prior", prior, (None,), "a point at the horizon")
     tolerance, max_steps = check_positive("tolerance", tolerance), check_positive_int("max_steps", max_steps)
     return _Flow((t, process.horizon), prior, tolerance, max_steps)
 
 
 @fresh_jit
-def _exact(model: Denoiser, x: Float[Array, "n ..."], flow: _Flow) -> tuple[Array, Array]:
+def _exact(model: Denoiser, x: Float[Array, "n ..."], flow: _Flow) -> LogLikelihood:
     basis = jnp.eye(x[0].size, dtype=x.dtype).reshape(-1, *x.shape[1:])
-    return jax.vmap(lambda one: _along(model, one, basis, jnp.sum, flow))(x)
+
+    def one(x: Float[Array, "..."]) -> LogLikelihood:
+        value, converged, end = _along(model, x, basis, jnp.sum, flow)
+        known = flow.prior is not None or isinstance(model, ExactDenoiser)
+        return LogLikelihood(value, converged, jnp.zeros_like(value) if known else _left_out(model, end, basis))
+
+    return jax.vmap(one)(x)
 
 
 @fresh_jit
 def _estimated(keys: Key[Array, " n"], model: Denoiser, x: Float[Array, "n ..."], probes: int, flow: _Flow) -> Estimate:
     def one(key: Key[Array, ""], x: Float[Array, "..."]) -> Estimate:
         directions = jax.random.rademacher(key, (probes, *x.shape), x.dtype)
-        values, converged = _along(model, x, directions, lambda each: each, flow)
+        values, converged, _ = _along(model, x, directions, lambda each: each, flow)
         found = Moments.of_rows(values).read()
         return eqx.tree_at(lambda estimate: estimate.converged, found, found.converged & converged)
 
     return jax.vmap(one)(keys, x)
 
 
-def _along(model: Denoiser, x: Array, directions: Array, made: Any, flow: _Flow) -> tuple[Array, Bool[Array, ""]]:
-    """Log densities of one point: one of what is `made` of the directions' shares, or one for each of them."""
+def _along(model: Denoiser, x: Array, directions: Array, made: Any, flow: _Flow) -> tuple[Array, Array, Array]:
+    """Log densities of one point, of what is `made` of the directions' shares or one for each; and where it ends."""
     first, last = (jnp.asarray(t, x.dtype) for t in flow.ends)
 
     def speed(t: Float[Array, ""], state: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -159,11 +176,43 @@ def _along(model: Denoiser, x: Array, directions: Array, made: Any, flow: _Flow)
 
     nothing = made(jnp.zeros(len(directions), x.dtype))
     (end, spread), converged, _ = follow(speed, (x, nothing), (first, last), flow.tolerance, flow.max_steps)
-    return (flow.prior or _normal(model.process.sigma(last)))(end) + spread, converged
+    return _prior(model, flow)(end) + spread, converged, end
 
 
-def _normal(sigma: Float[Array, ""]) -> Prior:
-    def log_density(x: Float[Array, "..."]) -> Float[Array, ""]:
+def _prior(model: Denoiser, flow: _Flow) -> Prior:
+    level = model.process.level(flow.ends[1])
+    given = flow.prior
+
+    def own(x: Float[Array, "..."]) -> Float[Array, ""]:
+        found = asked("prior", given, x) if given is not None else None
+        if jnp.shape(found) != ():
+            raise ValueError(f"prior must return one number for one point, got {describe(found)}")
+        return jnp.asarray(found, x.dtype)
+
+    def normal(x: Float[Array, "..."]) -> Float[Array, ""]:
+        sigma = level.sigma.astype(x.dtype)
         return jnp.sum(jax.scipy.stats.norm.logpdf(x / sigma) - jnp.log(sigma))
 
-    return log_density
+    if given is not None:
+        return own
+    return (lambda x: model.log_marginal(x, level)) if isinstance(model, ExactDenoiser) else normal
+
+
+def _left_out(model: Denoiser, x: Float[Array, "..."], basis: Float[Array, "d ..."]) -> Float[Array, ""]:
+    r"""$\log p_T(x) - \log N(x; 0, \sigma^2)$ at the horizon, by the predicted data $D$.
+
+    It is $\log E\, e^{(\alpha\, x \cdot x_0 - \alpha^2 |x_0|^2 / 2) / \sigma^2}$, whose slope is
+    $\alpha D(x) / \sigma^2$. At 0 it is $-\frac{\alpha^2}{2 \sigma^2} E[|x_0|^2 \mid x = 0]$ and terms of the fourth
+    order, and the covariance of the data there is $\sigma^2 \partial D / \alpha$.
+    """
+    level = jax.tree.map(lambda number: number.astype(x.dtype), model.process.level(model.process.horizon))
+    share = level.alpha / level.sigma**2
+
+    def data(x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return model.predict(x, level).data
+
+    slope = sum(weight * jnp.sum(x * data(node * x)) for node, weight in zip(NODES, WEIGHTS, strict=True))
+    mean, push = jax.linearize(data, jnp.zeros_like(x))
+    second = jnp.sum(mean**2) + jnp.sum(jax.vmap(lambda v: jnp.sum(v * push(v)))(basis)) / share
+    found = share * slope - 0.5 * share * level.alpha * second
+    return jnp.where(level.alpha > 0, found, jnp.zeros_like(found))  # no data are predicted where nothing is left
