@@ -78,6 +78,39 @@ def test_attributes_of_the_object_of_a_method_are_read_again(key: jax.Array) -> 
     assert float(vt.expect(model.run, num_samples=64)(second).value) == 2.0
 
 
+class Called:
+    """A network that is no pytree."""
+
+    def __init__(self) -> None:
+        self.shift, self.weights, self.itself = 1.0, np.ones(1), self
+
+    def __call__(self, x: jax.Array, t: Any) -> jax.Array:
+        return jnp.asarray(self.shift * self.weights) + 0 * x
+
+
+@pytest.mark.parametrize("within", [lambda network: network, lambda network: lambda x, t: network(x, t)])
+def test_attributes_of_what_is_called_are_read_again(within: Any, key: jax.Array) -> None:
+    network, times = Called(), uniform_log_snr(PROCESS, 2)
+
+    def drawn() -> float:
+        model = DataPrediction(PROCESS, within(network))
+        return float(vt.diffusion.sample(jax.random.clone(key), model, DPMSolverPP(1), times, (64, 1)).values.mean())
+
+    before = drawn()
+    assert drawn() == before
+    network.shift = 2.0
+    after = drawn()
+    assert after > before + 0.5
+    network.weights[0] = 2.0
+    assert drawn() > after + 1.0
+
+
+def test_functions_of_libraries_that_are_objects_are_followed_no_further() -> None:
+    """As JAX's with derivatives of their own are: their attributes are functions that read thousands of names."""
+    relu = jax.nn.relu
+    assert closed_over((relu,)) is closed_over((relu,))
+
+
 def reading() -> Any:
     return NAMED["shift"], ARRAY.sum()
 

@@ -42,9 +42,9 @@ def _elsewhere() -> Closed:
 def closed_over(values: tuple[Any, ...]) -> Closed:
     """Of those of the values that are functions, what they read of their closures and modules.
 
-    Followed are functions of the same module and methods, whose objects' attributes count. Not seen is what changes
-    inside of other modules, of lists, which functions keep records in, and of objects of other kinds than dictionaries,
-    NumPy's arrays and JAX's pytrees.
+    Followed are functions of the same module, methods, and objects that are called like a function; of both the
+    objects' attributes count. Not seen is what changes inside of other modules, of lists, which functions keep records
+    in, and of objects of other kinds than dictionaries, NumPy's arrays and JAX's pytrees.
     """
     seen: set[int] = set()
     return _one(tuple(found for value in values for found in _read_by(value, seen)))
@@ -71,6 +71,10 @@ def fresh_jit(function: _Function) -> _Function:
 
 
 def _read_by(value: Any, seen: set[int]) -> Iterator[Hashable]:
+    if _is_called(value) and id(value) not in seen:
+        seen.add(id(value))
+        # Functions there are known by what they are: those of libraries lead far into them.
+        yield from (_known(each, seen, {}) for each in getattr(value, "__dict__", {}).values())
     if isinstance(value, types.MethodType):
         yield from (_known(each, seen, None) for each in getattr(value.__self__, "__dict__", {}).values())
         value = value.__func__
@@ -88,6 +92,12 @@ def _read_by(value: Any, seen: set[int]) -> Iterator[Hashable]:
             yield _known(space[name], seen, space)
 
 
+def _is_called(value: Any) -> bool:
+    """Whether it is an object of a class of somebody's that is called like a function, a network say."""
+    called = any("__call__" in vars(kind) for kind in type(value).__mro__)
+    return called and not isinstance(value, type | types.FunctionType | types.MethodType)
+
+
 def _known(value: Any, seen: set[int], space: dict[str, Any] | None) -> Hashable:
     """What stands for a value; functions are followed from closures, and from modules to the same module alone."""
     if isinstance(value, _CONSTANT):
@@ -102,7 +112,7 @@ def _known(value: Any, seen: set[int], space: dict[str, Any] | None) -> Hashable
     try:
         leaves, structure = jax.tree.flatten(value, is_leaf=lambda part: isinstance(part, list))
         if len(leaves) == 1 and leaves[0] is value:
-            return _Same(value)
+            return _Same(value), *(_read_by(value, seen) if _is_called(value) else ())
         return hash(structure), structure, *(_known(leaf, seen, space) for leaf in leaves)
     except (TypeError, ValueError):  # keys that have no order, or a part that has no hash
         return _Same(value)

@@ -170,6 +170,15 @@ def test_other_files_are_refused(fitted: Fitted, tmp_path: Path) -> None:
             use(nothing)
 
 
+def test_another_model_is_refused_also_for_one_evaluation() -> None:
+    """Whose times are the first, at which models hardly differ, and the last, at which they say what they are asked."""
+    ends, other = TIMES[[0, -1]], GaussianMixture(PROCESS, [1.0], [[1.0, 2.0]], [0.3])
+    made = fit(jax.random.key(0), MODEL, DDIM(), ends, (4, 2))
+    assert np.all(sample(jax.random.key(1), MODEL, made, ends, (5, 2)).finite)
+    with pytest.raises(ValueError, match="fitted to another model"):
+        sample(jax.random.key(1), other, made, ends, (5, 2))
+
+
 @pytest.mark.parametrize("within", [lambda one: Restart(one, []), PredictorCorrector, lambda one: DualFast(one, 0.1)])
 def test_another_model_is_refused_within_other_solvers(within: Any) -> None:
     """What one evaluation a step makes, which all of them take."""

@@ -1,6 +1,7 @@
 """The log density of a model at given points, by the flow that takes them to noise."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -181,10 +182,9 @@ def _along(model: Denoiser, x: Array, directions: Array, made: Any, flow: _Flow)
 
 def _prior(model: Denoiser, flow: _Flow) -> Prior:
     level = model.process.level(flow.ends[1])
-    given = flow.prior
 
-    def own(x: Float[Array, "..."]) -> Float[Array, ""]:
-        found = asked("prior", given, x) if given is not None else None
+    def own(given: Prior, x: Float[Array, "..."]) -> Float[Array, ""]:
+        found = asked("prior", given, x)
         if jnp.shape(found) != ():
             raise ValueError(f"prior must return one number for one point, got {describe(found)}")
         return jnp.asarray(found, x.dtype)
@@ -193,8 +193,8 @@ def _prior(model: Denoiser, flow: _Flow) -> Prior:
         sigma = level.sigma.astype(x.dtype)
         return jnp.sum(jax.scipy.stats.norm.logpdf(x / sigma) - jnp.log(sigma))
 
-    if given is not None:
-        return own
+    if flow.prior is not None:
+        return partial(own, flow.prior)
     return (lambda x: model.log_marginal(x, level)) if isinstance(model, ExactDenoiser) else normal
 
 

@@ -81,8 +81,12 @@ class Learned(Saved):
 
 
 def probed(model: Denoiser, times: Any, event: tuple[int, ...]) -> np.ndarray:
-    """What a model says of one point, the same for all, half-way down the times."""
-    time = times[len(times) // 2] or times[0]
+    """What a model says of one point, the same for all, at the time nearest to where there is as much noise as signal.
+
+    With little noise all models say that the data are the point; with hardly any signal, many say the same mean.
+    """
+    inside = [time for time in times if time > 0]
+    time = float(np.clip(model.process.time_of(0.0), min(inside), max(inside)))
     with jax.ensure_compile_time_eval():  # also where the run itself is traced
         point = jnp.asarray(np.sin(np.arange(1.0, 1.0 + np.prod(event))).reshape(event), float)
         return np.asarray(model.data(point, time), np.float64).ravel()
