@@ -67,8 +67,26 @@ def test_merging_keeps_every_warning() -> None:
     fine, poor = estimate(degrees=5), estimate(converged=False, nonfinite=3, degrees=7.0, biased=True)
     merged = fine.merge(poor)
     assert (merged.converged, merged.nonfinite, merged.degrees, merged.biased) == (False, 3, 12, True)
-    assert fine.merge(estimate()).degrees is None
+    np.testing.assert_allclose(fine.merge(estimate()).degrees, 20)  # half of the variance, of 5 degrees of freedom
+    assert estimate().merge(estimate()).degrees is None
     assert fine.merge(Estimate(fine.value, None, 10)).stderr is None
+
+
+@pytest.mark.parametrize("methods", [("Sobol", "Sobol"), ("Sobol", None)])
+def test_degrees_of_freedom_of_unlike_variances_are_welchs(methods: tuple[str | None, str | None]) -> None:
+    """As SciPy has them; mutant: their sum, by which 95% intervals of 3 and 100 degrees covered 89.7%."""
+    rows = np.random.default_rng(1).normal(size=(2, 8, 3)) * np.array([1.0, 7.0])[:, None, None]
+    parts = [
+        estimate(each.mean(0), each.std(0, ddof=1) / 8**0.5, 8, degrees=7.0, method=method)
+        for each, method in zip(rows, methods, strict=True)
+    ]
+    merged = parts[0].merge(parts[1])
+    welch = min(stats.ttest_ind(rows[0][:, i], rows[1][:, i], equal_var=False).df for i in range(3))
+    np.testing.assert_allclose(merged.degrees, welch, rtol=1e-10)
+    assert 7 < welch < 12
+    assert merged.method == (methods[0] if methods[0] == methods[1] else "Sobol + independent samples")
+    assert jax.jit(lambda a, b: a.merge(b))(*parts).degrees == 7
+    assert merged.merge(merged).method == merged.method
 
 
 @pytest.mark.parametrize("interval", [Betting(0, 1), ClopperPearson(), EmpiricalBernstein(0, 1), Hoeffding(0, 1)])

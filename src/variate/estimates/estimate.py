@@ -5,6 +5,8 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PyTree
 from scipy import special
 
@@ -95,8 +97,10 @@ class Estimate(eqx.Module):
         """The estimate from both sets of draws, when the two are independent.
 
         Values are averaged in proportion to `num_samples`, and the variances of the two means add up accordingly;
-        intervals that rest on bounds and quantiles are those of all draws. Not for two estimates from one key, and not
-        for choosing the better of two.
+        intervals that rest on bounds and quantiles are those of all draws. Degrees of freedom add up for plain
+        sampling, where both tell of one variance. Those of other methods are Welch's, the least of all coordinates;
+        where standard errors are not known, under a caller's `jit`, those of the estimate that has fewer. Not for two
+        estimates from one key, and not for choosing the better of two.
 
         Raises `ValueError` when the values differ in structure or shapes, or the intervals in what they rest on.
         """
@@ -125,9 +129,9 @@ class Estimate(eqx.Module):
             total,
             self.converged & other.converged,
             self.nonfinite + other.nonfinite,
-            None if self.degrees is None or other.degrees is None else self.degrees + other.degrees,
+            _degrees(self, other, share, rest),
             self.biased or other.biased,
-            self.method if self.method == other.method else None,
+            _method(self, other),
             bias=None if self.bias is None and other.bias is None else jax.tree.map(average, *_biases(self, other)),
             positive=self.positive and other.positive,
         )
@@ -137,6 +141,39 @@ class Estimate(eqx.Module):
         return text_of(self)
 
     __str__ = __repr__
+
+
+def _degrees(one: Estimate, other: Estimate, share: Array, rest: Array) -> float | int | None:
+    """Of the sum of both variances: Welch (1947), Biometrika 34, 28-35."""
+    known = [each.degrees for each in (one, other) if each.degrees is not None]
+    if not known or (len(known) == 2 and one.method is None and other.method is None):
+        return sum(known) if known else None
+    errors = [each.stderr for each in (one, other)]
+    if any(each is None for each in errors) or any(
+        isinstance(leaf, Tracer) for leaf in jax.tree.leaves((errors, share))
+    ):
+        return min(known)
+
+    def ratio(a: Array, b: Array) -> np.ndarray:
+        """Of degrees of freedom to one, of which a normal error has none: the squares of the shares in the variance."""
+        parts = [
+            np.square(np.asarray(each, float) * np.reshape(part, np.shape(part) + (1,) * (each.ndim - part.ndim)))
+            for each, part in ((a, share), (b, rest))
+        ]
+        whole = parts[0] + parts[1]
+        of = [np.divide(part, whole, out=np.ones_like(whole), where=np.isfinite(whole) & (whole > 0)) for part in parts]
+        both = zip(of, (one, other), strict=True)
+        return np.asarray(sum(np.square(part) / (each.degrees or np.inf) for part, each in both))
+
+    most = max((float(np.max(leaf, initial=0)) for leaf in jax.tree.leaves(jax.tree.map(ratio, *errors))), default=0.0)
+    return max(1 / most, min(known)) if most > 0 else None
+
+
+def _method(one: Estimate, other: Estimate) -> str | None:
+    if one.method == other.method:
+        return one.method
+    names = [name for each in (one, other) for name in (each.method or "independent samples").split(" + ")]
+    return " + ".join(dict.fromkeys(names))
 
 
 def _biases(*estimates: Estimate) -> list[PyTree[Array]]:
