@@ -150,6 +150,7 @@ def test_error_bars_cover(name: str, key: Array) -> None:
         (Sphere(), np.ones((3, 2)), ValueError, r"x must have members of shape \(3,\)"),
         (Sphere(), np.ones((3, 3)), ValueError, "x must have members of norm 1, got one of norm 1.732"),
         (Graph(RING), np.ones(3), TypeError, r"x must be the number of a node a member, got float64\[3\]"),
+        (Sphere(), np.full((3, 3), np.nan), ValueError, "x must be finite, got 9 numbers of 9"),
         (Graph(RING), np.array([0, 12]), ValueError, "x must be numbers of nodes from 0 to 11, got 0 to 12"),
     ],
 )

@@ -114,6 +114,8 @@ def test_batches_merge_one_by_one() -> None:
 
 
 def test_only_like_merges_with_like() -> None:
+    with pytest.raises(TypeError, match="estimate"):
+        estimate().merge(3.0)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="same shapes"):
         estimate(jnp.ones(2), jnp.ones(2)).merge(estimate(jnp.ones(3), jnp.ones(3)))
 

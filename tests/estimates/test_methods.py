@@ -183,6 +183,11 @@ def nameless(key: Array, shift: float) -> Array:
 
 
 BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "a mean in words": (lambda: ControlVariates(both, "a"), TypeError, "mean must be the means"),
+    "a mean that is none": (lambda: ControlVariates(both, (0.5, float("nan"))), ValueError, "mean must be finite"),
+    "two arguments": (run(ControlVariates(lambda a, b: a, 0.0)), TypeError, "of must be a function of the named"),
+    "no control": (run(ControlVariates(lambda draws: None, 0.0)), TypeError, "real numbers to average, got None"),
+    "complex ones": (run(ControlVariates(lambda draws: draws["z"].astype(complex), 0.0)), TypeError, "got complex128"),
     "a mean that is wrong": (
         run(ControlVariates(both, (0.5, 2.4))),
         ValueError,

@@ -35,6 +35,13 @@ def in_loop(key: Array) -> Array:
 
 BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no draw of that name": (run(Mixture({"q": [at(0.0)]})), ValueError, "no draw is called 'q'"),
+    "no dictionary": (lambda: Mixture([at(0.0)]), TypeError, "proposals"),  # pyright: ignore[reportArgumentType]
+    "an own share": (lambda: adapt(square, "z", own=-1.0), ValueError, "own must be between 0 and 1"),
+    "a caller's jit": (
+        lambda: jax.jit(adapt(square, "z"))(jax.random.key(0)),
+        TypeError,
+        "not under jit, vmap or scan",
+    ),
     "one proposal": (lambda: Mixture({"z": at(0.0)}), TypeError, "must be several proposals"),
     "no proposals": (lambda: Mixture({"z": []}), TypeError, "must be several proposals"),
     "a share of 1": (lambda: Mixture({"z": [at(0.0)]}, own=1.0), ValueError, "own must be between 0 and 1"),

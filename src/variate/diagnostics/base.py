@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from variate import checks
@@ -48,13 +49,15 @@ def check_sample(name: str, sample: Any) -> Float[Array, "n d"]:
 
     Raises:
         TypeError: something that is no array of real numbers.
-        ValueError: a sample without members.
+        ValueError: a sample without members, or with a NaN or an infinity.
     """
     dtype = getattr(sample, "dtype", None)
     if dtype is None or jnp.issubdtype(dtype, jnp.complexfloating) or jnp.issubdtype(dtype, jax.dtypes.extended):
         raise TypeError(f"{name} must be an array of real numbers, got {checks.describe(sample)}")
     if np.ndim(sample) == 0 or np.size(sample) == 0:
         raise ValueError(f"{name} must have its members along the first axis, got {checks.describe(sample)}")
+    if not isinstance(sample, Tracer) and (bad := int(np.sum(~np.isfinite(np.asarray(sample, float))))):
+        raise ValueError(f"{name} must be finite, got {bad} numbers of {np.size(sample)} that are not")
     return as_float(sample).reshape(len(sample), -1)
 
 

@@ -244,6 +244,8 @@ def _beyond_rounding(moments: Float[Array, "3 *levels"], square: Float[Array, "*
 def _check_adjacency(adjacency: Any) -> np.ndarray:
     if isinstance(adjacency, Tracer) or not hasattr(adjacency, "dtype"):
         raise TypeError(f"adjacency must be an array of weights, got {checks.describe(adjacency)}")
+    if jnp.issubdtype(adjacency.dtype, jnp.complexfloating):
+        raise TypeError(f"adjacency must be an array of real weights, got {checks.describe(adjacency)}")
     weights = np.asarray(adjacency, float)
     if weights.ndim != 2 or weights.shape[0] != weights.shape[1] or len(weights) < 2:
         raise ValueError(f"adjacency must be a square matrix of two nodes at least, got {checks.describe(adjacency)}")

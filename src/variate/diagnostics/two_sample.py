@@ -114,6 +114,7 @@ class _Given(eqx.Module):
             check_sample(name, sample)
         check_alike(x, y)
         x, y = jnp.asarray(x), jnp.asarray(y)
+        checks.check_takes("statistic", self.function, (x, y), "two samples")
         found = jax.eval_shape(self.function, x, y)
         if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
             raise ValueError(f"statistic must return one real number, got {checks.describe(found)}")

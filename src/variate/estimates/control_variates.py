@@ -6,6 +6,8 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from variate import checks
@@ -42,6 +44,11 @@ class ControlVariates(eqx.Module):
     def __init__(self, of: Any, mean: PyTree):
         if not callable(of):
             raise TypeError(f"of must be a function of the named draws, got {checks.describe(of)}")
+        for leaf in jax.tree.leaves(mean):
+            if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float):
+                raise TypeError(f"mean must be the means of the controls, real numbers, got {checks.describe(leaf)}")
+            if not isinstance(leaf, Tracer) and not np.all(np.isfinite(leaf)):
+                raise ValueError(f"mean must be finite, got {leaf}")
         self.of, self.mean = of, jax.tree.map(as_float, mean)
 
     stated = True  # so that a wrong one is to be looked for
@@ -54,6 +61,7 @@ class ControlVariates(eqx.Module):
         return Wishes(kept=frozenset(names))
 
     def controls(self, run: Run) -> Float[Array, " p"]:
+        checks.check_takes("of", self.of, (dict(run.draws),), "the named draws")
         try:
             found = self.of(dict(run.draws))
         except KeyError as error:
@@ -62,6 +70,7 @@ class ControlVariates(eqx.Module):
                     f"of: the draw {error} {why}, so that a run has no value of it to control by"
                 ) from None
             raise ValueError(f"of: no draw is called {error}; those with a name are {sorted(run.draws)}") from None
+        checks.check_result(self.of, found)
         same = jax.tree.structure(found) == jax.tree.structure(self.mean)
         if not same and jax.tree.structure(self.mean) != jax.tree.structure(0):
             raise ValueError(

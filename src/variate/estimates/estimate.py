@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PyTree
 from scipy import special
 
-from variate.checks import check_fraction
+from variate.checks import check_fraction, describe
 
 from .printing import text_of
 
@@ -102,8 +102,11 @@ class Estimate(eqx.Module):
         where standard errors are not known, under a caller's `jit`, those of the estimate that has fewer. Not for two
         estimates from one key, and not for choosing the better of two.
 
-        Raises `ValueError` when the values differ in structure or shapes, or the intervals in what they rest on.
+        Raises `TypeError` for what is no estimate, and `ValueError` when the values differ in structure or shapes, or
+        the intervals in what they rest on.
         """
+        if not isinstance(other, Estimate):
+            raise TypeError(f"only an estimate merges with one, got {describe(other)}")
         mine, theirs = _shapes(self.value), _shapes(other.value)
         if mine != theirs:
             raise ValueError(f"only estimates of the same shapes merge, got {mine} and {theirs}")

@@ -79,6 +79,7 @@ def adapt(
         budget: N, at least four times the runs of a round.
 
     Raises:
+        TypeError: `names`, `scheme` or the key are none, or it runs under a caller's `jit`.
         ValueError: no draw has that name, it is discrete, in a loop or under `vmap`, or no run has a result but 0; a
             budget that is too small, or beside `CrossEntropy`, whose score is not what is to be estimated.
 
@@ -92,11 +93,15 @@ def adapt(
     scheme = AdaptiveMultiple() if scheme is None else scheme
     if not isinstance(scheme, PopulationMonteCarlo):
         raise TypeError(f"scheme must be AdaptiveMultiple() or another of its kind, got {checks.describe(scheme)}")
+    if own != 0:
+        checks.check_fraction("own", own)
     rounds = scheme.rounds if budget is None else min(scheme.rounds, _affordable(scheme, budget))
 
     @functools.wraps(f, updated=())
     def adapted(key: Any = None, *args: Any) -> Mixture:
         call = opened(f, key, args)
+        if not call.known:
+            raise TypeError("adapt: proposals are learnt where numbers are known, not under jit, vmap or scan")
         fits, found, done = _adapted(scheme, rounds, budget, wanted, call.static, key, call.numbers)
         if not bool(found):
             raise ValueError(

@@ -64,6 +64,8 @@ class Mixture(eqx.Module):
         regressed: bool = False,
         runs: int = 0,
     ):
+        if not isinstance(proposals, Mapping):
+            raise TypeError(f"proposals must be a dictionary from names of draws, got {checks.describe(proposals)}")
         for name, several in proposals.items():
             checks.check_name(name)
             if not isinstance(several, list | tuple) or not several:
