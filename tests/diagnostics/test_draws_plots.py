@@ -84,3 +84,26 @@ def test_what_cannot_be_shown_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     for plot in (plot_ranks, plot_pairs, plot_forest):
         with pytest.raises(ImportError, match=r"needs matplotlib: pip install 'variate\[demo\]'"):
             plot(draws())
+
+
+def test_plots_of_arviz_are_given_what_they_take() -> None:
+    def counted(tree: Any, factor: int) -> int:
+        return factor * tree["posterior"].sizes["draw"]
+
+    assert draws().plot(counted, factor=2) == 2 * draws().acceptance.shape[1]
+    with pytest.raises(TypeError, match="picture must be a function of ArviZ's"):
+        draws().plot("forest")
+
+
+def test_without_arviz_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "arviz", None)
+    with pytest.raises(ImportError, match=r"variate\[arviz\]"):
+        draws().plot()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_trace_is_what_arviz_draws_unless_told() -> None:
+    arviz = pytest.importorskip("arviz")
+    x = draws()
+    assert np.ravel(x.plot()).size >= 2
+    assert np.ravel(x.plot(arviz.plot_forest, combined=True)).size == 1

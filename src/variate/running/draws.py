@@ -14,6 +14,7 @@ from variate.checks import check_at_least, check_fraction, check_key, check_resu
 from variate.estimates import Estimate
 from variate.trees import as_float
 
+from .arviz import plotted, tree_of
 from .measures import (
     Constants,
     Known,
@@ -30,7 +31,6 @@ from .measures import (
     rank_rhat,
     standard_error,
     stands_still,
-    storable,
 )
 from .summary import Doubt, StepsTold, Summary, doubts_of, summary_of
 
@@ -255,17 +255,22 @@ class Draws(eqx.Module):
 
         Slashes in names are dots there, and what is called `chain` or `draw` has a line behind it.
         """
-        import arviz_base  # here, for it takes seconds to import
+        return tree_of(self)
 
-        groups = {"posterior": storable(self.values), "sample_stats": self.stats()}
-        if self.warmup is not None:
-            groups |= {"warmup_posterior": storable(self.warmup.values), "warmup_sample_stats": self.warmup.stats()}
-        tree = arviz_base.from_dict(groups, save_warmup=True)
-        attributes = {"inference_library": "variate", "kernel": self.kernel, "ended": self.ended or ""}
-        attributes |= {"walkers": self.walkers} if self.walkers > 1 else {}
-        for group in tree.children.values():
-            group.attrs.update(attributes | {f"seconds_{name}": spent for name, spent in self.seconds.items()})
-        return tree
+    def plot(self, picture: Any = None, /, **options: Any) -> Any:
+        """What a function of ArviZ's draws of these, `draws.plot(arviz.plot_forest, var_names=["tau"])` say.
+
+        Args:
+            picture: of its functions of a data tree, `arviz.plot_trace` if left out, or another function of one.
+            options: its other arguments.
+
+        Raises:
+            ImportError: there is no ArviZ (`pip install 'variate[arviz]'`).
+            TypeError: something that is no function.
+
+        Wrong for divergent steps and ranks at a glance, which `vt.diagnostics.plot_pairs` and `plot_ranks` show.
+        """
+        return plotted(self, picture, options)
 
     def _steps(self, constants: Constants) -> StepsTold:
         divergent = np.asarray(self.divergent)
