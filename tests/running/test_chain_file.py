@@ -15,9 +15,10 @@ import numpyro.distributions as dist
 import pytest
 
 import variate as vt
+from variate.estimates.rules import Rule
 from variate.mcmc import HMC, NUTS
 from variate.running.base import environment
-from variate.running.until import Rule, SoFar
+from variate.running.until import SoFar
 
 
 def model(key: jax.Array, y: jax.Array) -> None:
@@ -117,6 +118,15 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.npz").touch()
     with pytest.raises(ValueError, match=r"empty\.npz' is not one"):
         run(tmp_path / "empty.npz")
+    np.save(tmp_path / "array.npz", np.arange(3))
+    (tmp_path / "array.npz.npy").rename(tmp_path / "array.npz")
+    with np.load(whole) as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "list.npz", **arrays | {"task": np.asarray("[1, 2]")})
+    np.savez(tmp_path / "part.npz", **{name: x for name, x in arrays.items() if name != "state_0"})
+    for name in ("array", "list", "part"):
+        with pytest.raises(ValueError, match=rf"{name}\.npz' is not one, or not whole"):
+            run(tmp_path / f"{name}.npz")
 
 
 def test_a_full_disk_loses_no_draws_and_no_file_that_was_there(tmp_path: Path) -> None:

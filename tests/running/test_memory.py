@@ -27,6 +27,14 @@ def test_draws_for_which_there_is_no_room_are_refused_in_words(monkeypatch: pyte
         run(num_samples=101)
 
 
+def test_chains_for_which_there_is_no_room_are_refused_in_words() -> None:
+    """Before any of them is begun: a machine that lends what it has not would end the process."""
+    with pytest.raises(MemoryError, match=r"num_chains=1000000000 chains of 3 numbers take 1.8e\+03 GB of memory"):
+        run(num_chains=10**9)
+    with pytest.raises(MemoryError, match="num_chains=100 chains, and what is kept of them, have no room"):
+        vt.mcmc.fold(jax.random.key(0), jnp.sum, lambda x: jnp.zeros((10**6, 10**6)) + x[0], jnp.zeros(3))
+
+
 def test_where_memory_runs_out_the_draws_so_far_remain(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run()
     monkeypatch.setattr(memory, "available", lambda: 8_000)  # a block is about 2,100 bytes

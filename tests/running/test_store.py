@@ -99,3 +99,9 @@ def test_a_full_disk_costs_no_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert early.tree()["posterior"].sizes["draw"] == 50  # whole blocks, although parts of another are there
     assert same(early.draws(), kept(75))
     assert not early.draws().expect().converged
+
+
+def test_where_no_store_can_be_made_is_said_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"cannot be made: .*file' is no directory to write to"):
+        run(tmp_path / "file" / "draws.zarr")

@@ -12,8 +12,9 @@ from jaxtyping import Array, Key
 
 from variate import checks
 from variate.programs.targets import target_of
-from variate.running import chains, compiling
+from variate.running import chains, compiling, memory
 from variate.running.draws import Draws
+from variate.running.file import path_of
 from variate.running.folded import Folded
 from variate.running.keeping import Every, Means
 from variate.running.runner import for_chains
@@ -80,9 +81,8 @@ def sample(
         TypeError: a key that is not typed, no target, no kernel, no rule or no runner; a target that cannot be sent to
             other processes; a kernel that moves by real numbers a coordinate that numbers values; a call under `jit` or
             `vmap`.
-        ValueError: counts that are not positive, a start without a finite density, starts of another number of chains,
-            or a checkpoint of another run.
-        MemoryError: `num_samples` draws for which there is no memory.
+        ValueError: counts that are not positive, starts of no finite density or number, a checkpoint of another run.
+        MemoryError: `num_samples` draws, or `num_chains` chains, for which there is no memory.
 
     Wrong where modes are so far apart that no chain goes from one to the other: chains then agree on what they have all
     missed.
@@ -218,7 +218,7 @@ def stream(
         target,
         start,
         kernel,
-        Streamed(thin, path=Path(path)),
+        Streamed(thin, path=path_of("path", path)),
         until=None,
         most=-(-num_samples // chains.BLOCK) * chains.BLOCK,
         num_warmup=num_warmup,
@@ -291,6 +291,10 @@ def _run(
             shown=shown,
             runner=runner,
         )
+    except jax.errors.JaxRuntimeError as error:
+        if not memory.is_lack(error):
+            raise
+        raise MemoryError(f"num_chains={num_chains} chains, and what is kept of them, have no room: {error}") from error
     except chains.NoDensity:
         target.start(jax.random.clone(key_start))  # says why, if it has no start either
         raise

@@ -10,6 +10,8 @@ from jaxtyping import Array, Key, PyTree
 
 from variate import checks
 from variate.protocols import Target
+from variate.running import memory
+from variate.running.steps import BLOCK
 
 
 class Starts(eqx.Module):
@@ -56,7 +58,10 @@ def each(start: Any, key: Key[Array, ""], chains: int) -> Any:
 
 
 def positions_of(target: Target, start: Any, key: Key[Array, ""], chains: int) -> PyTree[Array]:
-    """With a leading axis of chains, given what `each` says."""
+    """With a leading axis of chains, given what `each` says. Raises MemoryError where there is no room for so many."""
+    shapes = jax.tree.leaves(_like(target, start, key))
+    numbers = sum(x.size for x in shapes)
+    memory.check_block(chains, BLOCK, numbers, max((x.dtype.itemsize for x in shapes), default=1))
     if start is None:
         return jax.vmap(target.start)(jax.random.split(key, chains))
     if isinstance(start, Starts):
@@ -68,3 +73,11 @@ def positions_of(target: Target, start: Any, key: Key[Array, ""], chains: int) -
         return found
     one = target.unconstrain(jax.tree.map(jnp.asarray, start))
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (chains, *jnp.shape(x))), one)
+
+
+def _like(target: Target, start: Any, key: Key[Array, ""]) -> PyTree:
+    """The shapes of a position."""
+    if start is None:
+        return jax.eval_shape(target.start, key)
+    one = start.first if isinstance(start, Starts) else jax.tree.map(jnp.asarray, start)
+    return jax.eval_shape(target.unconstrain, one)

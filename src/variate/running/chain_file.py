@@ -41,10 +41,13 @@ class ChainFile:
         found = self.file.read()
         if found is None:
             return begun
-        parts = {name: _like(getattr(begun, name), found, name) for name in _PARTS}
-        for name, shapes in zip(("warm", "kept"), blocks(), strict=True):
-            leaves, tree = unnumbered(name, found), jax.tree.structure(shapes)
-            parts[name] = tuple(jax.tree.unflatten(tree, [x[n] for x in leaves]) for n in found[name])
+        try:
+            parts = {name: _like(getattr(begun, name), found, name) for name in _PARTS}
+            for name, shapes in zip(("warm", "kept"), blocks(), strict=True):
+                leaves, tree = unnumbered(name, found), jax.tree.structure(shapes)
+                parts[name] = tuple(jax.tree.unflatten(tree, [x[n] for x in leaves]) for n in found[name])
+        except (KeyError, IndexError, ValueError) as error:  # arrays are missing
+            raise self.file.broken(error) from error
         return Reached(**parts)
 
     def save_in_passing(self, reached: Reached) -> None:

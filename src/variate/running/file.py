@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from variate import version
+from variate.checks import describe
 
 _SHARE = 0.1
 
@@ -28,19 +29,27 @@ def unnumbered(name: str, found: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     return [found[f"{name}_{i}"] for i in range(sum(key.startswith(f"{name}_") for key in found))]
 
 
+def path_of(name: str, value: Any) -> Path:
+    """Raise TypeError unless it is one."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be the path of a file, got {describe(value)}")
+    return Path(value)
+
+
 class File:
     """NumPy's `.npz`, with an identity: what makes this run another than others, each with the words for it.
 
     The versions of JAX and of Variate are part of it, for numbers depend on both.
 
     Raises:
+        TypeError: a path that is none.
         ValueError: a directory that does not exist or cannot be written to, a file that is no checkpoint, or one of
             another run.
     """
 
     def __init__(self, path: str | Path, identity: Mapping[str, str]):
         versions = {"version of JAX": jax.__version__, "version of Variate": version.__version__}
-        self.path, self.identity = Path(path), {**identity, **versions}
+        self.path, self.identity = path_of("checkpoint", path), {**identity, **versions}
         if not self.path.absolute().parent.is_dir():
             raise ValueError(f"checkpoint: there is no directory {str(self.path.parent)!r}")
         if not os.access(self.path.absolute().parent, os.W_OK):
@@ -52,11 +61,12 @@ class File:
         if not self.path.exists():
             return None
         try:
-            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                found = dict(file)
-            identity = json.loads(str(found.pop("task")))
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"checkpoint: {str(self.path)!r} is not one ({error})") from error
+            with self.path.open("rb") as stream:
+                file = np.load(stream, allow_pickle=False)
+                found = dict(file) if isinstance(file, np.lib.npyio.NpzFile) else {}
+            identity = dict(json.loads(str(found.pop("task"))))
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise self.broken(error) from error
         other = [what for what, own in self.identity.items() if identity.get(what) != own]
         if other:
             raise ValueError(
@@ -64,6 +74,9 @@ class File:
                 "give this one a file of its own"
             )
         return found
+
+    def broken(self, error: Exception) -> ValueError:
+        return ValueError(f"checkpoint: {str(self.path)!r} is not one, or not whole ({error})")
 
     def write(self, arrays: Mapping[str, Any]) -> None:
         """Whole or not at all, whatever happens meanwhile; where it cannot be, what was there stays."""

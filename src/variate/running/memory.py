@@ -20,6 +20,19 @@ def is_lack(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, jax.errors.JaxRuntimeError) and _OUT in str(error))
 
 
+def check_block(chains: int, steps: int, numbers: int, itemsize: int) -> None:
+    """Raise MemoryError where a block of so many steps of chains of so many numbers has no room.
+
+    Of each step the position is kept, as are its values and, by most kernels, its gradient.
+    """
+    needed, free = 3.0 * chains * steps * numbers * itemsize, available()
+    if needed > free:
+        raise MemoryError(
+            f"num_chains={chains} chains of {numbers} numbers take {size(needed)} of memory in {steps} steps, and "
+            f"{size(free)} are left: ask for fewer"
+        )
+
+
 def _of_machine() -> float:
     try:
         lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())

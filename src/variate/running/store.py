@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,6 +93,9 @@ class Streamed(Every):
 
     def go_on(self, reached: Reached) -> None:
         """From where a run is. Raises ValueError where the store is of another one."""
+        there = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise ValueError(f"store: {str(self.path)!r} cannot be made: {str(there)!r} is no directory to write to")
         have = self._length()
         if not reached.blocks and self.path.exists():
             raise ValueError(f"store: there is {str(self.path)!r} already; a run goes on where it has its checkpoint")
