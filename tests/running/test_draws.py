@@ -88,6 +88,23 @@ def test_what_is_constant_by_itself_is_no_doubt_and_what_stands_still_is_one() -
     assert np.isnan(stuck.expect(lambda x: x["x"] + 1.0).stderr[1, 0])
 
 
+def test_steps_that_are_refused_far_out_are_a_doubt_and_others_are_none() -> None:
+    """In a tail, where chains that come stay, and seldom come; as many elsewhere say nothing."""
+    x = RANDOM.normal(size=(4, 1000))
+    before = np.concatenate([x[:, :1], x[:, :-1]], 1)
+
+    def told(refused: np.ndarray) -> list[str]:
+        acceptance = np.where(refused, 0.4, 0.95)
+        return dataclasses.replace(
+            draws_of(x), acceptance=acceptance, told={"energy": RANDOM.normal(size=x.shape)}
+        ).doubts()
+
+    (doubt,) = told(before > stats.norm.ppf(0.95))
+    assert doubt.startswith("steps from the outermost draws of x are accepted with probability 0.4")
+    assert told(np.abs(before) < stats.norm.ppf(0.525)) == []
+    assert told(RANDOM.uniform(size=x.shape) < 0.05) == []
+
+
 def test_what_is_predicted_of_no_draw_is_no_doubt() -> None:
     draws = draws_of(RANDOM.normal(size=(4, 200)))
     made = draws.predict(jax.random.key(0), lambda key, x: {"y": x["x"] + jax.random.normal(key), "half": 0.5})

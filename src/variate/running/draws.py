@@ -224,8 +224,10 @@ class Draws(eqx.Module):
         Sought for are an R-hat of 1.01 or more that chance does not explain, fewer than 100 effective draws for each
         chain in the middle or 50 in the tails, single chains that are elsewhere or spread half as much as all (of many
         chains R-hat does not see one), chains that stand still, all the time or for more than a tenth of their draws,
-        more than one divergent step in a thousand: where paths are lost is where chains do not go; and a `bfmi` below
-        0.3. Of ensembles the 100 are for each of them, and 50 are wanted of each walker by itself.
+        more than one divergent step in a thousand: where paths are lost is where chains do not go; of `HMC` and `NUTS`
+        steps that are refused four times as often from the outermost twentieth of a number as in all, and accepted no
+        more than 0.55 times there; and a `bfmi` below 0.3. Of ensembles the 100 are for each of them, and 50 are wanted
+        of each walker by itself.
         """
         found = self.of(f)
         return [doubt.words for doubt in self._doubts(found, self._constants(f, found))]
@@ -274,8 +276,10 @@ class Draws(eqx.Module):
 
     def _steps(self, constants: Constants) -> StepsTold:
         divergent = np.asarray(self.divergent)
-        bfmi = self.bfmi() if "energy" in self.told else np.full(len(divergent), np.nan)
-        return StepsTold(divergent, bfmi, self.walkers, self.history, constants)
+        paths = "energy" in self.told
+        bfmi = self.bfmi() if paths else np.full(len(divergent), np.nan)
+        acceptance = np.asarray(self.acceptance, float) if paths else None
+        return StepsTold(divergent, bfmi, self.walkers, self.history, constants, acceptance)
 
     def stats(self) -> dict[str, np.ndarray]:
         """What is told of the steps, by ArviZ's names."""

@@ -15,6 +15,7 @@ from .groups import effective_together, group_means, half_width, nested_rhat, no
 
 FEWEST = 8  # draws of a chain, in each half of which correlations are sought
 _APART = 0.5
+_TAIL = 0.05
 _WANTED = 50  # effective draws of half of a chain
 _BEYOND = 5  # effective draws on either side of a quantile: with fewer there may be none, in one sample of 150 or more
 
@@ -166,6 +167,15 @@ def apart(x: np.ndarray, draws: float = 100) -> np.ndarray:
     spread = ranks.std((0, 1))
     off = np.abs(ranks.mean(1) - ranks.mean((0, 1))) > max(_APART, 5 / draws**0.5) * spread
     return np.flatnonzero(np.any(off | (ranks.std(1) < _APART * spread), axis=1))
+
+
+def outermost_acceptance(x: np.ndarray, acceptance: np.ndarray) -> float:
+    """The least mean acceptance of steps that begin in the lower or in the upper twentieth of some number."""
+    before, found = x[:, :-1].reshape(len(x), x.shape[1] - 1, -1), []
+    for tail, beyond in ((_TAIL, np.less_equal), (1 - _TAIL, np.greater_equal)):
+        there = beyond(before, np.quantile(before, tail, axis=(0, 1)))
+        found.append(np.sum(acceptance[:, 1:, None] * there, (0, 1)) / np.sum(there, (0, 1)))
+    return float(np.min(found))
 
 
 def energy_information(energy: np.ndarray) -> np.ndarray:
