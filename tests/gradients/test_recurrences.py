@@ -55,6 +55,7 @@ LIKE: dict[str, Change] = {
     "added where": lambda x, s, r, i: jnp.where(s > 1.2, x + r, x),
     "begun anew at a step": lambda x, s, r, i: jnp.where(i == 1, r, x + r),
     "before and behind a branch": lambda x, s, r, i: 0.9 * lax.cond(s > 1.2, lambda y: y + r, lambda y: -r + y, x - r),
+    "added where, or a number": lambda x, s, r, i: jnp.where(jnp.arange(3) > i, x + r, 0.5),
     "divided": lambda x, s, r, i: (x + r) / 1.1,
     "mean of those before": lambda x, s, r, i: (x * real(i) + r) / real(i + 1),
     "running mean": lambda x, s, r, i: x + (r - x) / real(i + 1),
@@ -91,6 +92,7 @@ BEGUN: dict[str, Any] = {
     "discount carried": (0.2, 1.0),
     "mean with drawn weights": (0.1, 0.7),
     "added at a place": np.arange(3.0),
+    "added where, or a number": np.arange(3.0),
     "written row by row": np.arange(12.0).reshape(6, 2),
     **dict.fromkeys(
         ["written from the end", "written where it is drawn", "written over", "written off the end"], np.arange(3.0)
