@@ -39,14 +39,23 @@ class Controls(Protocol):
 class Weighting(Protocol):
     """What to draw from in place of the distributions of named draws, each run weighted by the ratio of densities.
 
+    `defensive`: the share of the runs that make these draws from their own distributions after all, each as a whole.
     `self_normalized`: whether weighted means are over the sum of the weights instead of the number of runs.
     `regressed`: whether what the proposals say beside their draws (`beside(value)`, of mean 0) is a control.
     `smoothed`: whether the largest of self-normalised weights are smoothed (`ParetoSmoothed`).
     """
 
-    self_normalized: bool
-    regressed: bool
-    smoothed: bool
+    @property
+    def defensive(self) -> float: ...
+
+    @property
+    def self_normalized(self) -> bool: ...
+
+    @property
+    def regressed(self) -> bool: ...
+
+    @property
+    def smoothed(self) -> bool: ...
 
     def proposals(self, program: Program) -> Proposals:
         """What to draw from. Raises `ValueError` for a name that no draw has."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .estimate import Estimate
 
 _INFINITE = 0.5  # the tail index from which there is no variance
+_REACHED = 0.9  # a mean weight below which an estimate says that its runs did not meet the rest
 _LEVEL = 0.95  # of an interval that is printed
 _DIGITS = 17  # of a double, past which an error bar is rounding
 _SHOWN = 8  # elements of an array, above which only its ends are printed
@@ -72,7 +73,8 @@ def _tails(estimate: "Estimate") -> list[str]:
     weight = math.nan if estimate.mean_weight is None else float(np.ravel(estimate.mean_weight)[0])
     heavy = [f"tail index {tail:.2f}"] if tail > _INFINITE else []
     if not _withheld(estimate):
-        return heavy
+        missed = [f"mean weight {weight:.2g}, which says nothing of where no run was"] if weight < _REACHED else []
+        return [*heavy, *missed]
     if tail == math.inf:
         return ["no error bar, for most of the variance is that of one run"]
     if heavy:

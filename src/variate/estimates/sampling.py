@@ -1,7 +1,7 @@
 """One run under a method of estimation, as a row of what is to be averaged."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -22,8 +22,10 @@ from .controlled import Controlled, ControlledMoments
 from .designs import Sets
 from .designs.independent import Independent
 from .moments import Moments
-from .weights import ParetoSmoothed, SelfNormalized, Weighted
+from .weights import ParetoSmoothed, SelfNormalized, Weighted, defended
 
+_OWN_OR_NOT = "the choice between own and proposed draws"
+_PICK = 0x0D1CE  # of the key of that choice, where there is no design, which is none that a program has folded in
 Invalid = dict[int, Int[Array, ""]]  # by the index of a draw, how often it met parameters out of range
 
 
@@ -79,17 +81,27 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
     absent = _absent(methods, program, gone)
     wishes = _wishes(methods, program, gone, absent)
     design = methods.design or (Independent() if wishes.uniforms else None)
-    plan = layout(program, wishes.proposals, {*gone.means, *gone.values}) if design else Layout((), {}, {})
-    sets = design.sets(plan.labels, num_samples) if design else None
+    share = methods.weighting.defensive if methods.weighting else 0.0
+    integrated = {*gone.means, *gone.values}
+    plan = layout(program, wishes.proposals, integrated, share > 0) if design else Layout((), {}, {})
+    # The first uniform, where there are any, says which runs are the program's own, so that a design spreads them.
+    labels = [_OWN_OR_NOT, *plan.labels] if share else plan.labels
+    sets = design.sets(labels, num_samples) if design else None
     if design and not plan.dimension:
         why = lambda site: plan.kept.get(site.index, "it is integrated out")  # noqa: E731
         reasons = "; ".join(f"{site.label!r}: {why(site)}" for site in program.sites) or "it has no draws"
         raise ValueError(f"method: {methods.name} has no draw to serve ({reasons})")
 
     def one(key: Key[Array, ""], uniforms: Float[Array, " d"], fixed: dict[int, Array]) -> _Ran:
-        run = run_with(program, [key, *numbers], plan.split(uniforms), wishes, fixed)._replace(
+        wanted = wishes
+        if share:
+            pick, uniforms = (uniforms[0], uniforms[1:]) if design else (_pick(key), uniforms)
+            wanted = replace(wishes, own=pick < share)
+        run = run_with(program, [key, *numbers], plan.split(uniforms), wanted, fixed)._replace(
             absent=absent, uniforms=uniforms
         )
+        if share:
+            run = run._replace(log_weight=defended(run.log_weight, share))
         value = jax.tree.map(as_float, jax.tree.unflatten(jax.tree.structure(shape), run.outputs))
         controls = methods.controls.controls(run) if methods.controls else None
         return _Ran(value, controls, run.beside, run.log_prob, run.log_weight, run.invalid)
@@ -106,7 +118,11 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
     controlled = regressed if methods.controls is None else methods.controls.fold
     normalized = methods.weighting is not None and methods.weighting.self_normalized
     weighted = methods.weighting is not None
-    return Sampler(row, sets, tuple(plan.labels), controlled, stated, normalized, smoothed, weighted)
+    return Sampler(row, sets, tuple(labels), controlled, stated, normalized, smoothed, weighted)
+
+
+def _pick(key: Key[Array, ""]) -> Float[Array, ""]:
+    return jax.random.uniform(jax.random.fold_in(jax.random.clone(key), _PICK))
 
 
 class Opened(NamedTuple):

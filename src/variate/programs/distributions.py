@@ -56,6 +56,11 @@ def drawn_log_prob(d: PyTree, x: PyTree, checked: bool = False) -> Float[Array, 
     return log_prob(_validating(d, checked), x)
 
 
+def supported_log_prob(d: Any, x: PyTree) -> Float[Array, ""]:
+    """The log density of a draw, minus infinity outside of the support."""
+    return jnp.sum(drawn_log_prob(d, x, checked=True))
+
+
 def _validating(d: PyTree, whether: bool) -> PyTree:
     """`d`, which asks or does not ask whether a value is in its support; as a pytree it has forgotten what it did."""
     if not isinstance(d, dist.Distribution):

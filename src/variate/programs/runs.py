@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from variate.programs import distributions
+from variate.programs.either import Either
 from variate.programs.interpretation import Records, evaluate, read
 from variate.programs.primitive import over_lanes, sample_leaves
 from variate.programs.program import Operation, Program, Site
@@ -42,6 +43,7 @@ class Run(NamedTuple):
 class Wishes:
     """What a run does besides drawing: proposals by name, draws to be kept by name, operands to take scores in.
 
+    `own`: whether the run takes the program's own distributions in place of all proposals; its weight is the same.
     `means`: draws in whose place their law's mean stands. `uniforms`: whether draws are to be made of uniforms, where
     they can be.
     """
@@ -51,6 +53,7 @@ class Wishes:
     scores: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     means: frozenset[int] = frozenset()
     uniforms: bool = False
+    own: Bool[Array, ""] | None = None
 
 
 class _Record(NamedTuple):
@@ -99,7 +102,8 @@ class _Drawing:
             return values, _Record(count_invalid(site, operands), chance, None, None, None, None)
         proposal = self.wishes.proposals.get(site.name) if site.name is not None else None
         uniforms = self.uniforms.get(site.index)
-        values, (log_weight, beside) = _drawn(site, proposal, None if uniforms is None else uniforms[index], operands)
+        given = None if uniforms is None else uniforms[index]
+        values, (log_weight, beside) = _drawn(site, proposal, self.wishes.own, given, operands)
         wanted = self.wishes.scores.get(site.index)
         return values, _Record(
             count_invalid(site, operands),
@@ -115,7 +119,11 @@ class _Drawing:
 
 
 def _drawn(
-    site: Site, proposal: Callable[[Any], Any] | None, uniforms: Array | None, operands: Sequence[Array]
+    site: Site,
+    proposal: Callable[[Any], Any] | None,
+    own: Bool[Array, ""] | None,
+    uniforms: Array | None,
+    operands: Sequence[Array],
 ) -> tuple[list[Array], tuple[Array | None, Any]]:
     """The value of a draw, by how much its log density exceeds the proposal's, and what that has to say beside it."""
     if proposal is None and uniforms is None:
@@ -124,13 +132,14 @@ def _drawn(
     def one(*inputs: Array) -> tuple[list[Array], tuple[Array, Any]]:
         *given, key = inputs[: len(inputs) - len(operands) + 1]
         target = site.structure.build(inputs[len(given) + 1 :])
-        source = _source(site, proposal, target)
+        source: Any = _source(site, proposal, target)
+        if own is not None and proposal is not None:
+            source = Either(source, target, own)
         value = from_uniforms(site, source, given[0]) if given else distributions.sample(source, key)
         if proposal is None:
             return [value], (jnp.zeros(()), None)
         # What was drawn from a proposal may be outside of the distribution's support, where its density is 0.
-        own = jnp.sum(distributions.drawn_log_prob(target, value, checked=True))
-        log_ratio = own - jnp.sum(distributions.log_prob(source, value))
+        log_ratio = distributions.supported_log_prob(target, value) - jnp.sum(distributions.log_prob(source, value))
         beside = source.beside(value) if hasattr(source, "beside") else None
         return jax.tree.leaves(value), (log_ratio.astype(float), beside)
 

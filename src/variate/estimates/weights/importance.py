@@ -1,52 +1,78 @@
 """Importance sampling: draws from other distributions, weighted by the ratio of the densities."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from variate import checks
 from variate.programs import distributions
 from variate.programs.program import Program
 from variate.programs.uniforms import Proposals
 
+OWN = 1 / 8  # a power of two, so that nets of points in base 2 have exactly that share of them
+
 
 class Importance(eqx.Module):
-    r"""$\hat\mu = n^{-1} \sum_i w_i f(x_i)$ with $x_i \sim q$ and $w = p(x)/q(x)$, p the program's own distribution.
+    r"""$n^{-1} \sum_i w_i f(x_i)$ with $x_i \sim \alpha p + (1 - \alpha) q$, p being the program's own distribution.
 
-    Named draws come from their proposals, all others from their own distributions; the weight is the product over draws
-    (over loops and lanes too). Unbiased wherever q is positive where $p f$ is. The best q is proportional to $p |f|$;
-    the wrong choice is a q of lighter tails than $p f$, under which the variance is infinite (`Estimate.tail`), and one
-    that is 0 where p is not, which no draw can tell but the mean weight, then not 1 (`Estimate.mean_weight`).
+    A run makes all named draws from their proposals, or with the probability $\alpha$, `own`, all from their own
+    distributions; other draws are as ever. Its weight is $w = p / (\alpha p + (1 - \alpha) q)$, with q / p the product
+    over draws (over loops and lanes too). It is never above $1/\alpha$, hence $\mathrm{E}[w^2 f^2]$ at most $1/\alpha$
+    times that of plain runs, and the error bar holds as theirs does wherever the proposals are. The best q is
+    proportional to $p |f|$, and then `own` costs a share $\alpha$ of the runs.
 
-    With `self_normalized` it is $\sum_i w_i f(x_i) / \sum_i w_i$, for densities known up to a factor; it has a bias of
-    order 1/n, and both q lighter than p and q lighter than $p f$ are wrong. `smoothed` besides smooths the largest
-    weights (`ParetoSmoothed`), of independent runs. The error bar is withheld, NaN, where it would mean nothing.
+    The wrong choice is `own=0`, unless q is known to be at least as wide as $p f$: runs of q alone do not tell what is
+    where they never were. The mean weight is then below 1 (`Estimate.mean_weight`), which rare events make it too, so
+    that no error bar can be withheld for that; it is withheld where the variance is infinite, and where weights are
+    light and their mean is not 1.
+
+    With `self_normalized` it is $\sum_i w_i f(x_i) / \sum_i w_i$; it has a bias of order 1/n. `smoothed` besides
+    smooths the largest weights (`ParetoSmoothed`), of independent runs, which matters where `own` is 0.
 
     Args:
         proposals: for the name of a draw, a distribution, or a function from its own distribution to one,
             `{"z": lambda p: dist.Normal(p.loc + 3, p.scale)}` say.
+        own: $\alpha$, the share of the runs that are the program's own; 0 leaves them out.
         self_normalized: divide by the sum of the weights instead of their number.
         smoothed: smooth the largest of the self-normalised weights.
 
     Raises:
         ValueError: no draw has that name, the proposal draws something of another shape or type, or is discrete where
-            the draw is continuous; `smoothed` without `self_normalized` or with a design.
+            the draw is continuous; `own` is not in [0, 1); `smoothed` without `self_normalized` or with a design.
 
-    Source: Owen (2013), Monte Carlo theory, methods and examples, sections 9.1 and 9.2.
+    Source: Owen (2013), Monte Carlo theory, methods and examples, sections 9.1 and 9.2; runs of p itself: Hesterberg
+    (1995), Weighted average importance sampling and defensive mixture distributions, Technometrics 37(2), 185-194.
     """
 
     given: dict[str, Any]
+    own: float = eqx.field(static=True)
     self_normalized: bool = eqx.field(static=True)
     smoothed: bool = eqx.field(static=True)
     regressed = False
 
-    def __init__(self, proposals: Mapping[str, Any], *, self_normalized: bool = False, smoothed: bool = False):
+    @property
+    def defensive(self) -> float:
+        return self.own
+
+    def __init__(
+        self,
+        proposals: Mapping[str, Any],
+        *,
+        own: float | int = OWN,
+        self_normalized: bool = False,
+        smoothed: bool = False,
+    ):
         for name, proposal in proposals.items():
             checks.check_name(name)
             check_proposal(proposal)
-        self.given = dict(proposals)
+        if own != 0:
+            checks.check_fraction("own", own)
+        self.given, self.own = dict(proposals), float(own)
         if smoothed and not self_normalized:
             raise ValueError("smoothed: only self-normalised weights are smoothed, for it changes what they add up to")
         self.self_normalized, self.smoothed = bool(self_normalized), bool(smoothed)
@@ -58,6 +84,11 @@ class Importance(eqx.Module):
             return lambda own: made(name, maker(self.given[name]), own)
 
         return {name: at(name) for name in self.given}
+
+
+def defended(log_weight: Float[Array, ""], share: float) -> Float[Array, ""]:
+    r"""$-\log(\alpha + (1 - \alpha) q / p)$ of $\log(p / q)$, a share $\alpha$ of the runs being the program's own."""
+    return -jnp.logaddexp(math.log(share), math.log1p(-share) - log_weight)
 
 
 def check_proposal(proposal: Any) -> None:

@@ -53,6 +53,7 @@ class Mixture(eqx.Module):
     regressed: bool = eqx.field(static=True)
     runs: int
     smoothed = False  # no weight exceeds 1/own
+    defensive = 0.0  # it is not runs that are the program's own but draws
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ class Mixed(NamedTuple):
 
     def log_probs(self, x: PyTree) -> Float[Array, " k"]:
         """Of each component."""
-        return jnp.stack([supported_log_prob(one, x) for one in self.components])
+        return jnp.stack([distributions.supported_log_prob(one, x) for one in self.components])
 
     def log_prob(self, x: PyTree) -> Float[Array, ""]:
         each = self.log_probs(x)
@@ -140,11 +141,6 @@ class Mixed(NamedTuple):
             return _chosen(chosen, each)
 
         return Transport((1 + max(sizes),), value)
-
-
-def supported_log_prob(d: Any, x: PyTree) -> Float[Array, ""]:
-    """The log density of a draw, minus infinity outside of the support."""
-    return jnp.sum(distributions.drawn_log_prob(d, x, checked=True))
 
 
 def _chosen(index: Array, values: Sequence[PyTree[Array]]) -> PyTree[Array]:

@@ -148,7 +148,7 @@ def _judged(watch: Watch, stderr: PyTree[Array], converged: Array, num_runs: Arr
 
 
 def _indices(largest: Float[Array, "columns m"], count: Int[Array, ""]) -> tuple[Array, Array]:
-    """k of each column, and whether it is above 1/2 in the last third of the tail too.
+    """k of each column, and whether it is above 1/2 in the last third of the tail too, whose k it is if not.
 
     What is bounded may look heavy at first, where it is a mixture of what is common and what is rare. Infinity, and
     sure, where nothing fits and the first has more than half of the squares.
@@ -157,7 +157,8 @@ def _indices(largest: Float[Array, "columns m"], count: Int[Array, ""]) -> tuple
     k, last = of_columns(largest, count), of_columns(largest, count // 3)
     shares = jnp.where(largest > 0, largest / jnp.where(top > 0, top, 1), 0)
     alone = jnp.isnan(k) & (top[:, 0] > 0) & (jnp.sum(shares**2, axis=1) < 2)
-    return jnp.where(alone, jnp.inf, k), (last > INFINITE) | alone
+    further = (last > INFINITE) | alone
+    return jnp.where(alone, jnp.inf, jnp.where(further, k, jnp.fmin(k, last))), further
 
 
 def _leaves(rows: Any) -> list[Any]:
