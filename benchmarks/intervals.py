@@ -2,6 +2,7 @@
 
 python benchmarks/intervals.py                # an hour or two; rewrites benchmarks/results/coverage.*
 python benchmarks/intervals.py --only evidence  # some integrands anew, beside what is there
+python benchmarks/intervals.py --methods Sobol    # of all integrands some methods anew
 python benchmarks/intervals.py --quick        # three integrands, few keys
 """
 
@@ -119,6 +120,12 @@ def proposals(name: str) -> dict[str, Any]:
     return {}
 
 
+def weighted(name: str) -> Iterator[tuple[str, Any]]:
+    if given := proposals(name):
+        yield "Importance", Importance(given)
+        yield "Importance, self-normalised", Importance(given, self_normalized=True)
+
+
 def fixed(name: str, integrand: Integrand, label: str, method: Any, keys: Array) -> Row:
     """Of a number of runs fixed in advance, compiled once for all keys."""
     runs = RARE if "four branches" in name else SAMPLES
@@ -200,34 +207,38 @@ def sequences(name: str, integrand: Integrand, keys: Array) -> Iterator[Row]:
             yield always(name, type(interval).__name__, 4096, of_bounds, keys[: len(keys) // 2])
 
 
-def kept(names: set[str]) -> tuple[list[Row], ...]:
-    """The rows that there are of these integrands."""
+def kept(again: Callable[[str, str], bool]) -> tuple[list[Row], ...]:
+    """The rows that there are of integrands and methods that are not measured again."""
     found = json.loads(RESULTS.with_suffix(".json").read_text())["sections"]
     rows = [[Row(**{k: v for k, v in each.items() if k != "ok"}) for each in found[title]] for title in TITLES]
-    return tuple([row for row in some if row.program in names] for some in rows)
+    return tuple([row for row in some if not again(row.program, row.method)] for some in rows)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--methods", nargs="*", default=[])
     told = parser.parse_args()
+
+    def again(name: str, label: str) -> bool:
+        of_names = not told.only or any(part in name for part in told.only)
+        return of_names and (not told.methods or any(label.startswith(part) for part in told.methods))
+
     quick = told.quick
     jax.config.update("jax_enable_x64", True)
     sections, problems = [], integrands()
     names = [name for name in problems if not told.only or any(part in name for part in told.only)]
-    one, all_looks = kept(set(problems) - set(names)) if told.only else ([], [])
+    one, all_looks = kept(again) if told.only or told.methods else ([], [])
     keys = jax.random.split(jax.random.key(2024), 100 if quick else KEYS)
     for name in track(names[: 3 if quick else None], "integrands"):
         integrand = problems[name]
-        for label, method in methods(integrand):
-            one.append(fixed(name, integrand, label, method, keys))
-        for label, options in (("Importance", {}), ("Importance, self-normalised", {"self_normalized": True})):
-            if given := proposals(name):
-                one.append(fixed(name, integrand, label, Importance(given, **options), keys))
-        if name.startswith(CHOSEN):
+        for label, method in (*methods(integrand), *weighted(name)):
+            if again(name, label):
+                one.append(fixed(name, integrand, label, method, keys))
+        if name.startswith(CHOSEN) and again(name, "as chosen"):
             one.append(chosen(name, integrand, keys[:20] if quick else keys))
-        all_looks += sequences(name, integrand, keys)
+        all_looks += sequences(name, integrand, keys) if not told.methods else []
         print([row.cells() for row in (*one, *all_looks) if row.program == name and not row.ok], flush=True)
         jax.clear_caches()
         for rows in (one, all_looks):

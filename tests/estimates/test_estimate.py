@@ -6,9 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
+from jaxtyping import Array
 from scipy import stats
 
+import variate as vt
 from variate.estimates import (
     Betting,
     ClopperPearson,
@@ -16,6 +19,7 @@ from variate.estimates import (
     Estimate,
     Hoeffding,
     Moments,
+    Sobol,
     expect,
 )
 
@@ -35,6 +39,49 @@ def test_intervals_are_scipys(degrees: float | None, level: float) -> None:
             quantile = side * law.ppf((1 + level) / 2)
             np.testing.assert_allclose(end["a"], 1 + quantile * 0.1, rtol=1e-12)
             np.testing.assert_allclose(end["b"], [2 + quantile * 0.2, 3 + quantile * 0.3], rtol=1e-12)
+
+
+def test_intervals_of_few_skewed_means_are_longer_on_the_side_of_the_tail() -> None:
+    """There Hall's $t + a t^2 / 3 + a^2 t^3 / 27 + a / 6$ is what Student's quantile is, which the other end is."""
+    quantile = stats.t.ppf(0.975, 15)
+    for skewness in (-1.3, 0.0, 1e-12, 0.7):
+        got = estimate(2.0, 0.1, degrees=15.0, skewness=jnp.asarray(skewness))
+        low, high = (2.0 - np.asarray(got.interval())) / 0.1
+        tail, other, a = (high, low, skewness / 4) if skewness >= 0 else (-low, -high, -skewness / 4)
+        np.testing.assert_allclose(tail + a * tail**2 / 3 + a**2 * tail**3 / 27 + a / 6, -quantile, rtol=1e-12)
+        np.testing.assert_allclose(other, quantile, rtol=1e-12)
+
+
+@pytest.mark.parametrize("law", [dist.Exponential(1.0), dist.Normal(1.0, 1.0)], ids=["exponential", "normal"])
+def test_intervals_of_few_skewed_means_cover(law: dist.Distribution, key: Array) -> None:
+    """Of 16 means of such a law: 93.5 to 96.5% of 20,000 intervals, where Student's are 91.4 and 95%.
+
+    They are 95.6 and 95.8%, so that by chance one in a million is outside; with the skewness of the other sign, and
+    with none, those of exponential means are outside.
+    """
+
+    def covered(key: Array) -> Array:
+        means = law.sample(key, (16,))
+        deviation = means - means.mean()
+        size = jnp.sqrt(jnp.sum(deviation**2) / 15)
+        skewness = jnp.sum((deviation / size) ** 3) * 16 / (15 * 14)
+        low, high = Estimate(means.mean(), size / 4, 16, degrees=15.0, skewness=skewness).interval()
+        return (low < 1) & (high > 1)
+
+    rate = jnp.mean(jax.jit(jax.vmap(covered))(jax.random.split(key, 20_000)))
+    assert 0.935 < rate < 0.965
+
+
+def test_sets_of_points_tell_their_skewness(key: Array) -> None:
+    """Of 16 means of which the largest is many times the others, nearly the most that 16 numbers can have, 4."""
+
+    def skewed(key: Array) -> dict[str, Array]:
+        x = jnp.exp(5 * vt.draw(key, dist.Normal(0.0, 1.0)))
+        return {"up": x, "down": -x}
+
+    found = expect(skewed, method=Sobol(), num_samples=64)(key)
+    assert found.skewness["up"] > 1
+    np.testing.assert_allclose(found.skewness["down"], -found.skewness["up"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 95.0, float("nan")])

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from variate.programs.generator import run_keys
 from variate.protocols import OrderedFold
@@ -17,6 +17,7 @@ from .estimate import Estimate
 from .function_of_means import FunctionOfMeans
 from .intervals.base import Bounded
 from .jackknife import Jackknife, LeaveGroupsOut
+from .moments import Moments
 from .plan import Plan
 from .ridge import PastRegression
 from .rules import Pair, parts
@@ -152,7 +153,10 @@ class Growing(Blocks):
     def read(self, done: Any, state: State) -> Folded:
         found = self._estimate(state)
         if self.until is None:
-            found = dataclasses.replace(found, degrees=float(self.degrees))
+            # Of plain means alone: what is no mean of the sets has an interval without it.
+            rows = jax.vmap(lambda fold: fold.row)(state.fold)
+            skewness = jax.tree.map(_skewness, rows) if self.kind is Moments else None
+            found = dataclasses.replace(found, degrees=float(self.degrees), skewness=skewness)
         else:
             found = self.until.assess_sets(found, self.degrees, done)
         return _folded(self.sampler, found, state, self._sets(state), self.number - 1)
@@ -164,6 +168,15 @@ class Growing(Blocks):
     def _estimate(self, state: State) -> Estimate:
         total = jnp.sum(state.fold.num_samples)
         return dataclasses.replace(self._sets(state).read(), num_samples=total, nonfinite=state.nonfinite)
+
+
+def _skewness(means: Float[Array, "n ..."]) -> Float[Array, "..."]:
+    """Of independent means."""
+    n = means.shape[0]
+    deviation = means - jnp.mean(means, axis=0)
+    size = jnp.sqrt(jnp.sum(deviation**2, axis=0) / (n - 1))
+    ratio = deviation / jnp.where(size > 0, size, 1)
+    return jnp.sum(ratio**3, axis=0) * (n / ((n - 1) * max(n - 2, 1)))
 
 
 def _runs(sampler: Sampler, key: Key[Array, ""], places: Array) -> tuple[PyTree[Array], dict[int, Array]]:
