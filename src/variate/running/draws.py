@@ -225,8 +225,8 @@ class Draws(eqx.Module):
         chain in the middle or 50 in the tails, single chains that are elsewhere or spread half as much as all (of many
         chains R-hat does not see one), chains that stand still, all the time or for more than a tenth of their draws,
         more than one divergent step in a thousand: where paths are lost is where chains do not go; of `HMC` and `NUTS`
-        steps that are refused four times as often from the outermost twentieth of a number as in all, and accepted no
-        more than 0.55 times there; and a `bfmi` below 0.3. Of ensembles the 100 are for each of them, and 50 are wanted
+        steps that are refused 4.4 times as often from the outermost twentieth of a number as in all, and accepted less
+        than 0.7 times there; and a `bfmi` below 0.3. Of ensembles the 100 are for each of them, and 50 are wanted
         of each walker by itself.
         """
         found = self.of(f)

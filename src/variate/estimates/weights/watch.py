@@ -148,7 +148,7 @@ def _judged(watch: Watch, stderr: PyTree[Array], converged: Array, num_runs: Arr
 
 
 def _indices(largest: Float[Array, "columns m"], count: Int[Array, ""]) -> tuple[Array, Array]:
-    """k of each column, and whether it is above 1/2 in the last third of the tail too, whose k it is if not.
+    """k of each column, and whether it is above 1/2 in the last third of the tail too, whose k it is if it is not.
 
     What is bounded may look heavy at first, where it is a mixture of what is common and what is rare. Infinity, and
     sure, where nothing fits and the first has more than half of the squares.
@@ -158,7 +158,8 @@ def _indices(largest: Float[Array, "columns m"], count: Int[Array, ""]) -> tuple
     shares = jnp.where(largest > 0, largest / jnp.where(top > 0, top, 1), 0)
     alone = jnp.isnan(k) & (top[:, 0] > 0) & (jnp.sum(shares**2, axis=1) < 2)
     further = (last > INFINITE) | alone
-    return jnp.where(alone, jnp.inf, jnp.where(further, k, jnp.fmin(k, last))), further
+    k = jnp.where((k > INFINITE) & ~further, jnp.fmin(k, last), k)
+    return jnp.where(alone, jnp.inf, k), further
 
 
 def _leaves(rows: Any) -> list[Any]:
