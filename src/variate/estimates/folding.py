@@ -173,8 +173,8 @@ class Growing(Blocks):
 def _skewness(means: Float[Array, "n ..."]) -> Float[Array, "..."]:
     """Of independent means."""
     n = means.shape[0]
-    deviation = means - jnp.mean(means, axis=0)
-    size = jnp.sqrt(jnp.sum(deviation**2, axis=0) / (n - 1))
+    deviation = means - jnp.mean(means, axis=0, keepdims=True)
+    size = jnp.sqrt(jnp.sum(deviation**2, axis=0, keepdims=True) / (n - 1))
     ratio = deviation / jnp.where(size > 0, size, 1)
     return jnp.sum(ratio**3, axis=0) * (n / ((n - 1) * max(n - 2, 1)))
 
