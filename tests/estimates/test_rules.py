@@ -26,7 +26,7 @@ def draws() -> Draws:
     return Draws({"x": NUMBERS}, nothing, nothing.astype(bool), nothing.astype(int))
 
 
-@pytest.mark.parametrize(("one", "other"), itertools.product(CHAINS, CHAINS))
+@pytest.mark.parametrize(("one", "other"), list(itertools.product(CHAINS, CHAINS)))
 def test_every_two_rules_of_chains_combine(one: tuple[Any, bool], other: tuple[Any, bool]) -> None:
     so_far = SoFar(draws(), 2.0)
     (first, met), (second, also) = one, other
@@ -36,7 +36,7 @@ def test_every_two_rules_of_chains_combine(one: tuple[Any, bool], other: tuple[A
     assert rule_of(first | (first & second)).met(so_far) == met
 
 
-@pytest.mark.parametrize(("one", "other"), itertools.product(TOLERANCES, TOLERANCES))
+@pytest.mark.parametrize(("one", "other"), list(itertools.product(TOLERANCES, TOLERANCES)))
 def test_every_two_tolerances_of_expectations_combine(one: tuple[Any, bool], other: tuple[Any, bool]) -> None:
     estimate = Estimate(jnp.ones(()), jnp.asarray(0.01), 10_000)
     (first, met), (second, also) = one, other
