@@ -94,8 +94,7 @@ def _read_by(value: Any, seen: set[int]) -> Iterator[Hashable]:
 
 def _is_called(value: Any) -> bool:
     """Whether it is an object of a class of somebody's that is called like a function, a network say."""
-    called = any("__call__" in vars(kind) for kind in type(value).__mro__)
-    return called and not isinstance(value, type | types.FunctionType | types.MethodType)
+    return callable(value) and not isinstance(value, type | types.FunctionType | types.MethodType)
 
 
 def _known(value: Any, seen: set[int], space: dict[str, Any] | None) -> Hashable:

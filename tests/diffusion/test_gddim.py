@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from diffusion.laws import Altered
-from diffusion.problems import extrapolated, led
+from diffusion.problems import extrapolated, halves_draw_the_same_law, led
 from jax.scipy.stats import multivariate_normal
 from scipy.integrate import solve_ivp
 
@@ -127,12 +127,4 @@ def test_what_does_not_fit_is_refused() -> None:
 @pytest.mark.parametrize("solver", [GDDIM(), SSCS()])
 def test_half_precision_draws_the_same_law(solver: Any) -> None:
     """Means and second moments within five standard errors of single precision's: 1e-5 of false alarms in all."""
-    times, found = np.geomspace(1.0, 0.1, 9), []
-    for seed, dtype in enumerate((jnp.bfloat16, jnp.float32)):
-        run = sample(jax.random.key(seed), MODEL, solver, times, (2000, 2, 2), dtype=dtype)
-        assert run.values.dtype == dtype
-        found.append(np.asarray(run.values, np.float64))
-    for power in (1, 2):
-        one, two = (x**power for x in found)
-        error = np.sqrt((np.var(one, axis=0) + np.var(two, axis=0)) / 2000)
-        np.testing.assert_array_less(np.abs(np.mean(one, axis=0) - np.mean(two, axis=0)), 5 * error)
+    halves_draw_the_same_law(MODEL, solver, np.geomspace(1.0, 0.1, 9), (2, 2))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diffusion.problems import PROCESSES, mixture
+from diffusion.problems import PROCESSES, halves_draw_the_same_law, mixture
 
 import variate as vt
 from variate.diffusion import (
@@ -71,15 +71,7 @@ def test_half_precision_draws_the_same_law(solver: Any) -> None:
     Rounding to nearest leaves them alone. A mean that is off by a quarter of a standard deviation is seen with a
     probability of 0.998; that levels are exact is not seen here, since eight steps forgive rounded ones.
     """
-    times, found = uniform_log_snr(PROCESS, 8), []
-    for seed, dtype in enumerate((jnp.bfloat16, jnp.float32)):
-        run = sample(jax.random.key(seed), MODEL, solver, times, (2000, 2), dtype=dtype)
-        assert run.values.dtype == dtype
-        found.append(np.asarray(run.values, np.float64))
-    for power in (1, 2):
-        one, two = (x**power for x in found)
-        error = np.sqrt((np.var(one, axis=0) + np.var(two, axis=0)) / 2000)
-        np.testing.assert_array_less(np.abs(np.mean(one, axis=0) - np.mean(two, axis=0)), 5 * error)
+    halves_draw_the_same_law(MODEL, solver, uniform_log_snr(PROCESS, 8), (2,))
 
 
 def of_one_law(one: Any, two: Any) -> None:

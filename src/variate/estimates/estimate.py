@@ -90,9 +90,9 @@ class Estimate(eqx.Module):
                 return value * jnp.exp(sign * quantile * error / value)
             if self.skewness is None or self.degrees is None:
                 return value + sign * (quantile * error + bias)
-            t = sign * _unskewed(-sign * quantile, skewness / (self.degrees + 1) ** 0.5)
+            reach = _unskewed(quantile, -sign * skewness / (self.degrees + 1) ** 0.5)
             # Never shorter than Student's: the skewness of a few means is known badly.
-            return value + sign * (jnp.maximum(-t, quantile) * error + bias)
+            return value + sign * (jnp.maximum(reach, quantile) * error + bias)
 
         low, high = (
             jax.tree.map(functools.partial(end, sign=sign), self.value, self.stderr, bias, skewness) for sign in (-1, 1)

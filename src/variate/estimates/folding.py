@@ -154,8 +154,7 @@ class Growing(Blocks):
         found = self._estimate(state)
         if self.until is None:
             # Of plain means alone: what is no mean of the sets has an interval without it.
-            rows = jax.vmap(lambda fold: fold.row)(state.fold)
-            skewness = jax.tree.map(_skewness, rows) if self.kind is Moments else None
+            skewness = jax.tree.map(_skewness, self._means(state)) if self.kind is Moments else None
             found = dataclasses.replace(found, degrees=float(self.degrees), skewness=skewness)
         else:
             found = self.until.assess_sets(found, self.degrees, done)
@@ -163,7 +162,11 @@ class Growing(Blocks):
 
     def _sets(self, state: State) -> Any:
         """The fold of the sets, of which each is a row."""
-        return self.kind.of_rows(jax.vmap(lambda fold: fold.row)(state.fold))
+        return self.kind.of_rows(self._means(state))
+
+    def _means(self, state: State) -> PyTree[Array]:
+        """What each set comes to."""
+        return jax.vmap(lambda fold: fold.row)(state.fold)
 
     def _estimate(self, state: State) -> Estimate:
         total = jnp.sum(state.fold.num_samples)

@@ -67,7 +67,8 @@ class FunctionOfMeans(eqx.Module):
         mean = spread.center + spread.mean
         unravel = ravel_pytree(self.example)[1]
 
-        at = functools.partial(values_of, self.function)
+        def at(means: PyTree[Array]) -> PyTree[Array]:
+            return values_of("function", self.function, (means,), "the expectations")
 
         def flat(x: Float[Array, " k"]) -> Float[Array, " m"]:
             return ravel_pytree(at(unravel(x)))[0]
@@ -94,11 +95,11 @@ class FunctionOfMeans(eqx.Module):
         )
 
 
-def values_of(function: Callable[[PyTree], PyTree], means: PyTree[Array]) -> PyTree[Array]:
-    """Of a user's function of expectations; raises `TypeError` where it takes or returns something else."""
-    checks.check_takes("function", function, (means,), "the expectations")
-    found = function(means)
-    checks.check_result(function, found)
+def values_of(name: str, f: Any, args: tuple[Any, ...], what: str) -> PyTree[Array]:
+    """Of a user's function, `f(*args)`; raises `TypeError` where it takes something else than `what`, or no numbers."""
+    checks.check_takes(name, f, args, what)
+    found = f(*args)
+    checks.check_result(f, found)
     return jax.tree.map(as_float, found)
 
 

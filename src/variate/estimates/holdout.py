@@ -13,6 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from variate import checks
 from variate.trees import as_float
 
+from .function_of_means import values_of
+
 
 class HoldoutState(NamedTuple):
     """What has been asked, and what may still be."""
@@ -172,14 +174,7 @@ class ReusableHoldout(eqx.Module):
 
 
 def _mean(query: Any, rows: PyTree[Array]) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    checks.check_takes("query", query, (jax.tree.map(lambda leaf: leaf[0], rows),), "a row")
-
-    def value(row: PyTree[Array]) -> Array:
-        one = query(row)
-        checks.check_result(query, one)
-        return one
-
-    found: Any = jax.vmap(value)(rows)
+    found: Any = jax.vmap(lambda row: values_of("query", query, (row,), "a row"))(rows)
     if not hasattr(found, "shape") or found.ndim != 1:
         raise TypeError(f"query must return one number for a row, got {checks.describe(found)} for all rows")
     values = as_float(found).astype(float)

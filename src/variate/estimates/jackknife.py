@@ -103,7 +103,7 @@ class LeaveGroupsOut(eqx.Module):
             return jax.tree.map(of, means)
 
         def value(weights: Array) -> PyTree[Array]:
-            return values_of(self.option.function, mean(weights))
+            return values_of("function", self.option.function, (mean(weights),), "the expectations")
 
         left_out = jax.vmap(lambda j: value(sizes.at[j].set(0)))(jnp.arange(self.option.groups))
         plain = value(sizes)

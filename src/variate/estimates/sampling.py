@@ -25,7 +25,7 @@ from .moments import Moments
 from .weights import ParetoSmoothed, SelfNormalized, Weighted, defended
 
 _OWN_OR_NOT = "the choice between own and proposed draws"
-_PICK = 0x0D1CE  # of the key of that choice, where there is no design, which is none that a program has folded in
+_PICK = 0x0D1CE  # folded into the key of that choice, where there is no design: no program should fold it in itself
 Invalid = dict[int, Int[Array, ""]]  # by the index of a draw, how often it met parameters out of range
 
 

@@ -31,6 +31,8 @@ def accumulated(program: Program, random: Collection[Operand] = ()) -> Program:
     writer = Writer(program.size)
     renamed: dict[int, Operand] = {}
     reached: set[Operand] = set(random)
+    iotas = (op for op in program.operations if op.name == "iota" and op.avals[0].ndim == 1)
+    counters = {op.outputs[0]: op.avals[0].shape[0] for op in iotas}
     live = {operand for operation in program.operations for operand in operation.inputs}.union(program.outputs)
     for operation in program.operations:
         if any(isinstance(operand, int) and operand in renamed for operand in operation.inputs):
@@ -43,9 +45,7 @@ def accumulated(program: Program, random: Collection[Operand] = ()) -> Program:
         if operation.name in CHECKPOINTS:
             renamed.update(opened(operation, writer))
         elif operation.name == "scan" and operation.params["length"]:
-            counters = [op for op in program.operations if op.name == "iota" and op.avals[0].ndim == 1]
-            lengths = {op.outputs[0]: op.avals[0].shape[0] for op in counters}
-            renamed.update(_summed(operation, live, lengths, writer))
+            renamed.update(_summed(operation, live, counters, writer))
         else:
             writer.operations.append(operation)
         reached.update(renamed.values())
@@ -82,7 +82,7 @@ def _summed(
         summed = functools.partial(_sum, scan.params["reverse"])
         operands = [scan.inputs[constants + carry], *added]
         found[scan.outputs[carry]] = writer.write(summed, operands, [aval, *[steps] * len(added)], scan)
-    for (place, aval), buffer in rows.items():
+    for buffer, place, aval in rows:
         whole = functools.partial(laid, buffer.first, buffer.turned)
         operands, before = [scan.inputs[constants + buffer.carry], place], scan.avals[buffer.carry]
         found[scan.outputs[buffer.carry]] = writer.write(whole, operands, [before, aval], scan)
@@ -91,7 +91,7 @@ def _summed(
 
 def _rows(
     scan: Operation, live: Collection[Operand], counters: Mapping[int, int], writer: Writer
-) -> tuple[Operation, dict[tuple[int, Any], Buffer]]:
+) -> tuple[Operation, list[tuple[Buffer, int, Any]]]:
     """The scan that also stacks the rows that it writes into arrays, and the place and type of these."""
     (body,), length = scan.bodies, scan.params["length"]
     found = buffers(scan, [n for n in range(scan_parts(scan)[1]) if scan.outputs[n] in live], counters)
@@ -100,7 +100,7 @@ def _rows(
     larger = replace(body, outputs=(*body.outputs, *(buffer.row for buffer in found)))
     more = replace(scan, bodies=(larger,), outputs=(*scan.outputs, *places), avals=(*scan.avals, *avals))
     plain = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
-    return (more if found else scan), dict(zip(zip(places, plain, strict=True), found, strict=True))
+    return (more if found else scan), list(zip(found, places, plain, strict=True))
 
 
 def laid(first: int, turned: bool, begun: Array, rows: Array) -> Array:

@@ -17,13 +17,17 @@ def of_carries(body: Program, constants: int, carried: int) -> Masks:
     """What each value of the body of a scan depends on, of what was carried in this step or any before."""
     inputs = [0] * len(body.inputs)
     inputs[constants : constants + carried] = [1 << n for n in range(carried)]
+    return _over_steps(body, inputs, constants, carried)
+
+
+def _over_steps(body: Program, inputs: Sequence[int], constants: int, carried: int) -> Masks:
+    """What each value of the body of a scan depends on in the end, where its carries bring on what they became."""
     while True:
-        masks = followed(body, inputs)
-        carry = zip(inputs[constants : constants + carried], body.outputs, strict=False)
-        following = [before | mask_of(masks, output) for before, output in carry]
-        if following == inputs[constants : constants + carried]:
+        masks, before = followed(body, inputs), list(inputs[constants : constants + carried])
+        following = [mask | mask_of(masks, output) for mask, output in zip(before, body.outputs, strict=False)]
+        if following == before:
             return masks
-        inputs[constants : constants + carried] = following
+        inputs = [*inputs[:constants], *following, *inputs[constants + carried :]]
 
 
 def followed(program: Program, inputs: Sequence[int]) -> Masks:
@@ -43,14 +47,11 @@ def _outputs(operation: Operation, into: list[int]) -> list[int]:
     every = functools.reduce(operator.or_, into, 0)
     if operation.name == "scan":
         constants, carried = scan_parts(operation)
-        (body,), inputs = operation.bodies, list(into)
-        while True:
-            masks = followed(body, inputs)
-            found = [mask_of(masks, output) for output in body.outputs]
-            following = [a | b for a, b in zip(inputs[constants : constants + carried], found, strict=False)]
-            if following == inputs[constants : constants + carried]:
-                return [*following, *found[carried:]]
-            inputs[constants : constants + carried] = following
+        (body,) = operation.bodies
+        masks = _over_steps(body, into, constants, carried)
+        return [masks[x] for x in body.inputs[constants : constants + carried]] + [
+            mask_of(masks, output) for output in body.outputs[carried:]
+        ]
     if operation.name == "cond":
         which, *rest = into
         inside = [(body, followed(body, rest)) for body in operation.bodies]

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -46,6 +46,26 @@ def transport(d: Any, shape: tuple[int, ...], dtype: Any) -> Transport | None:
             return jnp.broadcast_to(found.value(inside), shape).astype(dtype)
 
     return Transport(found.shape, value)
+
+
+class Transports(NamedTuple):
+    """Several transports of the same uniforms, so many: `values(u)` of each."""
+
+    size: int
+    values: Callable[[Uniforms], list[Array]]
+
+
+def transports(several: Sequence[Any], shape: tuple[int, ...], dtype: Any) -> Transports | None:
+    """Of like draws; None where one of them is not known."""
+    known = [part for part in (transport(one, shape, dtype) for one in several) if part is not None]
+    if len(known) < len(several):
+        return None
+    sizes = [math.prod(part.shape) for part in known]
+
+    def values(u: Uniforms) -> list[Array]:
+        return [part.value(u[:size].reshape(part.shape)) for part, size in zip(known, sizes, strict=True)]
+
+    return Transports(max(sizes), values)
 
 
 def _inside(u: Uniforms, dtype: Any) -> Uniforms:

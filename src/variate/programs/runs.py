@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from variate.programs import distributions
-from variate.programs.either import Either
+from variate.programs.defensive import Defensive
 from variate.programs.interpretation import Records, evaluate, read
 from variate.programs.primitive import over_lanes, sample_leaves
 from variate.programs.program import Operation, Program, Site
@@ -134,7 +134,7 @@ def _drawn(
         target = site.structure.build(inputs[len(given) + 1 :])
         source: Any = _source(site, proposal, target)
         if own is not None and proposal is not None:
-            source = Either(source, target, own)
+            source = Defensive(source, target, own)
         value = from_uniforms(site, source, given[0]) if given else distributions.sample(source, key)
         if proposal is None:
             return [value], (jnp.zeros(()), None)

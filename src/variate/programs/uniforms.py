@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from variate.programs.either import Either
+from variate.programs.defensive import Defensive
 from variate.programs.keys import shared_keys
 from variate.programs.program import Operation, Program, Site, every_operation, one_lane
 from variate.programs.quantiles import transport
@@ -49,10 +49,10 @@ class Layout:
 Proposals = Mapping[str, Callable[[Any], Any]]  # what to draw from in place of a named draw's own distribution
 
 
-def layout(program: Program, proposals: Proposals, without: Collection[int] = (), either: bool = False) -> Layout:
+def layout(program: Program, proposals: Proposals, without: Collection[int] = (), defensive: bool = False) -> Layout:
     """Of the draws whose laws, or proposals, have known quantiles and whose keys are their own, `without` some of them.
 
-    With `either`, a run may take a draw's own law in place of a proposal, so that both must have them.
+    With `defensive`, a run may take a draw's own law in place of a proposal, so that both must have them.
 
     Raises:
         ValueError: a draw is inside a `while_loop`, where the number of draws is random.
@@ -66,7 +66,7 @@ def layout(program: Program, proposals: Proposals, without: Collection[int] = ()
                 f"the draw {site.label!r} ({site.source}) is inside a while_loop, where the number of draws is random, "
                 "so that there is no telling how many uniform numbers a run takes"
             )
-        shape = _uniforms(draw, proposals.get(site.name or ""), either)
+        shape = _uniforms(draw, proposals.get(site.name or ""), defensive)
         if site.index in without:
             continue
         if site.index in shared:
@@ -92,7 +92,7 @@ def _index(draw: Operation) -> int:
     return draw.site.index
 
 
-def _uniforms(draw: Operation, proposal: Callable[[Any], Any] | None, either: bool) -> tuple[int, ...] | None:
+def _uniforms(draw: Operation, proposal: Callable[[Any], Any] | None, defensive: bool) -> tuple[int, ...] | None:
     """How many uniforms one lane takes, as a shape."""
     site, found = draw.site, []
     if site is None or len(site.event.leaves) != 1:
@@ -101,7 +101,7 @@ def _uniforms(draw: Operation, proposal: Callable[[Any], Any] | None, either: bo
     def look(*arrays: Any) -> None:
         target = site.structure.build(arrays)
         source = proposal(target) if proposal else target
-        source = Either(source, target, jnp.zeros((), bool)) if proposal and either else source
+        source = Defensive(source, target, jnp.zeros((), bool)) if proposal and defensive else source
         found.append(transport(source, *site.event.leaves[0]))
 
     jax.eval_shape(look, *one_lane(draw)[1:])

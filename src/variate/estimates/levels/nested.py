@@ -12,7 +12,7 @@ from jaxtyping import Array, Key, PyTree
 from variate import checks
 from variate.estimates.estimate import Estimate
 from variate.estimates.expectation import expect
-from variate.trees import as_float
+from variate.estimates.function_of_means import values_of
 
 
 class Nested(eqx.Module):
@@ -28,7 +28,6 @@ class Nested(eqx.Module):
         outside, inside = jax.random.split(key)
         checks.check_takes("outer", self.outer, (key, *args), "a key and the arguments")
         x = self.outer(outside, *args)
-        checks.check_takes("inner", self.inner, (key, x, *args), "a key, what outer returns, and the arguments")
         if self.inner_samples * 2**level >= 2**31:
             raise ValueError(
                 f"level must be one of fewer than 2^31 inner draws, got {self.inner_samples} times 2^{level}"
@@ -36,9 +35,8 @@ class Nested(eqx.Module):
         keys = jax.random.split(inside, self.inner_samples * 2**level)
 
         def draw(key: Key[Array, ""]) -> PyTree[Array]:
-            found = self.inner(key, x, *args)
-            checks.check_result(self.inner, found)
-            return jax.tree.map(as_float, found)
+            what = "a key, what outer returns, and the arguments"
+            return values_of("inner", self.inner, (key, x, *args), what)
 
         draws = jax.vmap(draw)(keys)
         fine = self._of(jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), draws), x)
@@ -49,10 +47,8 @@ class Nested(eqx.Module):
         return fine, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), coarse)
 
     def _of(self, mean: PyTree[Array], x: Any) -> PyTree[Array]:
-        checks.check_takes("function", self.function, (mean, x), "the mean of what inner returns, and what outer does")
-        found = self.function(mean, x)
-        checks.check_result(self.function, found)
-        return jax.tree.map(as_float, found)
+        what = "the mean of what inner returns, and what outer does"
+        return values_of("function", self.function, (mean, x), what)
 
     def expect(self, level: int, *, num_samples: int = 10_000, block_size: int = 256) -> Callable[..., Estimate]:
         r"""The plain nested estimator, of $2^l$ times the inner draws: biased, and saying by how much.

@@ -18,7 +18,7 @@ from variate.trees import Static, as_float
 from .adaptive_multiple import AdaptiveMultiple
 from .cross_entropy import CrossEntropy
 from .fitted import Fit, Fitted, onto_support, placed
-from .importance import check_sites
+from .importance import check_own, check_sites
 from .mixture import Mixture
 from .population_monte_carlo import PopulationMonteCarlo
 
@@ -93,8 +93,7 @@ def adapt(
     scheme = AdaptiveMultiple() if scheme is None else scheme
     if not isinstance(scheme, PopulationMonteCarlo):
         raise TypeError(f"scheme must be AdaptiveMultiple() or another of its kind, got {checks.describe(scheme)}")
-    if own != 0:
-        checks.check_fraction("own", own)
+    check_own(own)
     rounds = scheme.rounds if budget is None else min(scheme.rounds, _affordable(scheme, budget))
 
     @functools.wraps(f, updated=())

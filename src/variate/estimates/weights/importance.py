@@ -70,9 +70,7 @@ class Importance(eqx.Module):
         for name, proposal in proposals.items():
             checks.check_name(name)
             check_proposal(proposal)
-        if own != 0:
-            checks.check_fraction("own", own)
-        self.given, self.own = dict(proposals), float(own)
+        self.given, self.own = dict(proposals), check_own(own)
         if smoothed and not self_normalized:
             raise ValueError("smoothed: only self-normalised weights are smoothed, for it changes what they add up to")
         self.self_normalized, self.smoothed = bool(self_normalized), bool(smoothed)
@@ -89,6 +87,11 @@ class Importance(eqx.Module):
 def defended(log_weight: Float[Array, ""], share: float) -> Float[Array, ""]:
     r"""$-\log(\alpha + (1 - \alpha) q / p)$ of $\log(p / q)$, a share $\alpha$ of the runs being the program's own."""
     return -jnp.logaddexp(math.log(share), math.log1p(-share) - log_weight)
+
+
+def check_own(own: Any) -> float:
+    """A share that may be 0."""
+    return float(own) if own == 0 else checks.check_fraction("own", own)
 
 
 def check_proposal(proposal: Any) -> None:

@@ -1,6 +1,5 @@
 """Importance sampling from several proposals at once, weighted by the balance heuristic."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,10 +11,10 @@ from jaxtyping import Array, Float, Key, PyTree
 from variate import checks
 from variate.programs import distributions
 from variate.programs.program import Program
-from variate.programs.quantiles import Transport, transport
+from variate.programs.quantiles import Transport, transports
 from variate.programs.uniforms import Proposals
 
-from .importance import check_proposal, check_sites, made, maker
+from .importance import check_own, check_proposal, check_sites, made, maker
 
 
 class Mixture(eqx.Module):
@@ -73,15 +72,14 @@ class Mixture(eqx.Module):
                 raise TypeError(f"proposals[{name!r}] must be several proposals, got {checks.describe(several)}")
             for proposal in several:
                 check_proposal(proposal)
-        if own != 0:
-            checks.check_fraction("own", own)
+        own = check_own(own)
         if regressed and self_normalized:
             raise ValueError("regressed: control variates go with weights of the mean 1, not with self-normalised ones")
         if unknown := sorted(set(shares or {}) - set(proposals)):
             raise ValueError(f"shares: there are no proposals for {unknown[0]!r}, only for {sorted(proposals)}")
         self.given = {name: tuple(several) for name, several in proposals.items()}
         self.shares = {name: _shares(name, (shares or {}).get(name), len(self.given[name]), own) for name in self.given}
-        self.own, self.self_normalized, self.regressed = float(own), bool(self_normalized), bool(regressed)
+        self.own, self.self_normalized, self.regressed = own, bool(self_normalized), bool(regressed)
         self.runs = runs
 
     def proposals(self, program: Program) -> Proposals:
@@ -127,20 +125,14 @@ class Mixed(NamedTuple):
 
     def transport(self, shape: tuple[int, ...], dtype: Any) -> Transport | None:
         """The first uniform picks the component, the others are what it is made of."""
-        parts = [transport(one, shape, dtype) for one in self.components]
-        if any(part is None for part in parts):
+        each = transports(self.components, shape, dtype)
+        if each is None:
             return None
-        sizes = [math.prod(part.shape) for part in parts]  # pyright: ignore[reportOptionalMemberAccess]
 
         def value(u: Float[Array, " n"]) -> Array:
-            chosen = jnp.sum(u[0] >= jnp.cumsum(self.shares)[:-1].astype(u.dtype))
-            each = [
-                part.value(u[1 : 1 + size].reshape(part.shape))  # pyright: ignore[reportOptionalMemberAccess]
-                for part, size in zip(parts, sizes, strict=True)
-            ]
-            return _chosen(chosen, each)
+            return _chosen(jnp.sum(u[0] >= jnp.cumsum(self.shares)[:-1].astype(u.dtype)), each.values(u[1:]))
 
-        return Transport((1 + max(sizes),), value)
+        return Transport((1 + each.size,), value)
 
 
 def _chosen(index: Array, values: Sequence[PyTree[Array]]) -> PyTree[Array]:

@@ -1,6 +1,5 @@
 """Draws from proposals, or in some runs from the program's own distributions in their place."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from variate.programs import distributions
-from variate.programs.quantiles import Transport, transport
+from variate.programs.quantiles import Transport, transports
 
 
-class Either(NamedTuple):
+class Defensive(NamedTuple):
     """A proposal, in place of which a run that is to be the program's `own` draws from the distribution itself.
 
     The density is the proposal's in either case, for it is the run that is weighted, as a whole.
@@ -30,20 +29,8 @@ class Either(NamedTuple):
 
     def transport(self, shape: tuple[int, ...], dtype: Any) -> Transport | None:
         """Both are made of the same uniforms."""
-        parts = [transport(one, shape, dtype) for one in (self.distribution, self.proposal)]
-        if any(part is None for part in parts):
-            return None
-        sizes = [math.prod(part.shape) for part in parts]  # pyright: ignore[reportOptionalMemberAccess]
-
-        def value(u: Float[Array, " n"]) -> Array:
-            return self._either(
-                *(
-                    part.value(u[:size].reshape(part.shape))  # pyright: ignore[reportOptionalMemberAccess]
-                    for part, size in zip(parts, sizes, strict=True)
-                )
-            )
-
-        return Transport((max(sizes),), value)
+        both = transports((self.distribution, self.proposal), shape, dtype)
+        return both and Transport((both.size,), lambda u: self._either(*both.values(u)))
 
     def _either(self, own: PyTree[Array], proposed: PyTree[Array]) -> PyTree[Array]:
         return jax.tree.map(lambda a, b: jnp.where(self.own, a, b), own, proposed)
