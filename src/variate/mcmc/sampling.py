@@ -54,9 +54,9 @@ def sample(
         target: a `Target` (`vt.condition(model, ...)` makes one), a distribution or whatever has `log_prob`, or a log
             density of any pytree of real arrays.
         start: values at which every chain starts, a function of a key that makes them for each chain, or
-            `vt.mcmc.Starts(values)`, one for each; each starts at a random place of its own if left out, which is the
-            better test of convergence. A bare log density needs it, as does a `log_prob` that is not NumPyro's.
-            `vt.mcmc.Pathfinder()` starts chains by a path of an optimizer.
+            `vt.mcmc.Starts(values)`, one for each; each starts at a random place of its own if left out, the better
+            test of convergence, and at another where it would be far below the others. A bare log density needs it, as
+            does a `log_prob` that is not NumPyro's. `vt.mcmc.Pathfinder()` starts chains by a path of an optimizer.
         kernel: `vt.mcmc.NUTS()` if left out, in turn with `vt.mcmc.HeatBath` where a target of `vt.programs.mixed` has
             discrete coordinates. A step size or a scale that it leaves as `None` is found in the warm-up.
         until: when to stop, `vt.ESS(400)` or `vt.StdErr(0.01)` say, combined by `&` and `|`; after `num_samples` if it
@@ -262,12 +262,11 @@ def _run(
         raise TypeError(f"kernel must be a kernel, vt.mcmc.NUTS() say, got {checks.describe(kernel)}")
     finder = start if isinstance(start, Pathfinder) else None
     key_start, key_run = jax.random.split(key)
-    start = starts.each(start if finder is None else finder.start, key_start, num_chains)
+    start = starts.each(finder.start if finder else start, key_start, num_chains)
     target = target_of(target, start.first if isinstance(start, starts.Starts) else start)
     check_moves(kernel, target)
     positions = starts.positions_of(target, start, key_start, num_chains)
-    flat = ravel_pytree(jax.tree.map(lambda x: x[0], positions))[0]
-    if not flat.size:
+    if not (flat := ravel_pytree(jax.tree.map(lambda x: x[0], positions))[0]).size:
         raise ValueError(f"target must have numbers to draw, its positions are {jax.tree.map(jnp.shape, positions)}")
     scale = None
     if finder is not None:
@@ -290,6 +289,7 @@ def _run(
             checkpoint=checkpoint,
             shown=shown,
             runner=runner,
+            elsewhere=starts.again(target, start, key_start, num_chains),
         )
     except jax.errors.JaxRuntimeError as error:
         if not memory.is_lack(error):

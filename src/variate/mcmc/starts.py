@@ -1,5 +1,6 @@
 """Where chains start: at one place, each at a place of its own, or where a function of a key says."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -73,6 +74,19 @@ def positions_of(target: Target, start: Any, key: Key[Array, ""], chains: int) -
         return found
     one = target.unconstrain(jax.tree.map(jnp.asarray, start))
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (chains, *jnp.shape(x))), one)
+
+
+def again(target: Target, start: Any, key: Key[Array, ""], chains: int) -> Callable[[int], PyTree[Array]] | None:
+    """Other random places for chains, at the n-th attempt; none where it was said where they start."""
+    if start is not None:
+        return None
+
+    def places(attempt: int) -> PyTree[Array]:
+        # Splitting the key that chains had folds in what is below their number, and a path of Pathfinder the number.
+        keys = jax.random.split(jax.random.fold_in(jax.random.clone(key), chains + 1 + attempt), chains)
+        return jax.vmap(target.start)(keys)
+
+    return places
 
 
 def _like(target: Target, start: Any, key: Key[Array, ""]) -> PyTree:

@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from variate.programs.digests import digest, digest_of
 from variate.protocols import Adaptation, Steps, Target
@@ -31,6 +32,9 @@ from .until import SoFar, Until
 
 _NO_ROOM = "ended for lack of memory"
 _MORE = 1.1  # so many times as many draws before a rule is asked again
+# Where a log density falls like -exp(x), one chain of four that starts 10^5 below the others doubles the gradients of a
+# warm-up, and from 10^11 below it spoils it: steps that this chain accepts are too short for the others.
+_FAR, _TRIES = 1e5, 10
 
 
 class NoDensity(ValueError):
@@ -50,8 +54,12 @@ def run(
     checkpoint: str | Path | None = None,
     shown: bool = False,
     runner: Runner | None = None,
+    elsewhere: Callable[[int], PyTree[Array]] | None = None,
 ) -> Any:
-    """Draws of a target by chains that begin at `positions`: until a rule is met, or the `most` of each chain."""
+    """Draws of a target by chains that begin at `positions`: until a rule is met, or the `most` of each chain.
+
+    Of a chain that would begin far below the others, at the positions that `elsewhere` has for it at the n-th try.
+    """
     chains, like = len(jax.tree.leaves(positions)[0]), jax.tree.map(lambda x: x[0], positions)
     keeping = keeping.checked(jax.eval_shape(target.constrain, like), getattr(target, "constants", {}), chains, most)
     devices = runner.workers if runner is not None and isinstance(runner.workers, Devices) else None
@@ -60,6 +68,12 @@ def run(
     tuned = adaptation.begin()
     state = begun(target, like, tuned, jax.random.split(key_init, chains), positions)
     density = state.log_density if hasattr(state, "log_density") else jnp.zeros(())
+    for attempt in range(_TRIES if density.ndim == 1 else 0):
+        if elsewhere is None or not np.any(far := far_below(np.asarray(density))):
+            break
+        positions = jax.tree.map(functools.partial(_put, far), elsewhere(attempt), positions)
+        state = begun(target, like, tuned, jax.random.split(jax.random.clone(key_init), chains), positions)
+        density = state.log_density
     if not np.all(np.isfinite(density)):
         raise NoDensity(f"start must have a finite log density in every chain, got {density}")
     if not np.all(np.isfinite(gradient := getattr(state, "gradient", np.zeros(0)))):
@@ -116,6 +130,16 @@ def run(
         kernel=_name(reached.tuned),
         biased=_biased(reached.tuned.template),
     )
+
+
+def far_below(density: Float[np.ndarray, " chains"]) -> Bool[np.ndarray, " chains"]:
+    """The chains whose log density is so much lower than that of others that no step size is right for both."""
+    below = np.max(density) - density
+    return below > _FAR * (1 + np.quantile(below, 0.25, method="nearest"))
+
+
+def _put(which: Bool[np.ndarray, " chains"], new: Array, old: Array) -> Array:
+    return jnp.where(which.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
 
 def _name(tuned: Any) -> str:
