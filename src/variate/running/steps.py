@@ -15,6 +15,7 @@ from variate.programs import generator
 from variate.protocols import Move, Steps
 
 from .chain_file import Block
+from .compiling import sooner
 from .devices import Shared
 from .keeping import thinned
 
@@ -62,14 +63,14 @@ class At(NamedTuple):
     blocks: Int[Array | np.ndarray, ""]
 
 
-@eqx.filter_jit
+@sooner
 def begun(target: Any, like: Any, tuned: Any, keys: Key[Array, " chains"], positions: PyTree[Array]) -> Any:
     """Where chains are in the beginning."""
     kernel = tuned.kernel(Flat(target, like))
     return jax.vmap(kernel.init)(keys, jax.vmap(lambda tree: ravel_pytree(tree)[0])(positions))
 
 
-@eqx.filter_jit
+@sooner
 def block(
     target: Any, like: Any, tuned: Any, at: At, state: Any, thin: int, shared: Shared | Group
 ) -> tuple[Any, Any, Any, Steps]:
