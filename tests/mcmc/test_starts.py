@@ -117,7 +117,9 @@ def test_starts_that_are_given_are_kept_however_far_below(key: jax.Array) -> Non
     assert chains.far_below(np.asarray(jax.vmap(cliff)(far))).tolist() == [False, True, False, False]
 
 
-def test_far_below_is_by_what_others_have_and_says_nothing_of_what_is_no_number() -> None:
+def test_far_below_is_by_what_the_best_has_and_by_what_rounding_leaves() -> None:
     assert not np.any(chains.far_below(np.array([-1e9, -2e9, -3e9, -5e10])))
-    assert chains.far_below(np.array([-1e9, -1e9 - 1, -2e9, -1e12])).tolist() == [False, False, True, True]
+    assert chains.far_below(np.array([-1.0, -1e4, -1e6, -1e12])).tolist() == [False, False, True, True]
+    assert chains.far_below(np.array([-1e50, -1e60])).tolist() == [True, True]
+    assert chains.far_below(np.array([-1e7, -2e7], np.float32)).tolist() == [True, True]
     assert not np.any(chains.far_below(np.array([0.0, np.nan, -1e9, 1.0])))

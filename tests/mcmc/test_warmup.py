@@ -125,6 +125,23 @@ def test_a_short_warm_up_is_one_too(steps: int, key: jax.Array) -> None:
     assert draws.acceptance.shape == (4, 10)
 
 
+@pytest.mark.parametrize(("lost", "wanted"), [(0, 0.8), (1, 0.9), (4, 0.9), (5, 0.95)])
+def test_the_more_steps_diverge_the_more_are_to_be_accepted(lost: int, wanted: float) -> None:
+    """Of the 1,000 steps of the last window, those before it do not count."""
+    warmup = Warmup(NUTS(), 1, 20, float)
+    none = np.zeros((25, 4), bool)
+    x = np.random.default_rng(0).normal(size=(25, 4, 1))
+
+    def steps(divergent: np.ndarray) -> Steps:
+        return Steps(x, -x, Info(np.ones((25, 4)), ~none, divergent))
+
+    some = none.copy()
+    some.flat[:lost] = True
+    window = [steps(~none)] * 8 + [steps(some)] + [steps(none)] * 9
+    assert float(warmup.proceed(warmup.begin(), 17, window).wanted) == pytest.approx(wanted)
+    assert float(warmup.proceed(warmup.begin(), 7, window[:8]).wanted) == pytest.approx(0.8)
+
+
 def test_what_is_given_is_kept(key: jax.Array) -> None:
     tuned = Warmup(HMC(0.1, 3, 2.0), 3, 20, float).begin()
     kernel = tuned.learned(Move((), (), Info(jnp.ones(4), *[jnp.zeros(4, bool)] * 2))).kernel(log_density)

@@ -33,7 +33,7 @@ from .until import SoFar, Until
 _NO_ROOM = "ended for lack of memory"
 _MORE = 1.1  # so many times as many draws before a rule is asked again
 # Where a log density falls like -exp(x), one chain of four that starts 10^5 below the others doubles the gradients of a
-# warm-up, and from 10^11 below it spoils it: steps that this chain accepts are too short for the others.
+# warm-up, and from 10^10 below it spoils it: steps that this chain accepts are too short for the others.
 _FAR, _TRIES = 1e5, 10
 
 
@@ -133,9 +133,12 @@ def run(
 
 
 def far_below(density: Float[np.ndarray, " chains"]) -> Bool[np.ndarray, " chains"]:
-    """The chains whose log density is so much lower than that of others that no step size is right for both."""
-    below = np.max(density) - density
-    return below > _FAR * (1 + np.quantile(below, 0.25, method="nearest"))
+    """The chains whose log density is so much lower than the best that no step size is right for both.
+
+    And those where rounding alone changes it by one or more, so that no step can be judged.
+    """
+    best, blurred = np.max(density), -1 / np.finfo(density.dtype).eps
+    return (best - density > _FAR * (1 + abs(best))) | (density < blurred)
 
 
 def _put(which: Bool[np.ndarray, " chains"], new: Array, old: Array) -> Array:
