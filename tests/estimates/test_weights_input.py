@@ -46,6 +46,16 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no proposals": (lambda: Mixture({"z": []}), TypeError, "must be several proposals"),
     "a share of 1": (lambda: Mixture({"z": [at(0.0)]}, own=1.0), ValueError, "own must be between 0 and 1"),
     "shares of nothing": (lambda: Mixture({"z": [at(0.0)]}, shares={"q": [1]}), ValueError, "no proposals for 'q'"),
+    "a proposal of another shape": (
+        run(Mixture({"z": [at(0.0), dist.Normal(jnp.zeros(2), 1.0)]})),
+        ValueError,
+        r"proposals\['z'\]\[1\]: expected draws like those of Normal, which are of shape and type \(\) .*got .*\(2,\)",
+    ),
+    "the only proposal of another shape, with points": (
+        run((Sobol(), Mixture({"z": [dist.Normal(jnp.zeros(2), 1.0)]}, own=0))),
+        ValueError,
+        r"proposals\['z'\]\[0\]: expected draws like",
+    ),
     "too many shares": (lambda: Mixture({"z": [at(0.0)]}, shares={"z": [1, 2]}), ValueError, "shares"),
     "discrete for continuous": (
         run(Importance({"z": dist.Poisson(jnp.asarray(3.0))})),

@@ -79,7 +79,7 @@ class Importance(eqx.Module):
         check_sites(program, self.given)
 
         def at(name: str) -> Callable[[Any], Any]:
-            return lambda own: made(name, maker(self.given[name]), own)
+            return lambda own: made(f"proposals[{name!r}]", maker(self.given[name]), own)
 
         return {name: at(name) for name in self.given}
 
@@ -113,17 +113,25 @@ def maker(proposal: Any) -> Callable[[Any], Any]:
     return proposal if is_function else lambda own: proposal
 
 
-def made(name: str, proposal: Callable[[Any], Any], own: Any) -> Any:
-    """The proposal, which must be discrete where the draw is."""
+def made(words: str, proposal: Callable[[Any], Any], own: Any) -> Any:
+    """The proposal, which must draw what the draw's own distribution does; `words` are what an error calls it.
+
+    Raises `ValueError` where it draws something of another shape or type, or is discrete where the draw is not.
+    """
     source = proposal(own)
     with distributions.numpyro_promotion():
-        shapes = [jax.eval_shape(one.sample, jax.random.key(0)) for one in (own, source)]
-    kinds = [
-        "discrete" if distributions.is_discrete(*of) else "continuous" for of in zip((own, source), shapes, strict=True)
-    ]
-    if kinds[0] != kinds[1]:
-        raise ValueError(
-            f"proposals[{name!r}]: expected draws like those of {type(own).__name__}, which are {kinds[0]}, got "
-            f"{kinds[1]} ones from {type(source).__name__}"
-        )
+        drawn = [jax.eval_shape(one.sample, jax.random.key(0)) for one in (own, source)]
+    pairs = zip((own, source), drawn, strict=True)
+    kinds = ["discrete" if distributions.is_discrete(*of) else "continuous" for of in pairs]
+    likes = ["of shape and type " + " and ".join(map(_like, jax.tree.leaves(tree))) for tree in drawn]
+    for was, came in (kinds, likes):
+        if was != came:
+            raise ValueError(
+                f"{words}: expected draws like those of {type(own).__name__}, which are {was}, got {came} ones from "
+                f"{type(source).__name__}"
+            )
     return source
+
+
+def _like(leaf: Any) -> str:
+    return f"{leaf.shape} {leaf.dtype.name}"

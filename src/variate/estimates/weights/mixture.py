@@ -90,7 +90,7 @@ class Mixture(eqx.Module):
         several = [maker(proposal) for proposal in self.given[name]]
 
         def mixed(own: Any) -> Mixed:
-            components = [made(name, one, own) for one in several]
+            components = [made(f"proposals[{name!r}][{i}]", one, own) for i, one in enumerate(several)]
             return Mixed((*components, own) if self.own else tuple(components), self.shares[name], self.regressed)
 
         return mixed
