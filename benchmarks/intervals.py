@@ -7,6 +7,8 @@ python benchmarks/intervals.py --quick        # three integrands, few keys
 """
 
 import argparse
+import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +40,7 @@ from variate.estimates import (
     Sobol,
     Stratified,
 )
+from variate.estimates.folding import skewness_of
 from variate.estimates.intervals.base import Bounded
 from variate.estimates.sampling import opened, sampler
 
@@ -165,43 +168,54 @@ def always(name: str, label: str, runs: int, inside: Callable[[Array], Array], k
     return counted(Row(name, label, runs, len(keys), least=0.95, most=1.0), found)
 
 
-def sequences(name: str, integrand: Integrand, keys: Array) -> Iterator[Row]:
+def looked_at(integrand: Integrand, design: Any, rule: vt.StdErr, key: Array) -> Array:
+    """Whether the intervals of sets of points that grow cover whenever `rule` looks."""
+    call = opened(integrand.program, key, ())
+    of = sampler(vt.estimates.base.Methods(design), call.static, 16 * FEW[-1], key, call.numbers, False)
+    assert of.sets is not None
+
+    def one(key: Array) -> Array:
+        made = of.sets.randomize(key)
+        return jax.vmap(lambda i: of.row(key, of.sets.point(made, i))[0])(jnp.arange(FEW[-1]))
+
+    rows, inside = jax.vmap(one)(jax.random.split(key, 16)), []
+    for look, size in enumerate(FEW):
+        if 16 * size >= rule.min_samples:  # at others it does not stop
+            means = jnp.mean(rows[:, :size], axis=1)
+            found = dataclasses.replace(Moments.of_rows(means).read(), skewness=skewness_of(means))
+            inside.append(covers(integrand, rule.assess_sets(found, 15, jnp.asarray(2**look))))
+    return jnp.all(jnp.stack(inside))
+
+
+def covers(integrand: Integrand, found: vt.Estimate) -> Array:
+    low, high = found.interval(0.95)
+    return (low <= integrand.truth) & (integrand.truth <= high)
+
+
+def sequences(name: str, integrand: Integrand, keys: Array, again: Callable[[str, str], bool]) -> Iterator[Row]:
     """Looked at when there are twice as many runs again."""
     rule = vt.StdErr(1.0)
 
-    def covers(found: vt.Estimate) -> Array:
-        low, high = found.interval(0.95)
-        return (low <= integrand.truth) & (integrand.truth <= high)
-
     def of_runs(key: Array) -> Array:
         rows = jax.vmap(integrand.program)(jax.random.split(key, LOOKS[-1]))
-        return jnp.all(jnp.stack([covers(rule.assess(Moments.of_rows(rows, n).read())) for n in LOOKS]))
+        return jnp.all(jnp.stack([covers(integrand, rule.assess(Moments.of_rows(rows, n).read())) for n in LOOKS]))
 
-    yield always(name, "StdErr, independent", LOOKS[-1], of_runs, keys)
-    call = opened(integrand.program, keys[0], ())
-    of = sampler(vt.estimates.base.Methods(Sobol()), call.static, 16 * FEW[-1], keys[0], call.numbers, False)
-    assert of.sets is not None
-
-    def of_sets(key: Array) -> Array:
-        def one(key: Array) -> Array:
-            made = of.sets.randomize(key)
-            return jax.vmap(lambda i: of.row(key, of.sets.point(made, i))[0])(jnp.arange(FEW[-1]))
-
-        rows = jax.vmap(one)(jax.random.split(key, 16))
-        looks = {k: n for k, n in enumerate(FEW) if 16 * n >= rule.min_samples}  # at others it does not stop
-        means = {k: Moments.of_rows(jnp.mean(rows[:, :n], axis=1)).read() for k, n in looks.items()}
-        return jnp.all(jnp.stack([covers(rule.assess_sets(x, 15, jnp.asarray(2**k))) for k, x in means.items()]))
-
-    yield always(name, "StdErr, Sobol", 16 * FEW[-1], of_sets, keys)
+    if again(name, label := "StdErr, independent"):
+        yield always(name, label, LOOKS[-1], of_runs, keys)
+    for design in (Sobol(), Lattice()):
+        if again(name, label := f"StdErr, {type(design).__name__}"):
+            yield always(name, label, 16 * FEW[-1], functools.partial(looked_at, integrand, design, rule), keys)
     if any(word in name for word in BOUNDED):
         for interval in (Betting(0, 1), EmpiricalBernstein(0, 1)):
+            if not again(name, type(interval).__name__):
+                continue
 
             def of_bounds(key: Array, interval: Any = interval) -> Array:
                 rows = jax.vmap(integrand.program)(jax.random.split(key, 4096)).astype(float)
                 fold, inside, done = Bounded.of(interval, None, rows[0]), [], 0
                 for n in (2**k for k in range(5, 13)):
                     fold, done = fold.add_rows(rows[done:n]), n
-                    inside.append(covers(fold.read()))
+                    inside.append(covers(integrand, fold.read()))
                 return jnp.all(jnp.stack(inside))
 
             yield always(name, type(interval).__name__, 4096, of_bounds, keys[: len(keys) // 2])
@@ -238,7 +252,7 @@ def main() -> int:
                 one.append(fixed(name, integrand, label, method, keys))
         if name.startswith(CHOSEN) and again(name, "as chosen"):
             one.append(chosen(name, integrand, keys[:20] if quick else keys))
-        all_looks += sequences(name, integrand, keys) if not told.methods else []
+        all_looks += sequences(name, integrand, keys, again)
         print([row.cells() for row in (*one, *all_looks) if row.program == name and not row.ok], flush=True)
         jax.clear_caches()
         for rows in (one, all_looks):

@@ -90,9 +90,7 @@ class Estimate(eqx.Module):
                 return value * jnp.exp(sign * quantile * error / value)
             if self.skewness is None or self.degrees is None:
                 return value + sign * (quantile * error + bias)
-            reach = _unskewed(quantile, -sign * skewness / (self.degrees + 1) ** 0.5)
-            # Never shorter than Student's: the skewness of a few means is known badly.
-            return value + sign * (jnp.maximum(reach, quantile) * error + bias)
+            return value + sign * (skewed_reach(quantile, sign * skewness, self.degrees) * error + bias)
 
         low, high = (
             jax.tree.map(functools.partial(end, sign=sign), self.value, self.stderr, bias, skewness) for sign in (-1, 1)
@@ -188,6 +186,14 @@ def _method(one: Estimate, other: Estimate) -> str | None:
         return one.method
     names = [name for each in (one, other) for name in (each.method or "independent samples").split(" + ")]
     return " + ".join(dict.fromkeys(names))
+
+
+def skewed_reach(quantile: float, skewness: Array, degrees: float | int) -> Array:
+    """How far an interval of `degrees` + 1 means of such a skewness reaches up, in standard errors.
+
+    Never less than Student's quantile: the skewness of a few means is known badly.
+    """
+    return jnp.maximum(_unskewed(quantile, -skewness / (degrees + 1) ** 0.5), quantile)
 
 
 def _unskewed(y: float, a: Array) -> Array:

@@ -153,9 +153,7 @@ class Growing(Blocks):
     def read(self, done: Any, state: State) -> Folded:
         found = self._estimate(state)
         if self.until is None:
-            # Of plain means alone: what is no mean of the sets has an interval without it.
-            skewness = jax.tree.map(_skewness, self._means(state)) if self.kind is Moments else None
-            found = dataclasses.replace(found, degrees=float(self.degrees), skewness=skewness)
+            found = dataclasses.replace(found, degrees=float(self.degrees))
         else:
             found = self.until.assess_sets(found, self.degrees, done)
         return _folded(self.sampler, found, state, self._sets(state), self.number - 1)
@@ -169,11 +167,14 @@ class Growing(Blocks):
         return jax.vmap(lambda fold: fold.row)(state.fold)
 
     def _estimate(self, state: State) -> Estimate:
-        total = jnp.sum(state.fold.num_samples)
-        return dataclasses.replace(self._sets(state).read(), num_samples=total, nonfinite=state.nonfinite)
+        total, means = jnp.sum(state.fold.num_samples), self._means(state)
+        # Of plain means alone: what is no mean of the sets has an interval without it.
+        skewness = jax.tree.map(skewness_of, means) if self.kind is Moments else None
+        found = self.kind.of_rows(means).read()
+        return dataclasses.replace(found, num_samples=total, nonfinite=state.nonfinite, skewness=skewness)
 
 
-def _skewness(means: Float[Array, "n ..."]) -> Float[Array, "..."]:
+def skewness_of(means: Float[Array, "n ..."]) -> Float[Array, "..."]:
     """Of independent means."""
     n = means.shape[0]
     deviation = means - jnp.mean(means, axis=0, keepdims=True)

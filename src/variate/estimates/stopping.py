@@ -14,7 +14,7 @@ from scipy import special
 from variate.checks import check_fraction, check_positive, check_positive_int
 from variate.trees import all_of
 
-from .estimate import Estimate
+from .estimate import Estimate, skewed_reach
 from .rules import Pair, Rule, parts
 
 _LOOKS = 64  # more doublings than there are numbers of draws
@@ -116,7 +116,8 @@ class StdErr(Rule):
 
         `number` is their size in units of the first look's. The interval is Student's of so many `degrees`, at look
         k = 0, 1, ... of the level $1 - 6 \alpha / (\pi (k + 1))^2$: all of them hold at once with probability `level`
-        (Bonferroni), hence also the one where sampling stops.
+        (Bonferroni), hence also the one where sampling stops. Where the estimate tells the skewness of the means, it is
+        longer on both sides as `Estimate.interval` is on one.
         """
         looks = 1 + np.arange(_LOOKS)
         shares = 6 * self._miss(estimate) / (np.pi * looks) ** 2
@@ -124,6 +125,11 @@ class StdErr(Rule):
         look = jnp.ceil(jnp.log2(jnp.maximum(number, 1).astype(float))).astype(int)
         factor = jnp.asarray(widening)[jnp.minimum(look, _LOOKS - 1)]
         stderr = jax.tree.map(lambda error: error * factor.astype(error.dtype), estimate.stderr)
+        if estimate.skewness is not None:
+            # By that of the level itself: at those of the looks it would be some times longer for no more than chance.
+            students = float(special.stdtrit(degrees, 1 - self._miss(estimate) / 2))
+            longer = lambda skewness: skewed_reach(students, jnp.abs(skewness), degrees) / students  # noqa: E731
+            stderr = jax.tree.map(jnp.multiply, stderr, jax.tree.map(longer, estimate.skewness))
         return self._assessed(estimate, stderr)
 
     def _within(self, value: Array, stderr: Array) -> Bool[Array, "..."]:
