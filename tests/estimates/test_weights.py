@@ -1,7 +1,7 @@
 """Weights: self-normalised, mixed, smoothed, learnt; and error bars that are withheld where they would mean nothing."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from jax import Array
+from jax.random import clone
 from scipy import stats
 from weighing import HALF, SQUARE, TAIL, at, bounded, square, tail, uniform
 
@@ -23,7 +24,9 @@ from variate.estimates import (
     Sobol,
     Weighted,
     adapt,
+    sampling,
 )
+from variate.estimates.base import Methods
 from variate.estimates.weights.pareto import fitted, smoothed, tail_index, tail_length
 
 METHODS: dict[str, tuple[Callable[..., Any], float, Any]] = {
@@ -225,3 +228,45 @@ def test_a_proposal_is_learnt_on_the_support_of_a_draw(key: Array) -> None:
     found = vt.expect(late, method=adapt(late, "t")(first), num_samples=2**13, block_size=2**12)(second)
     assert abs(found.value - np.exp(-8)) < stats.norm.isf(5e-7) * found.stderr
     assert found.stderr < 0.2 * np.exp(-8)
+
+
+def test_own_and_proposed_draws_are_both_made_of_evenly_spread_points() -> None:
+    """An eighth of a grid is a grid again, and so is the rest; beside them the other uniforms stay as they are."""
+    n = 1_024
+    grid = (np.arange(n) + 0.5) / n
+    own, made = jax.vmap(lambda u: sampling.shared_out(u, 1, 1 / 8))(jnp.stack([np.full(n, 0.25), grid], axis=1))
+    for of, count in ((own, n // 8), (~own, n - n // 8)):
+        np.testing.assert_allclose(made[of, 1], (np.arange(count) + 0.5) / count, rtol=1e-12)
+    np.testing.assert_array_equal(made[:, 0], 0.25)
+    low, high = (sampling.shared_out(jnp.asarray([u], jnp.float32), 0, 0.1)[1] for u in (2**-24, 1 - 2**-24))
+    assert 0 < low[0] < high[0] < 1
+
+
+class Opaque(NamedTuple):
+    """A law whose quantiles are not known."""
+
+    loc: Array
+
+    def sample(self, key: Array) -> Array:
+        return at(self.loc).sample(key)
+
+    def log_prob(self, x: Array) -> Array:
+        return at(self.loc).log_prob(x)
+
+
+@pytest.mark.parametrize("proposal", [at(1.0), Opaque(jnp.ones(()))], ids=["known", "opaque"])
+def test_the_choice_of_own_draws_has_a_uniform_of_its_own_only_where_it_must(proposal: Any) -> None:
+    def two(key: Array) -> Array:
+        first, second = jax.random.split(key)
+        return vt.draw(first, at(0.0), name="y") + vt.draw(second, at(0.0), name="z")
+
+    key, methods = jax.random.key(0), Methods(Sobol(), None, Importance({"z": proposal}))
+    found = sampling.sampler(methods, *_opened(two, key), checked=False).labels
+    assert found[0] == "y"
+    assert len(found) == 2
+    assert (found[1] == "z") == isinstance(proposal, dist.Normal)
+
+
+def _opened(f: Callable[..., Any], key: Array) -> tuple[Any, ...]:
+    opened = sampling.opened(f, key, ())
+    return opened.static, 1_024, clone(key), opened.numbers

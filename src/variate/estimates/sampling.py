@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from variate import checks
 from variate.programs import dataflow, validity
@@ -20,6 +20,7 @@ from variate.trees import Static, as_float, join, split
 from .base import Integrated, Methods
 from .controlled import Controlled, ControlledMoments
 from .designs import Sets
+from .designs.base import inside
 from .designs.independent import Independent
 from .moments import Moments
 from .weights import ParetoSmoothed, SelfNormalized, Weighted, defended
@@ -84,8 +85,9 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
     share = methods.weighting.defensive if methods.weighting else 0.0
     integrated = {*gone.means, *gone.values}
     plan = layout(program, wishes.proposals, integrated, share > 0) if design else Layout((), {}, {})
-    # The first uniform, where there are any, says which runs are the program's own, so that a design spreads them.
-    labels = [_OWN_OR_NOT, *plan.labels] if share else plan.labels
+    # A uniform, where there are any, says which runs are the program's own, so that a design spreads them.
+    place = plan.first(wishes.proposals) if share else None
+    labels = [*plan.labels, _OWN_OR_NOT] if share and place is None else plan.labels
     sets = design.sets(labels, num_samples) if design else None
     if design and not plan.dimension:
         why = lambda site: plan.kept.get(site.index, "it is integrated out")  # noqa: E731
@@ -95,8 +97,8 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
     def one(key: Key[Array, ""], uniforms: Float[Array, " d"], fixed: dict[int, Array]) -> _Ran:
         wanted = wishes
         if share:
-            pick, uniforms = (uniforms[0], uniforms[1:]) if design else (_pick(key), uniforms)
-            wanted = replace(wishes, own=pick < share)
+            own, uniforms = shared_out(uniforms, place, share) if design else (_pick(key) < share, uniforms)
+            wanted = replace(wishes, own=own)
         run = run_with(program, [key, *numbers], plan.split(uniforms), wanted, fixed)._replace(
             absent=absent, uniforms=uniforms
         )
@@ -119,6 +121,22 @@ def sampler(methods: Methods, static: Static, num_samples: int, key: Any, number
     normalized = methods.weighting is not None and methods.weighting.self_normalized
     weighted = methods.weighting is not None
     return Sampler(row, sets, tuple(labels), controlled, stated, normalized, smoothed, weighted)
+
+
+def shared_out(
+    uniforms: Float[Array, " d"], place: int | None, share: float
+) -> tuple[Bool[Array, ""], Float[Array, " n"]]:
+    """Whether a run is the program's own, by the uniform at a place, or one more at the end, and those it is made of.
+
+    That at the place is uniform anew in either case, when its share is spread over the unit interval. So the first of
+    the draws that have proposals fills both evenly, where a uniform of its own would cut its points into pieces.
+    """
+    if place is None:
+        return uniforms[-1] < share, uniforms[:-1]
+    pick = uniforms[place]
+    own = pick < share
+    spread = jnp.where(own, pick / share, (pick - share) / (1 - share))
+    return own, uniforms.at[place].set(inside(spread))
 
 
 def _pick(key: Key[Array, ""]) -> Float[Array, ""]:

@@ -36,6 +36,10 @@ class Layout:
         """For each dimension, what its draw is called."""
         return [site.label for site in self.sites for _ in range(math.prod(self.shapes[site.index]))]
 
+    def first(self, names: Collection[str]) -> int | None:
+        """The dimension with which the first of the draws of these names begins; None if none has a uniform."""
+        return next((i for i, label in enumerate(self.labels) if label in names), None)
+
     def split(self, uniforms: Float[Array, " d"]) -> dict[int, Array]:
         """A vector's parts, by the index of the draw."""
         parts, start = {}, 0

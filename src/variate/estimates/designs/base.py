@@ -39,10 +39,19 @@ class Design(Protocol):
 
 def unit(bits: UInt32[Array, "..."]) -> Float[Array, "..."]:
     """Numbers in (0, 1) from the leading bits, in the middle of their cells, so that neither 0 nor 1 is among them."""
-    digits = (
-        32 if jnp.finfo(jnp.result_type(float)).bits == 64 else 23
-    )  # the most for which the last cell's middle is below 1
+    digits = _digits(jnp.finfo(jnp.result_type(float)).bits)
     return ((bits >> (32 - digits)).astype(float) + 0.5) * 2.0**-digits
+
+
+def inside(u: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Numbers no nearer to 0 and 1 than those are."""
+    middle = 2.0 ** -(_digits(jnp.finfo(u.dtype).bits) + 1)
+    return jnp.clip(u, middle, 1 - middle)
+
+
+def _digits(bits: int) -> int:
+    """The most for which the last cell's middle is below 1."""
+    return 32 if bits == 64 else 23
 
 
 def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
