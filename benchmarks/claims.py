@@ -27,7 +27,7 @@ from claims_diffusion_fitted import CLAIMS as OF_FITTED_SAMPLERS
 from claims_diffusion_models import CLAIMS as OF_MODELS
 from claims_diffusion_noise import CLAIMS as OF_NOISE
 from claims_diffusion_training import CLAIMS as OF_TRAINING
-from claims_expectations import moments_at_once, variance_aware_certificates
+from claims_expectations import CLAIMS as OF_EXPECTATIONS
 from claims_flows import CLAIMS as OF_AUTOREGRESSIVE_FLOWS
 from claims_page import page
 from claims_walks import self_repellent
@@ -234,8 +234,7 @@ def allocation(replicates: int) -> Claim:
 
 
 CLAIMS = (
-    moments_at_once,
-    variance_aware_certificates,
+    *OF_EXPECTATIONS,
     acceptance_rejection,
     disarm,
     rebar,
