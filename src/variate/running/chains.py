@@ -138,6 +138,8 @@ def far_below(density: Float[np.ndarray, " chains"]) -> Bool[np.ndarray, " chain
     And those where rounding alone changes it by one or more, so that no step can be judged.
     """
     best, blurred = np.max(density), -1 / np.finfo(density.dtype).eps
+    if not np.isfinite(best):  # no chain has a start, or one none that a density can be compared with
+        return np.zeros(density.shape, bool)
     return (best - density > _FAR * (1 + abs(best))) | (density < blurred)
 
 
