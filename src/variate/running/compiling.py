@@ -13,8 +13,8 @@ import jax
 from jax import monitoring
 from jax.core import Tracer
 
-# Without the first that XLA knows a block of steps compiles in up to twice the time, and runs as fast. With both it does
-# not compile in less.
+# Without the first that XLA knows a block of steps compiles in up to twice the time, and runs as fast. With both it
+# does not compile in less.
 _SOONER = {"xla_cpu_use_fusion_emitters": False}, {"xla_cpu_opt_preset": 2}  # the preset of fast compilation
 _jit: Any = eqx.filter_jit  # whose type leaves out what it hands on
 _EVENTS = "/jax/core/compile/"  # tracing, lowering and compiling, or finding what was compiled before
