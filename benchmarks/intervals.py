@@ -7,7 +7,6 @@ python benchmarks/intervals.py --quick        # three integrands, few keys
 """
 
 import argparse
-import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator
@@ -40,7 +39,7 @@ from variate.estimates import (
     Sobol,
     Stratified,
 )
-from variate.estimates.folding import skewness_of
+from variate.estimates.folding import of_sets
 from variate.estimates.intervals.base import Bounded
 from variate.estimates.sampling import opened, sampler
 
@@ -181,8 +180,7 @@ def looked_at(integrand: Integrand, design: Any, rule: vt.StdErr, key: Array) ->
     rows, inside = jax.vmap(one)(jax.random.split(key, 16)), []
     for look, size in enumerate(FEW):
         if 16 * size >= rule.min_samples:  # at others it does not stop
-            means = jnp.mean(rows[:, :size], axis=1)
-            found = dataclasses.replace(Moments.of_rows(means).read(), skewness=skewness_of(means))
+            found = of_sets(Moments, jnp.mean(rows[:, :size], axis=1))
             inside.append(covers(integrand, rule.assess_sets(found, 15, jnp.asarray(2**look))))
     return jnp.all(jnp.stack(inside))
 

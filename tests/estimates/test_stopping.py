@@ -1,6 +1,5 @@
 """The confidence sequence behind `StdErr`: its formula, its validity under continuous looking, its tuning."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -225,8 +224,7 @@ def test_few_skewed_means_cover_where_sampling_may_stop(law: dist.Distribution, 
     """
 
     def covered(key: jax.Array) -> jax.Array:
-        means = law.sample(key, (16,))
-        found = dataclasses.replace(Moments.of_rows(means).read(), skewness=folding.skewness_of(means))
+        found = folding.of_sets(Moments, law.sample(key, (16,)))
         low, high = StdErr(1.0).assess_sets(found, 15, jnp.asarray(1)).interval()
         return (low < 1) & (high > 1)
 

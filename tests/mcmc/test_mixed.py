@@ -160,11 +160,11 @@ def test_a_kernel_of_real_numbers_is_refused_where_values_are_numbered(kernel: A
 def test_which_variables_are_used_is_found(key: jax.Array) -> None:
     """Against all sets, z-tests at 1e-6 together; and with the step size of NUTS in its block found, its acceptance.
 
-    0.8 of the steps of NUTS are to be accepted, and up to 0.95 where some of the warm-up diverge.
+    0.95 of the steps of NUTS are to be accepted, for here more than 4 in 1,000 of the warm-up diverge.
     """
     draws = vt.sample(key, mixed(regression, X, Y), num_samples=1_000)
     found = draws.expect(lambda x: x["used"])
     z = np.abs(np.asarray(found.value) - exact()) / np.asarray(found.stderr)
     assert np.max(z) < -special.ndtri(0.5e-6 / SIZE)
-    assert 0.6 < np.mean(draws.told["acceptances"][..., 0]) < 0.98
+    assert abs(np.mean(draws.told["acceptances"][..., 0]) - 0.95) < 0.03
     assert draws.kernel == "Gibbs"

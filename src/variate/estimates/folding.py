@@ -167,14 +167,18 @@ class Growing(Blocks):
         return jax.vmap(lambda fold: fold.row)(state.fold)
 
     def _estimate(self, state: State) -> Estimate:
-        total, means = jnp.sum(state.fold.num_samples), self._means(state)
-        # Of plain means alone: what is no mean of the sets has an interval without it.
-        skewness = jax.tree.map(skewness_of, means) if self.kind is Moments else None
-        found = self.kind.of_rows(means).read()
-        return dataclasses.replace(found, num_samples=total, nonfinite=state.nonfinite, skewness=skewness)
+        total, found = jnp.sum(state.fold.num_samples), of_sets(self.kind, self._means(state))
+        return dataclasses.replace(found, num_samples=total, nonfinite=state.nonfinite)
 
 
-def skewness_of(means: Float[Array, "n ..."]) -> Float[Array, "..."]:
+def of_sets(kind: Any, means: PyTree[Array]) -> Estimate:
+    """From what each of some independent sets comes to, by a kind of fold."""
+    # Of plain means alone: what is no mean of the sets has an interval without it.
+    skewness = jax.tree.map(_skewness, means) if kind is Moments else None
+    return dataclasses.replace(kind.of_rows(means).read(), skewness=skewness)
+
+
+def _skewness(means: Float[Array, "n ..."]) -> Float[Array, "..."]:
     """Of independent means."""
     n = means.shape[0]
     deviation = means - jnp.mean(means, axis=0, keepdims=True)

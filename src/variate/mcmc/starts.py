@@ -64,7 +64,7 @@ def positions_of(target: Target, start: Any, key: Key[Array, ""], chains: int) -
     numbers = sum(x.size for x in shapes)
     memory.check_block(chains, BLOCK, numbers, max((x.dtype.itemsize for x in shapes), default=1))
     if start is None:
-        return jax.vmap(target.start)(jax.random.split(key, chains))
+        return _anywhere(target, key, chains)
     if isinstance(start, Starts):
         found = jax.vmap(target.unconstrain)(start.values)
         # Under `vmap` no target says what is outside of a support, from which the way back may lead somewhere else.
@@ -83,10 +83,13 @@ def again(target: Target, start: Any, key: Key[Array, ""], chains: int) -> Calla
 
     def places(attempt: int) -> PyTree[Array]:
         # Splitting the key that chains had folds in what is below their number, and a path of Pathfinder the number.
-        keys = jax.random.split(jax.random.fold_in(jax.random.clone(key), chains + 1 + attempt), chains)
-        return jax.vmap(target.start)(keys)
+        return _anywhere(target, jax.random.fold_in(jax.random.clone(key), chains + 1 + attempt), chains)
 
     return places
+
+
+def _anywhere(target: Target, key: Key[Array, ""], chains: int) -> PyTree[Array]:
+    return jax.vmap(target.start)(jax.random.split(key, chains))
 
 
 def _like(target: Target, start: Any, key: Key[Array, ""]) -> PyTree:
