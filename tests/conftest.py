@@ -4,6 +4,7 @@ import gc
 import os
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import jax
@@ -11,6 +12,7 @@ import jaxtyping
 import pytest
 import typechecking
 from jax.experimental.key_reuse import _core as key_reuse
+from xdist.scheduler import LoadFileScheduling
 
 jaxtyping.jaxtyped = typechecking.jaxtyped  # before the package is imported, whose functions it will check
 
@@ -49,9 +51,13 @@ hypothesis.settings.register_profile("variate", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("variate")
 
 
+WIDE = 3  # of so many cases of a wide test one is run, and by a nightly run all
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--key-seed", type=int, default=0, help="give every test other keys (for nightly runs)")
-    parser.addoption("--cases", type=int, default=1, help="of each parametrized test, one case in so many")
+    one_in = f"of each parametrized test one case in so many: without it one in {WIDE} of those that are marked wide"
+    parser.addoption("--cases", type=int, help=one_in)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,19 +72,45 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def one_case_in(number: int, items: list[pytest.Item], seed: int) -> list[pytest.Item]:
-    """The items without a case, and of those that differ in their cases alone one in `number`, and at least one."""
+    """The items without a case, and of those that differ in their cases alone one in `number`, and at least one.
+
+    In an order of no meaning, or every fourth of a table of four kinds would be of one kind.
+    """
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
         groups.setdefault(item.nodeid.partition("[")[0], []).append(item)
     firsts = {name: (zlib.crc32(name.encode()) + seed) % min(number, len(same)) for name, same in groups.items()}
-    kept = {item for name, same in groups.items() for item in same[firsts[name] :: number]}
+    shuffled = {name: sorted(same, key=lambda item: zlib.crc32(item.nodeid.encode())) for name, same in groups.items()}
+    kept = {item for name, same in shuffled.items() for item in same[firsts[name] :: number]}
     return [item for item in items if item in kept]
+
+
+def run_by(cases: int | None, items: list[pytest.Item], seed: int) -> list[pytest.Item]:
+    """The items of a run that is asked for one case in so many, or for none."""
+    wide = {item for item in items if item.get_closest_marker("wide")}
+    kept = {
+        *one_case_in(cases or WIDE, [item for item in items if item in wide], seed),
+        *one_case_in(cases or 1, [item for item in items if item not in wide], seed),
+    }
+    return [item for item in items if item in kept]
+
+
+class Files(LoadFileScheduling):
+    """Gives a worker a file at a time, but of the documentation a page: pages share nothing, and take half a minute."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if "test_the_page" in nodeid else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files:
+    return Files(config, log)
 
 
 # After marks have chosen, or all of a test's kept cases might be among those that they leave out.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    kept = one_case_in(config.getoption("--cases"), items, config.getoption("--key-seed"))
+    kept = run_by(config.getoption("--cases"), items, config.getoption("--key-seed"))
     left = set(items) - set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item in left])
     items[:] = sorted(kept, key=lambda item: item.get_closest_marker("slow") is not None)

@@ -24,7 +24,7 @@ LINES = (
     ("estimates",),
     ("programs",),
     ("protocols", "trees", "checks", "version"),
-    ("closures",),
+    ("closures", "compiling"),
 )
 SIDEWAYS = {("mcmc", "running")}
 DEPTH = {room: depth for depth, line in enumerate(LINES) for room in line}

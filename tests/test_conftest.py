@@ -65,6 +65,10 @@ def test_the_checker_of_types_sees_what_is_wrong_and_nothing_else() -> None:
 
 class Item(NamedTuple):
     nodeid: str
+    wide: bool = False
+
+    def get_closest_marker(self, name: str) -> bool:
+        return self.wide and name == "wide"
 
 
 def test_of_each_test_one_case_in_so_many_runs(request: pytest.FixtureRequest) -> None:
@@ -78,6 +82,12 @@ def test_of_each_test_one_case_in_so_many_runs(request: pytest.FixtureRequest) -
         assert counts["many"] in (2, 3)
         assert counts["alone"] == counts["few"] == counts["last"] == 1
     assert {item for kept in chosen for item in kept} == set(items)  # other seeds, other cases: none is never run
+    table = [Item(f"table[{i}]", wide=True) for i in range(9)]
+    assert conftest.run_by(1, items + table, 0) == items + table
+    assert conftest.run_by(4, items + table, 1) == chosen[1] + conftest.one_case_in(4, table, 1)
+    nights = [conftest.run_by(None, items + table, seed) for seed in range(conftest.WIDE)]
+    assert all(kept[: len(items)] == items for kept in nights)
+    assert sorted(item for kept in nights for item in kept[len(items) :]) == table
 
 
 def total(key: Array) -> Array:

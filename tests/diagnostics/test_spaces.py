@@ -102,6 +102,7 @@ def test_it_depends_on_the_space_alone(name: str, key: Array) -> None:
     assert abs(float(one.value) - float(wrong.value)) > 5 * np.hypot(float(one.stderr), float(wrong.stderr))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SAMPLES)
 def test_it_is_zero_of_equal_samples_alone(name: str, key: Array) -> None:
     on, x, y = SAMPLES[name]
@@ -125,6 +126,7 @@ def test_functions_are_of_unit_mean_square_and_their_moments_are_as_stated(name:
         assert np.all(np.abs(np.mean(drawn, axis=0) - known) < 5 * np.std(drawn, axis=0) / 200 + 1e-12)
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLES)
 def test_error_bars_cover(name: str, key: Array) -> None:

@@ -50,12 +50,14 @@ def errors(solver: Solver, steps: tuple[int, ...]) -> list[float]:
     return [abs(variance - level.alpha**2 * VARIANCE - level.sigma**2) for _, variance in ends]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ALL)
 def test_the_order_is_the_one_stated(name: str) -> None:
     found, doubt = extrapolated(errors(ALL[name].solver, MANY if name in SHORT else FEW))
     assert abs(found - ALL[name].order) <= 2 * doubt
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("name", "mutant"), [(name, mutant) for name in ALL for mutant in ALL[name].mutants])
 def test_a_mutant_is_of_a_lower_order(name: str, mutant: str) -> None:
     coarse, fine = errors(ALL[name].mutants[mutant], (16, 32))

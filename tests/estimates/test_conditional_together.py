@@ -32,6 +32,7 @@ WITH: dict[str, tuple[Any, ...]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", WITH)
 def test_it_is_the_conditional_expectation_by_hand(name: str, key: Array) -> None:
     found = vt.expect(mixed, method=(*WITH[name], Conditional()), num_samples=256)(clone(key), jnp.array(0.3))

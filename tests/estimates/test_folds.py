@@ -138,6 +138,7 @@ MUTANTS = {
 }
 
 
+@pytest.mark.wide
 @each_fold
 @pytest.mark.parametrize(("name", "mutant"), MUTANTS.values(), ids=MUTANTS)
 def test_the_definition_catches(law: Law, name: str, mutant: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,7 @@ def toss(key: Array) -> Array:
     return vt.draw(key, dist.Bernoulli(0.03))
 
 
+@pytest.mark.wide
 @KIND
 @pytest.mark.slow
 @pytest.mark.parametrize("planned", [True, False], ids=["once", "at every power of two"])

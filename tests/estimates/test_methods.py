@@ -67,6 +67,7 @@ METHODS: dict[str, Any] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_error_bars_cover(name: str, key: Array) -> None:

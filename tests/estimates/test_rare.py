@@ -69,6 +69,7 @@ def walks_above(threshold: float) -> float:
     return 1 - np.mean([np.sum(weights * stats.norm.pdf(places, start, 0.5) * below) for start in (-1, 1)])
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.parametrize(("program", "threshold", "truth"), EVENTS.values(), ids=EVENTS)
 def test_unbiased_and_covered(program: Callable, threshold: float, truth: float | None, key: Array) -> None:

@@ -50,6 +50,7 @@ def worst_p_value(name: str, key: Array) -> float:
     return float(2 * stats.norm.sf(z.max()) * z.size)
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(law.__name__ for law in _LAWS))
 def test_the_scores_of_a_law_have_the_mean_zero(name: str, key: Array) -> None:

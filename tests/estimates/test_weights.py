@@ -44,6 +44,7 @@ METHODS: dict[str, tuple[Callable[..., Any], float, Any]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_error_bars_cover(name: str, key: Array) -> None:

@@ -25,6 +25,7 @@ from variate.gradients.rules.acceptance_rejection import AcceptanceRejection, no
 from variate.programs import distributions
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.table
 @pytest.mark.parametrize(("law", "name"), CASES)
@@ -39,6 +40,7 @@ def test_gradients_are_right_within_their_error_bars(law: str, name: str, key: A
     assert not blind(gradient, truth), (gradient, truth)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", EXACT)
 def test_the_expectations_of_corrected_derivatives_are_exact(name: str) -> None:
     assert max(discrepancies(EXACT[name], EXACT[name].order)) < 1e-6

@@ -107,6 +107,7 @@ def error(program: str, b: Any) -> float:
     return largest(over_all(estimator, noise_of(program)).mean, exact(case))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("program", "name", "b"), EXACTLY, ids=[f"{p}-{n}" for p, n, _ in EXACTLY])
 def test_it_is_unbiased(program: str, name: str, b: Any) -> None:
     assert error(program, b) < EXACT

@@ -53,6 +53,7 @@ SECOND = [
 ]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("name", "assignment"), rows(CASES))
 def test_values_and_gradients_are_exact_and_no_error_bar_is_short(name: str, assignment: str) -> None:
     error, short = discrepancy(name, assignment)
@@ -60,6 +61,7 @@ def test_values_and_gradients_are_exact_and_no_error_bar_is_short(name: str, ass
     assert short < EXACT
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("name", "assignment"), rows(SECOND))
 def test_second_derivatives_are_exact(name: str, assignment: str) -> None:
     assert second_discrepancy(name, assignment) < EXACT

@@ -186,6 +186,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], bool]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught_by_the_sum_over_outcomes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     target, attribute, mutant, caught = MUTANTS[name]  # without the mutant the check is in test_every_outcome

@@ -54,6 +54,7 @@ def discrepancies(row: Row, order: int) -> list[float]:
     return [max(jax.tree.leaves(each)) for each in errors]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ROWS)
 def test_the_expectations_of_implicit_derivatives_are_exact(name: str) -> None:
     first, *second = discrepancies(ROWS[name], ROWS[name].order)
@@ -112,6 +113,7 @@ def test_a_mutant_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 CASES = [(name, n) for name, case in PROGRAMS.items() for n in range(len(case.assignments))]
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.table
 @pytest.mark.parametrize(("name", "n"), CASES)

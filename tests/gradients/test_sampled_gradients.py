@@ -9,6 +9,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.table]
 CASES = [(name, n) for name, case in PROGRAMS.items() for n in range(len(case.assignments))]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("name", "n"), CASES)
 def test_the_estimate_is_as_near_as_it_says(name: str, n: int, key: jax.Array) -> None:
     case = PROGRAMS[name]

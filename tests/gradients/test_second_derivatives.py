@@ -60,6 +60,7 @@ def second_errors(name: str) -> list[float]:
     return [largest(mean, truth) for mean in means]
 
 
+@pytest.mark.wide
 @pytest.mark.table
 @pytest.mark.parametrize(
     "law", [pytest.param(law, marks=() if law == "CategoricalLogits" else pytest.mark.slow) for law in LAWS]
@@ -78,6 +79,7 @@ def hessian(rule: str, key: Array, samples: int = 40_000) -> tuple[vt.Estimate, 
     return found, np.ravel(jax.hessian(case.expectation)(*case.args))
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", SAMPLED)
 def test_of_others_they_are_as_near_as_they_say(rule: str, key: Array) -> None:

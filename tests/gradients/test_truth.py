@@ -171,12 +171,14 @@ def cells(laws: Collection[str]) -> list[Any]:
     return [pytest.param(f"{law}, {kind}", marks=slow[law]) for law in laws for kind in KINDS]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", cells(LAWS))
 def test_rules_are_exact(name: str) -> None:
     found = errors(name, list(SUMMED.values()))
     assert max(found) < EXACT, dict(zip(SUMMED, found, strict=True))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("rule", "name"),
     [
@@ -190,6 +192,7 @@ def test_rules_that_share_the_noise_of_the_draw_are_exact(rule: str, name: str) 
     assert error(name, instance) < EXACT
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("rule", TRIED)
 @pytest.mark.parametrize("name", [pytest.param(n, marks=TABLE) for n in FINITE])
 def test_rules_with_a_control_are_as_near_as_they_say(rule: str, name: str, key: Array) -> None:

@@ -143,6 +143,7 @@ CASES = [
 ]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("name", "rule"), CASES)
 def test_values_and_gradients_are_exact(name: str, rule: Any) -> None:
     assert error(name, rule) < EXACT

@@ -52,6 +52,7 @@ def test_the_density_is_left_as_it_is_and_steps_are_reversible(name: str, key: j
     assert worst(LAWS[name].kernel, key, LAWS[name]) < LIMIT
 
 
+@pytest.mark.wide
 @pytest.mark.spared
 @pytest.mark.parametrize(("name", "mutant"), [(name, mutant) for name in LAWS for mutant in LAWS[name].rules])
 def test_a_wrong_rule_is_seen(name: str, mutant: str, key: jax.Array, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +61,7 @@ def test_a_wrong_rule_is_seen(name: str, mutant: str, key: jax.Array, monkeypatc
     assert worst(law.kernel, key, law) > LIMIT
 
 
+@pytest.mark.wide
 @pytest.mark.spared
 @pytest.mark.parametrize(("name", "mutant"), [row(name, mutant) for name in LAWS for mutant in LAWS[name].kernels])
 def test_a_wrong_kernel_is_seen(name: str, mutant: str, key: jax.Array) -> None:

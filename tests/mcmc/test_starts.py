@@ -12,7 +12,8 @@ import pytest
 import variate as vt
 from variate.mcmc import Pathfinder, RandomWalk, Starts
 from variate.programs import distribution_target
-from variate.running import chains
+from variate.running import beginnings
+from variate.running.beginnings import far_below
 
 STILL = RandomWalk(1e-7)  # of which draws are where the chain started
 POSITIVE = distribution_target(dist.LogNormal(jnp.zeros(2), 1.0))
@@ -100,26 +101,26 @@ def test_a_chain_that_would_start_far_below_the_others_starts_elsewhere(
     attempts: int, key: jax.Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 40 chains 8 would be there, none with probability 2e-4."""
-    monkeypatch.setattr(chains, "_TRIES", attempts)
+    monkeypatch.setattr(beginnings, "_TRIES", attempts)
 
     def model(key: jax.Array) -> None:
         x = vt.draw(key, dist.Normal(0.0, 1.0).expand([2]), name="x")
         vt.factor(cliff(x) + 0.5 * jnp.sum(x**2))
 
     draws = vt.sample(key, vt.condition(model), num_chains=40, num_warmup=25, num_samples=25, kernel=STILL)
-    low = chains.far_below(np.asarray(jax.vmap(cliff)(draws.values["x"][:, 0])))
+    low = far_below(np.asarray(jax.vmap(cliff)(draws.values["x"][:, 0])))
     assert np.any(low) == (attempts == 0)
 
 
 def test_starts_that_are_given_are_kept_however_far_below(key: jax.Array) -> None:
     far = jnp.array([[0.0, 0.0], [1.7, 0.0], [0.5, 1.0], [-1.0, 0.0]])
     np.testing.assert_allclose(first(key, cliff, Starts(far)), far, atol=1e-4)
-    assert chains.far_below(np.asarray(jax.vmap(cliff)(far))).tolist() == [False, True, False, False]
+    assert far_below(np.asarray(jax.vmap(cliff)(far))).tolist() == [False, True, False, False]
 
 
 def test_far_below_is_by_what_the_best_has_and_by_what_rounding_leaves() -> None:
-    assert not np.any(chains.far_below(np.array([-1e9, -2e9, -3e9, -5e10])))
-    assert chains.far_below(np.array([-1.0, -1e4, -1e6, -1e12])).tolist() == [False, False, True, True]
-    assert chains.far_below(np.array([-1e50, -1e60])).tolist() == [True, True]
-    assert chains.far_below(np.array([-1e7, -2e7], np.float32)).tolist() == [True, True]
-    assert not np.any(chains.far_below(np.array([0.0, np.nan, -1e9, 1.0])))
+    assert not np.any(far_below(np.array([-1e9, -2e9, -3e9, -5e10])))
+    assert far_below(np.array([-1.0, -1e4, -1e6, -1e12])).tolist() == [False, False, True, True]
+    assert far_below(np.array([-1e50, -1e60])).tolist() == [True, True]
+    assert far_below(np.array([-1e7, -2e7], np.float32)).tolist() == [True, True]
+    assert not np.any(far_below(np.array([0.0, np.nan, -1e9, 1.0])))

@@ -55,6 +55,7 @@ WRONG_DENSITIES = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.table
 @pytest.mark.parametrize("name", ROWS)

@@ -88,6 +88,7 @@ UNKNOWN = {
 KNOWN = sorted(ROWS.keys() - UNKNOWN)
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_draw_made_of_uniforms_follows_the_law(name: str, key: Array) -> None:

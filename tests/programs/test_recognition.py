@@ -71,6 +71,7 @@ def test_no_other_number_is_taken_for_it(name: str) -> None:
     assert set(places(NOT_THERE[name])) == {None}
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", THERE)
 @pytest.mark.parametrize("order", [1, 2])
 def test_gradients_are_what_they_are_without(name: str, order: int, key: Array) -> None:

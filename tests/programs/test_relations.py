@@ -172,6 +172,7 @@ class Flipping(Counting):
         return [value], record
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_an_element_moves_is_what_its_links_say(name: str, key: Array) -> None:
     f, word = PROGRAMS[name]

@@ -85,6 +85,7 @@ def same(one: vt.Estimate, other: vt.Estimate) -> bool:
     return all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_the_same_estimate_in_pieces_and_after_interrupts(name: str, tmp_path: Path) -> None:
     f, wanted = CASES[name]

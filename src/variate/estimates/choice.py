@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 from scipy import special
 
+from variate.compiling import sooner
 from variate.programs.program import Program
 from variate.programs.uniforms import layout
 from variate.trees import Static
@@ -232,7 +233,7 @@ class Pilot(NamedTuple):
         return [joined(i) for i in range(len(designs))]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@sooner(functools.partial(jax.jit, static_argnums=0))
 def _rows(runs: Pilot, key: Key[Array, ""], uniforms: Array, numbers: list[Any]) -> PyTree[Array]:
     methods = Methods(Independent() if runs.labels else None, runs.controls, None, runs.integration)
     key, own = jax.random.split(key)
@@ -240,7 +241,7 @@ def _rows(runs: Pilot, key: Key[Array, ""], uniforms: Array, numbers: list[Any])
     return jax.vmap(row)(jax.random.split(key, PILOT), uniforms)[0]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@sooner(functools.partial(jax.jit, static_argnums=(0, 1, 2)))
 def _points(designs: tuple[Design, ...], labels: tuple[str, ...], size: int, key: Key[Array, ""]) -> list[Array]:
     """In blocks of the pilot's size, those of a design one after the other."""
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from variate import checks
+from variate.compiling import traced
 from variate.programs import dataflow, validity
 from variate.programs.program import Program
 from variate.programs.runs import Wishes, run_with
@@ -163,7 +163,7 @@ def opened(f: Any, key: Any, args: tuple[Any, ...]) -> Opened:
     checks.check_arguments(f, args)
     numbers, static = split((f, args))
     checks.check_hashable(static.leaves)
-    return Opened(numbers, static, not any(isinstance(leaf, Tracer) for leaf in (key, *numbers)))
+    return Opened(numbers, static, not traced(key, numbers))
 
 
 def raise_if_invalid(call: Opened, key: Key[Array, ""], invalid: Invalid) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jax.core import Tracer
 
 from variate import checks, trees
+from variate.compiling import sooner, traced
 from variate.gradients.base import Rule
 from variate.gradients.blocks import differentiate, mean_surrogate
 from variate.gradients.staged import Request, staged
@@ -78,7 +78,7 @@ def value_and_grad(
     return Gradient(f, request)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@sooner(functools.partial(jax.jit, static_argnums=(0, 1, 2)))
 def _run(request: Request, static: trees.Static, checked: bool, key: Any, numbers: list[Any]) -> Any:
     return differentiate(request, static, key, numbers, checked)
 
@@ -100,7 +100,7 @@ class Gradient(eqx.Module):
         self.check(key, args)
         numbers, static = trees.split((_for_order(self.f, self.request.order + 1), args))
         checks.check_hashable(static.leaves)
-        eager = not any(isinstance(leaf, Tracer) for leaf in (key, *numbers))
+        eager = not traced(key, numbers)
         result, invalid = _run(self.request, static, eager, key, numbers)
         if eager and any(invalid.values()):
             validity.raise_invalid(staged(static, key, numbers).program, [jax.random.clone(key), *numbers], invalid)

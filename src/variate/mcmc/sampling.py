@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
-from variate import checks
+from variate import checks, compiling
 from variate.programs.targets import target_of
-from variate.running import chains, compiling, memory
+from variate.running import chains, memory, timing
+from variate.running.beginnings import NoDensity
 from variate.running.draws import Draws
 from variate.running.file import path_of
 from variate.running.folded import Folded
@@ -234,7 +234,7 @@ def _check_alone(kernel: Any) -> None:
         raise TypeError(f"kernel must be no ensemble, whose means hide a stuck walker, got {checks.describe(kernel)}")
 
 
-@compiling.told
+@timing.told
 def _run(
     key: Any,
     target: Any,
@@ -253,7 +253,7 @@ def _run(
     began = time.monotonic()
     runner = for_chains(runner)
     checks.check_key(key)
-    if isinstance(key, Tracer):
+    if compiling.traced(key):
         raise TypeError("key: vt.sample looks at its draws as they come, and cannot run under jit or vmap")
     checks.check_positive_int("num_samples", most)
     checks.check_positive_int("num_warmup", num_warmup)
@@ -295,6 +295,6 @@ def _run(
         if not memory.is_lack(error):
             raise
         raise MemoryError(f"num_chains={num_chains} chains, and what is kept of them, have no room: {error}") from error
-    except chains.NoDensity:
+    except NoDensity:
         target.start(jax.random.clone(key_start))  # says why, if it has no start either
         raise

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -14,31 +13,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
 from variate.programs.digests import digest, digest_of
 from variate.protocols import Adaptation, Steps, Target
 
 from . import memory, progress
 from .base import Here, Lost
+from .beginnings import states
 from .chain_file import Block, ChainFile, Reached
 from .devices import Devices, Shared
 from .keeping import Every, Means
 from .runner import Runner
 from .sharing import Chains, Groups, shared_out
-from .steps import BLOCK, At, Flat, begun, block
+from .steps import BLOCK, At, Flat, block
 from .store import Unwritten
 from .until import SoFar, Until
 
 _NO_ROOM = "ended for lack of memory"
 _MORE = 1.1  # so many times as many draws before a rule is asked again
-# Where a log density falls like -exp(x), one chain of four that starts 10^5 below the others doubles the gradients of a
-# warm-up, and from 10^10 below it spoils it: steps that this chain accepts are too short for the others.
-_FAR, _TRIES = 1e5, 10
-
-
-class NoDensity(ValueError):
-    """A chain has nowhere to start."""
 
 
 def run(
@@ -66,18 +59,7 @@ def run(
     shared = Shared(None if devices is None else devices.line(chains))
     key_init, key_run = jax.random.split(key)
     tuned = adaptation.begin()
-    state = begun(target, like, tuned, jax.random.split(key_init, chains), positions)
-    density = state.log_density if hasattr(state, "log_density") else jnp.zeros(())
-    for attempt in range(_TRIES if density.ndim == 1 else 0):
-        if elsewhere is None or not np.any(far := far_below(np.asarray(density))):
-            break
-        positions = jax.tree.map(functools.partial(_put, far), elsewhere(attempt), positions)
-        state = begun(target, like, tuned, jax.random.split(jax.random.clone(key_init), chains), positions)
-        density = state.log_density
-    if not np.all(np.isfinite(density)):
-        raise NoDensity(f"start must have a finite log density in every chain, got {density}")
-    if not np.all(np.isfinite(gradient := getattr(state, "gradient", np.zeros(0)))):
-        raise NoDensity(f"start must have a finite gradient in every chain for {_name(tuned)}, got {gradient}")
+    state = states(target, like, tuned, jax.random.split(key_init, chains), positions, elsewhere)
     target, like = shared.to_all((target, like))
     blocks = _Blocks(target, like, adaptation, key_run, keeping, -(-most // BLOCK), shared)
     reached, file = blocks.begun(tuned, state), None
@@ -130,21 +112,6 @@ def run(
         kernel=_name(reached.tuned),
         biased=_biased(reached.tuned.template),
     )
-
-
-def far_below(density: Float[np.ndarray, " chains"]) -> Bool[np.ndarray, " chains"]:
-    """The chains whose log density is so much lower than the best that no step size is right for both.
-
-    And those where rounding alone changes it by one or more, so that no step can be judged.
-    """
-    best, blurred = np.max(density), -1 / np.finfo(density.dtype).eps
-    if not np.isfinite(best):  # no chain has a start, or one none that a density can be compared with
-        return np.zeros(density.shape, bool)
-    return (best - density > _FAR * (1 + abs(best))) | (density < blurred)
-
-
-def _put(which: Bool[np.ndarray, " chains"], new: Array, old: Array) -> Array:
-    return jnp.where(which.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
 
 def _name(tuned: Any) -> str:

@@ -11,11 +11,11 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from variate.compiling import sooner
 from variate.programs import generator
 from variate.protocols import Move, Steps
 
 from .chain_file import Block
-from .compiling import sooner
 from .devices import Shared
 from .keeping import thinned
 
@@ -63,14 +63,14 @@ class At(NamedTuple):
     blocks: Int[Array | np.ndarray, ""]
 
 
-@sooner
+@sooner(eqx.filter_jit)
 def begun(target: Any, like: Any, tuned: Any, keys: Key[Array, " chains"], positions: PyTree[Array]) -> Any:
     """Where chains are in the beginning."""
     kernel = tuned.kernel(Flat(target, like))
     return jax.vmap(kernel.init)(keys, jax.vmap(lambda tree: ravel_pytree(tree)[0])(positions))
 
 
-@sooner
+@sooner(eqx.filter_jit)
 def block(
     target: Any, like: Any, tuned: Any, at: At, state: Any, thin: int, shared: Shared | Group
 ) -> tuple[Any, Any, Any, Steps]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from variate import checks
+from variate.compiling import sooner
 from variate.estimates.estimate import Estimate
 from variate.estimates.moments import Moments
 from variate.estimates.sampling import Invalid, Opened, raise_if_invalid
@@ -78,7 +79,7 @@ def folded(
     return jax.lax.while_loop(lambda state: state[0] < count, add, start)[1:]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@sooner(functools.partial(jax.jit, static_argnums=(0, 1, 2)))
 def runs(
     static: Static, level: int, block: int, key: Key[Array, ""], numbers: list[Any], count: Int[Array, ""]
 ) -> tuple[Moments, Invalid]:
@@ -92,7 +93,7 @@ def runs(
     return folded(row, jax.random.fold_in(key, level), count, block)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@sooner(functools.partial(jax.jit, static_argnums=(0, 1)))
 def operations(static: Static, level: int, key: Key[Array, ""], numbers: list[Any]) -> Float[Array, ""]:
     """How many numbers a run at a level computes: that of every operation, as often as its loop goes round.
 
@@ -116,13 +117,13 @@ def _is_jaxpr(value: Any) -> bool:
     return hasattr(value, "eqns") or hasattr(value, "jaxpr")
 
 
-@jax.jit
+@sooner(jax.jit)
 def read(fold: Moments) -> Estimate:
     """`fold.read()`, which is slow an operation at a time."""
     return fold.read()
 
 
-merged = jax.jit(Moments.merge)
+merged = sooner(jax.jit)(Moments.merge)
 
 
 def flat(tree: PyTree) -> Float[np.ndarray, " m"]:

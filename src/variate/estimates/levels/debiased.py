@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key, PyTree
 
 from variate import checks
+from variate.compiling import sooner
 from variate.estimates.estimate import Estimate
 from variate.estimates.moments import Moments
 from variate.estimates.sampling import Invalid
@@ -93,7 +94,7 @@ def debiased(
     return estimate
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@sooner(functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4)))
 def _runs(
     static: Static,
     level: int,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
 from variate import checks
+from variate.compiling import sooner
 from variate.estimates.estimate import Estimate
 from variate.estimates.moments import Moments
 from variate.estimates.sampling import opened, raise_if_invalid, staged
@@ -59,7 +60,7 @@ def exceedance(
     return estimate
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@sooner(functools.partial(jax.jit, static_argnums=(0, 1)))
 def _found(
     scheme: Splitting, static: Static, key: Key[Array, ""], numbers: list[Any], threshold: Float[Array, ""]
 ) -> _Found:

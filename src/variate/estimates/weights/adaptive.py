@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from variate import checks
+from variate.compiling import sooner
 from variate.estimates.sampling import opened, staged
 from variate.programs import distributions
 from variate.programs.program import Program
@@ -140,7 +141,7 @@ class _Round(NamedTuple):
     over: Bool[Array, ""]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@sooner(functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4)))
 def _adapted(
     scheme: PopulationMonteCarlo,
     rounds: int,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from variate.compiling import sooner
 from variate.estimates.controlled import Controlled
 from variate.estimates.estimate import Estimate
 from variate.estimates.moments import Moments
@@ -140,7 +141,8 @@ def judged(found: Estimate, watch: Watch | None) -> Estimate:
     )
 
 
-@jax.jit  # apart from the loop, for it is the same for all programs and takes longer to compile than most of them
+# Apart from the loop, for it is the same for all programs and takes longer to compile than most of them.
+@sooner(jax.jit)
 def _judged(watch: Watch, stderr: PyTree[Array], converged: Array, num_runs: Array) -> tuple[PyTree, Array, Verdict]:
     verdict = watch.verdict(num_runs)
     stderr = jax.tree.map(lambda error: jnp.where(verdict.doubtful, jnp.nan, error), stderr)

@@ -5,9 +5,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jax.core import Tracer
 
 from variate import checks, trees
+from variate.compiling import traced
 from variate.estimates import Estimate
 from variate.gradients.perturbations.perturbation import Perturbation, Request, run
 from variate.gradients.staged import staged
@@ -81,7 +81,7 @@ class BlackBox(eqx.Module):
         checks.check_differentiated(args, self.request.positions)
         numbers, static = trees.split((self.f, args))
         checks.check_hashable(static.leaves)
-        eager = not any(isinstance(leaf, Tracer) for leaf in (key, *numbers, *jax.tree.leaves(self.method)))
+        eager = not traced(key, numbers, self.method)
         result, lost, invalid = run(self.request, static, eager, key, self.method, numbers)
         if eager and lost:
             raise ValueError(

@@ -1,20 +1,17 @@
-"""Compiling is told apart, and what one process compiled another one finds."""
+"""The time of compiling is told apart, and what one process compiled another one finds."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from variate.running import compiling
 from variate.running.base import environment
-from variate.running.compiling import covered
+from variate.running.timing import covered
 
 SCRIPT = """
 import sys, jax, jax.numpy as jnp, numpyro.distributions as dist, variate as vt
+jax.config.update("jax_enable_compilation_cache", True)
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -47,18 +44,3 @@ def test_another_process_compiles_nothing(tmp_path: Path) -> None:
 def test_what_is_traced_inside_counts_once() -> None:
     assert covered([]) == 0
     assert covered([(1.0, 1.0), (0.0, 3.0), (5.0, 1.0), (5.5, 1.0)]) == pytest.approx(4.5)
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_what_is_compiled_sooner_computes_the_same(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not known:
-        monkeypatch.setattr(compiling, "_SOONER", ({"xla_of_another_version": True},))
-    compiling._options.cache_clear()
-    monkeypatch.setattr(compiling, "_jit", lambda f, **options: asked.append(options) or jax.jit(f, **options))
-    asked: list = []
-    sines = compiling.sooner(lambda x, y: jnp.sin(x) + y)
-    x = np.linspace(0.0, 1.0, 5)
-    np.testing.assert_allclose(sines(x, x), np.sin(x) + x, rtol=1e-12)
-    np.testing.assert_allclose(jax.jit(lambda x: sines(x, x) + 1)(x), np.sin(x) + x + 1, rtol=1e-12)
-    assert [bool(options["compiler_options"]) for options in asked] == [known]  # and once: not inside of another
-    compiling._options.cache_clear()
