@@ -1,7 +1,6 @@
 """What holds for every test: strict JAX, keys of its own from one seed, fast tests first."""
 
 import gc
-import itertools
 import os
 import zlib
 from collections.abc import Iterator
@@ -52,8 +51,7 @@ hypothesis.settings.register_profile("variate", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("variate")
 
 
-_FILES = itertools.count(1)  # that a process is done with
-WIDE = 3  # of so many cases of a wide test one is run, and by a nightly run all
+WIDE = 4  # of so many cases of a wide test one is run, and by a nightly run all
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -127,12 +125,10 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def nothing_compiled_is_kept_for_long() -> Iterator[None]:
-    """All together it was 4 GiB a process, and thousands of maps of its memory; yet files share small functions, and
-    clearing after each of eight small ones made 64 s of processor time 80."""
+def nothing_compiled_outlives_its_file() -> Iterator[None]:
+    """All together it was 5 GiB a process after a dozen files, and the tests of later files took a sixth longer."""
     yield
-    if next(_FILES) % 12 == 0:
-        jax.clear_caches()
+    jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)
