@@ -58,6 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--key-seed", type=int, default=0, help="give every test other keys (for nightly runs)")
     one_in = f"of each parametrized test one case in so many: without it one in {WIDE} of those that are marked wide"
     parser.addoption("--cases", type=int, help=one_in)
+    parser.addoption("--tests", type=int, default=1, help="of all tests one in so many, with its cases")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -95,6 +96,11 @@ def run_by(cases: int | None, items: list[pytest.Item], seed: int) -> list[pytes
     return [item for item in items if item in kept]
 
 
+def one_test_in(number: int, items: list[pytest.Item], seed: int) -> list[pytest.Item]:
+    """The items of one test in `number`."""
+    return [item for item in items if (zlib.crc32(item.nodeid.partition("[")[0].encode()) + seed) % number == 0]
+
+
 class Files(LoadFileScheduling):
     """Gives a worker a file at a time, but of the documentation a page: pages share nothing, and take half a minute."""
 
@@ -110,7 +116,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files:
 # After marks have chosen, or all of a test's kept cases might be among those that they leave out.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    kept = run_by(config.getoption("--cases"), items, config.getoption("--key-seed"))
+    seed = config.getoption("--key-seed")
+    kept = one_test_in(config.getoption("--tests"), run_by(config.getoption("--cases"), items, seed), seed)
     left = set(items) - set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item in left])
     items[:] = sorted(kept, key=lambda item: item.get_closest_marker("slow") is not None)

@@ -82,6 +82,10 @@ def test_of_each_test_one_case_in_so_many_runs(request: pytest.FixtureRequest) -
         assert counts["many"] in (2, 3)
         assert counts["alone"] == counts["few"] == counts["last"] == 1
     assert {item for kept in chosen for item in kept} == set(items)  # other seeds, other cases: none is never run
+    parts = [conftest.one_test_in(3, items, seed) for seed in range(3)]
+    assert sorted(item for part in parts for item in part) == sorted(items)  # each once, with all of its cases
+    assert sum("many[0]" in {item.nodeid for item in part} for part in parts) == 1
+    assert all(Counter(item.nodeid.partition("[")[0] for item in part)["many"] in (0, 9) for part in parts)
     table = [Item(f"table[{i}]", wide=True) for i in range(9)]
     assert conftest.run_by(1, items + table, 0) == items + table
     assert conftest.run_by(4, items + table, 1) == chosen[1] + conftest.one_case_in(4, table, 1)
