@@ -53,6 +53,7 @@ def drawn(plan: Any) -> np.ndarray:
     return np.asarray(run.values)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SOLVERS)
 def test_draws_have_the_law_of_noisy_data(name: str) -> None:
     """A right solver fails one time in a million; one whose law is off by `SEEN` passes one time in a thousand."""

@@ -30,6 +30,7 @@ def soft_radius(distance: float, temperature: float = 0.2) -> float:
     return SIGMA * distance / np.hypot(temperature, SIGMA)
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Hoeffding(0, 1), EmpiricalBernstein(0, 1), Betting(0, 1), ClopperPearson()])
 def test_a_certificate_is_as_seldom_wrong_as_it_says(kind: Any, key: Array) -> None:

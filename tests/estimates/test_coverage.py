@@ -68,6 +68,7 @@ def coverage(key: jax.Array, case: Case) -> list[float]:
     return covered(jax.jit(jax.vmap(expect(program, **case.options)))(keys), jax.tree.map(jnp.asarray, case.truth))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_intervals_cover(key: jax.Array, case: Case) -> None:
     rates = coverage(key, case)
@@ -133,6 +134,7 @@ STOPPED = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("case", "tolerance"), STOPPED.values(), ids=STOPPED)
 def test_intervals_at_stopping_cover_and_naive_ones_do_not(key: jax.Array, case: Case, tolerance: dict) -> None:
     rates = [

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.spared
 # Rows of the truth table are not here again: coins and dice apart, two of them linked, in a scan and in lanes.
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("name", "rule"),
     [

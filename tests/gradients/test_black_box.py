@@ -225,6 +225,7 @@ def test_a_direction_of_another_length_is_caught(kind: type, monkeypatch: pytest
     assert wrong("quartic", kind, key)
 
 
+@pytest.mark.wide
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("name", ["noisy", "quartic"])

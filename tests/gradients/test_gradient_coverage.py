@@ -183,6 +183,7 @@ def honest(found: Bars) -> bool:
     return bool(covered and np.all(np.abs(found.variance) < stats.norm.isf(ALPHA / 2 / found.variance.size)))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", CASES)
 def test_error_bars_are_honest(name: str, key: Array) -> None:
     found = bars(CASES[name], key)

@@ -34,6 +34,7 @@ def jacobian_gap(name: str, jacobian: Callable = jax.jacfwd, solve: Any = linear
     return gap(jax.jit(jacobian(solver, numbers))(*problem.args), jax.jacfwd(problem.exact, numbers)(*problem.args))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("solve", ["dense", "gmres"])
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_jacobian_is_that_of_the_closed_form(name: str, solve: str) -> None:

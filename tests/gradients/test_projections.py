@@ -132,6 +132,7 @@ def test_what_is_held_at_zero_is_exactly_zero() -> None:
     assert close(projections.prox_group_lasso(x, 0.0), x)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", MAPS)
 def test_the_derivative_away_from_kinks(name: str, key: Array) -> None:
     for x in points(key, 8):

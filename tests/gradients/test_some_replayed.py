@@ -51,6 +51,7 @@ def over_subsets(program: Any, names: str, size: int, key: Array, monkeypatch: p
     return np.asarray(each(jnp.array(list(combinations(range(4), size)))))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize(("program", "names"), [(counts, "nm"), (steps, "n")])
 def test_the_mean_over_all_subsets_is_exact(

@@ -68,6 +68,7 @@ def test_a_wrong_kernel_is_seen(name: str, mutant: str, key: jax.Array) -> None:
     assert worst(LAWS[name].kernels[mutant], key, LAWS[name]) > LIMIT
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LAWS)
 def test_a_kernel_is_a_pytree_that_runs_alone(name: str, key: jax.Array) -> None:
     kernel = LAWS[name].kernel
