@@ -1,6 +1,5 @@
 """The method of an expectation, chosen by the variances that a pilot shows."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -233,7 +232,7 @@ class Pilot(NamedTuple):
         return [joined(i) for i in range(len(designs))]
 
 
-@sooner(functools.partial(jax.jit, static_argnums=0))
+@sooner(static_argnums=0)
 def _rows(runs: Pilot, key: Key[Array, ""], uniforms: Array, numbers: list[Any]) -> PyTree[Array]:
     methods = Methods(Independent() if runs.labels else None, runs.controls, None, runs.integration)
     key, own = jax.random.split(key)
@@ -241,7 +240,7 @@ def _rows(runs: Pilot, key: Key[Array, ""], uniforms: Array, numbers: list[Any])
     return jax.vmap(row)(jax.random.split(key, PILOT), uniforms)[0]
 
 
-@sooner(functools.partial(jax.jit, static_argnums=(0, 1, 2)))
+@sooner(static_argnums=(0, 1, 2))
 def _points(designs: tuple[Design, ...], labels: tuple[str, ...], size: int, key: Key[Array, ""]) -> list[Array]:
     """In blocks of the pilot's size, those of a design one after the other."""
 

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from scipy import stats
 
 from variate import checks
-from variate.compiling import sooner
 from variate.programs.generator import run_keys
 from variate.trees import Static
 
@@ -127,7 +126,7 @@ def quantile(
     return estimate
 
 
-@sooner(functools.partial(jax.jit, static_argnums=(0, 1, 2, 3)))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _sorted(
     static: Static, count: int, block: int, checked: bool, key: Key[Array, ""], numbers: list[Any]
 ) -> tuple[PyTree[Array], dict[int, Int[Array, ""]]]:

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from variate.compiling import sooner
 from variate.programs.digests import digest, digest_of
 from variate.trees import Static, join, split
 
@@ -138,39 +137,39 @@ def _blocks(job: Job, key: Key[Array, ""], numbers: list[Any], given: list[Any])
     return blocks_of(job.plan, rows, key)
 
 
-@sooner(functools.partial(jax.jit, static_argnums=0))
+@functools.partial(jax.jit, static_argnums=0)
 def run_at_once(job: Job, key: Key[Array, ""], numbers: list[Any], given: list[Any]) -> Folded:
     """All blocks in one loop on the device."""
     return _blocks(job, key, numbers, given).all()
 
 
-@sooner(functools.partial(jax.jit, static_argnums=(0, 1)))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _piece(
     job: Job, size: int, key: Any, numbers: list[Any], given: list[Any], center: list[Array], first: Array
 ) -> State:
     return _blocks(job, key, numbers, given).piece(first, size, center)
 
 
-@sooner(functools.partial(jax.jit, static_argnums=0))
+@functools.partial(jax.jit, static_argnums=0)
 def _center(job: Job, key: Any, numbers: list[Any], given: list[Any]) -> list[Array]:
     return _blocks(job, key, numbers, given).center()
 
 
-@sooner(functools.partial(jax.jit, static_argnums=0))
+@functools.partial(jax.jit, static_argnums=0)
 def _merge(job: Job, key: Any, numbers: list[Any], given: list[Any], one: State, other: State) -> State:
     return _blocks(job, key, numbers, given).merge(one, other)
 
 
-@sooner(functools.partial(jax.jit, static_argnums=0))
+@functools.partial(jax.jit, static_argnums=0)
 def _enough(job: Job, key: Any, numbers: list[Any], given: list[Any], done: Array, state: State) -> Array:
     return _blocks(job, key, numbers, given).enough(done, state)
 
 
-@sooner(functools.partial(jax.jit, static_argnums=(0, 1)))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _read(job: Job, done: int, key: Any, numbers: list[Any], given: list[Any], state: State) -> Folded:
     return _blocks(job, key, numbers, given).read(done, state)
 
 
-@sooner(functools.partial(jax.jit, static_argnums=0))
+@functools.partial(jax.jit, static_argnums=0)
 def _assessed(job: Job, key: Any, numbers: list[Any], given: list[Any], done: Array, state: State) -> Folded:
     return _blocks(job, key, numbers, given).read(done, state)

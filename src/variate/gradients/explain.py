@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from variate import checks, trees
-from variate.compiling import sooner
 from variate.gradients.base import Rule
 from variate.gradients.samples import sampled
 from variate.gradients.staged import Derivation, Request, derive
@@ -161,7 +160,7 @@ def _what(by: Operation) -> str:
     return f"`{by.name}`"
 
 
-@sooner(functools.partial(jax.jit, static_argnums=(0, 1)))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _shares(request: Request, static: trees.Static, key: Any, numbers: list[Any]) -> dict[int, Any]:
     """The total-effect index of each draw: half the mean squared change of the gradient when it alone is redrawn."""
     derivation = derive(request, static, key, numbers)

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 
 from variate import checks, trees
-from variate.compiling import sooner, traced
+from variate.compiling import traced
 from variate.gradients.base import Rule
 from variate.gradients.blocks import differentiate, mean_surrogate
 from variate.gradients.staged import Request, staged
@@ -78,7 +78,7 @@ def value_and_grad(
     return Gradient(f, request)
 
 
-@sooner(functools.partial(jax.jit, static_argnums=(0, 1, 2)))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _run(request: Request, static: trees.Static, checked: bool, key: Any, numbers: list[Any]) -> Any:
     return differentiate(request, static, key, numbers, checked)
 

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from variate import checks
-from variate.compiling import sooner
 from variate.estimates.estimate import Estimate
 from variate.estimates.moments import Moments
 from variate.estimates.sampling import Invalid, Opened, raise_if_invalid
@@ -79,7 +78,7 @@ def folded(
     return jax.lax.while_loop(lambda state: state[0] < count, add, start)[1:]
 
 
-@sooner(functools.partial(jax.jit, static_argnums=(0, 1, 2)))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def runs(
     static: Static, level: int, block: int, key: Key[Array, ""], numbers: list[Any], count: Int[Array, ""]
 ) -> tuple[Moments, Invalid]:
@@ -93,7 +92,7 @@ def runs(
     return folded(row, jax.random.fold_in(key, level), count, block)
 
 
-@sooner(functools.partial(jax.jit, static_argnums=(0, 1)))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def operations(static: Static, level: int, key: Key[Array, ""], numbers: list[Any]) -> Float[Array, ""]:
     """How many numbers a run at a level computes: that of every operation, as often as its loop goes round.
 
@@ -117,13 +116,13 @@ def _is_jaxpr(value: Any) -> bool:
     return hasattr(value, "eqns") or hasattr(value, "jaxpr")
 
 
-@sooner(jax.jit)
+@jax.jit
 def read(fold: Moments) -> Estimate:
     """`fold.read()`, which is slow an operation at a time."""
     return fold.read()
 
 
-merged = sooner(jax.jit)(Moments.merge)
+merged = jax.jit(Moments.merge)
 
 
 def flat(tree: PyTree) -> Float[np.ndarray, " m"]:

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Int, Key, PyTree
 
 from variate import checks
-from variate.compiling import sooner
 from variate.estimates.estimate import Estimate
 from variate.estimates.moments import Moments
 from variate.estimates.sampling import Invalid
@@ -94,7 +93,7 @@ def debiased(
     return estimate
 
 
-@sooner(functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4)))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _runs(
     static: Static,
     level: int,

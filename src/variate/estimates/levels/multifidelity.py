@@ -11,7 +11,6 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from variate import checks
-from variate.compiling import sooner
 from variate.estimates.estimate import Estimate
 from variate.estimates.moments import Moments
 from variate.estimates.sampling import Invalid
@@ -169,7 +168,7 @@ def _together(programs: tuple[Callable[..., PyTree], ...], which: tuple[int, ...
     return run
 
 
-@sooner(functools.partial(jax.jit, static_argnums=(0, 1, 2)))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _tried(
     static: Static, count: int, block: int, key: Key[Array, ""], numbers: list[Any]
 ) -> tuple[Float[Array, "n programs m"], Invalid]:
@@ -189,7 +188,7 @@ def _tried(
     return rows, jax.tree.map(lambda times: jnp.sum(times > 0), invalid)
 
 
-@sooner(functools.partial(jax.jit, static_argnums=(0, 1, 2)))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _runs(
     static: Static,
     which: tuple[int, ...],
@@ -211,7 +210,7 @@ def _runs(
     return folded(row, key, count, block)
 
 
-@sooner(functools.partial(jax.jit, static_argnums=0))
+@functools.partial(jax.jit, static_argnums=0)
 def _operations(static: Static, key: Key[Array, ""], numbers: list[Any]) -> Float[Array, " programs"]:
     programs, args = join(numbers, static)
     staged = [jax.make_jaxpr(lambda key, run=run: run(key, *args))(jax.random.clone(key)) for run in programs]

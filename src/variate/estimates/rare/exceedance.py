@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
 from variate import checks
-from variate.compiling import sooner
 from variate.estimates.estimate import Estimate
 from variate.estimates.moments import Moments
 from variate.estimates.sampling import opened, raise_if_invalid, staged
@@ -60,7 +59,7 @@ def exceedance(
     return estimate
 
 
-@sooner(functools.partial(jax.jit, static_argnums=(0, 1)))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _found(
     scheme: Splitting, static: Static, key: Key[Array, ""], numbers: list[Any], threshold: Float[Array, ""]
 ) -> _Found:

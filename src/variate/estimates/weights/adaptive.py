@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from variate import checks
-from variate.compiling import sooner
 from variate.estimates.sampling import opened, staged
 from variate.programs import distributions
 from variate.programs.program import Program
@@ -141,7 +140,7 @@ class _Round(NamedTuple):
     over: Bool[Array, ""]
 
 
-@sooner(functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4)))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _adapted(
     scheme: PopulationMonteCarlo,
     rounds: int,
