@@ -13,6 +13,7 @@ import pytest
 import typechecking
 from jax.experimental.key_reuse import _core as key_reuse
 from xdist.scheduler import LoadFileScheduling
+from xla import FLAGS, OLDER
 
 jaxtyping.jaxtyped = typechecking.jaxtyped  # before the package is imported, whose functions it will check
 
@@ -20,14 +21,12 @@ jaxtyping.jaxtyped = typechecking.jaxtyped  # before the package is imported, wh
 # batches of triangular solves meet, since each blocks a thread of the pool that its parts are to run on.
 os.environ["NPROC"] = "1"
 
-# Most of the suite's time is compiling (143 tests: 438 s of processor time with XLA's emitters of fusions, then 286).
-# Pages of the documentation, in processes of their own, are compiled as for users, and so is all on a newer JAX, which
-# does not know the flag and without optimizations rounds the same function in two ways.
-OLDER = jax.__version_info__ < (0, 11)
+# Most of the suite's time is compiling (143 tests: 438 s of processor time with XLA's emitters of fusions, then 286). A
+# newer JAX does not know the flag, and without optimizations rounds the same function in two ways.
 if OLDER:
-    # On level 1 a slow test that took 28 s to compile takes 7, and then runs for 8 s either way.
-    flags = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"
-    os.environ["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}"
+    # On level 1 a slow test that took 28 s to compile takes 7, and then runs for 8 s either way. Pages of the
+    # documentation, in processes of their own, are optimized as for users.
+    os.environ["XLA_FLAGS"] = f"{FLAGS} --xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}"
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -72,27 +71,19 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"jax {jax.__version__}, --key-seed={config.getoption('--key-seed')}"
 
 
-def one_case_in(number: int, items: list[pytest.Item], seed: int) -> list[pytest.Item]:
+def some_cases(number: int | None, items: list[pytest.Item], seed: int) -> list[pytest.Item]:
     """The items without a case, and of those that differ in their cases alone one in `number`, and at least one.
 
-    In an order of no meaning, or every fourth of a table of four kinds would be of one kind.
+    Without a number one in `WIDE` of those that are marked wide, and all others. In an order of no meaning, or every
+    fourth of a table of four kinds would be of one kind.
     """
     groups: dict[str, list[pytest.Item]] = {}
-    for item in items:
+    for item in sorted(items, key=lambda item: zlib.crc32(item.nodeid.encode())):
         groups.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    firsts = {name: (zlib.crc32(name.encode()) + seed) % min(number, len(same)) for name, same in groups.items()}
-    shuffled = {name: sorted(same, key=lambda item: zlib.crc32(item.nodeid.encode())) for name, same in groups.items()}
-    kept = {item for name, same in shuffled.items() for item in same[firsts[name] :: number]}
-    return [item for item in items if item in kept]
-
-
-def run_by(cases: int | None, items: list[pytest.Item], seed: int) -> list[pytest.Item]:
-    """The items of a run that is asked for one case in so many, or for none."""
-    wide = {item for item in items if item.get_closest_marker("wide")}
-    kept = {
-        *one_case_in(cases or WIDE, [item for item in items if item in wide], seed),
-        *one_case_in(cases or 1, [item for item in items if item not in wide], seed),
-    }
+    kept: set[pytest.Item] = set()
+    for name, same in groups.items():
+        one_in = number or (WIDE if same[0].get_closest_marker("wide") else 1)
+        kept.update(same[(zlib.crc32(name.encode()) + seed) % min(one_in, len(same)) :: one_in])
     return [item for item in items if item in kept]
 
 
@@ -108,7 +99,6 @@ class Files(LoadFileScheduling):
         return nodeid if "test_the_page" in nodeid else super()._split_scope(nodeid)
 
 
-@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files:
     return Files(config, log)
 
@@ -117,7 +107,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     seed = config.getoption("--key-seed")
-    kept = one_test_in(config.getoption("--tests"), run_by(config.getoption("--cases"), items, seed), seed)
+    kept = one_test_in(config.getoption("--tests"), some_cases(config.getoption("--cases"), items, seed), seed)
     left = set(items) - set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item in left])
     items[:] = sorted(kept, key=lambda item: item.get_closest_marker("slow") is not None)

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 from layout import ROOT
 from markdown_it import MarkdownIt
+from xla import FLAGS
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def reading() -> Iterator[Callable[[str, str, Path], list[str]]]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "PYTEST_"))}
     plain = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg"}
     alone = {"OPENBLAS_NUM_THREADS": "1"}  # a process with threads cannot be copied
-    # As `variate.compiling` has it: what pages print is the same, and half of their time is compiling.
-    sooner = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"} if jax.__version_info__ < (0, 11) else {}
+    # As `variate.compiling` has it: what pages print is the same, and most of their time is compiling.
+    sooner = {"XLA_FLAGS": FLAGS}
     with subprocess.Popen(
         [sys.executable, "-c", _READ],
         env=kept | plain | alone | sooner | {"PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "utf-8"},

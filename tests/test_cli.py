@@ -62,8 +62,11 @@ def run(*arguments: str) -> tuple[int, str]:
     """Python in a process of its own, at JAX's defaults: its exit code, and what it prints in 80 columns."""
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1]), "COLUMNS": "80"}
     if cache := jax.config.values["jax_compilation_cache_dir"]:
-        kept = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
-        environment |= {**kept, "JAX_ENABLE_COMPILATION_CACHE": "true"}  # the demos share what they compile
+        environment |= {  # the demos share what they compile
+            "JAX_ENABLE_COMPILATION_CACHE": "true",
+            "JAX_COMPILATION_CACHE_DIR": cache,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        }
     done = subprocess.run(
         [sys.executable, *arguments], env=environment, text=True, capture_output=True, check=False, timeout=600
     )

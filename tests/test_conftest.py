@@ -72,10 +72,10 @@ class Item(NamedTuple):
 
 
 def test_of_each_test_one_case_in_so_many_runs(request: pytest.FixtureRequest) -> None:
-    (conftest,) = (plugin for plugin in request.config.pluginmanager.get_plugins() if hasattr(plugin, "one_case_in"))
+    (conftest,) = (plugin for plugin in request.config.pluginmanager.get_plugins() if hasattr(plugin, "some_cases"))
     items = [Item(name) for name in ["alone", "few[a]", "few[b]", *(f"many[{i}]" for i in range(9)), "last"]]
-    assert conftest.one_case_in(1, items, 0) == items
-    chosen = [conftest.one_case_in(4, items, seed) for seed in range(4)]
+    assert conftest.some_cases(1, items, 0) == items
+    chosen = [conftest.some_cases(4, items, seed) for seed in range(4)]
     for kept in chosen:
         assert kept == [item for item in items if item in kept]
         counts = Counter(item.nodeid.partition("[")[0] for item in kept)
@@ -87,9 +87,9 @@ def test_of_each_test_one_case_in_so_many_runs(request: pytest.FixtureRequest) -
     assert sum("many[0]" in {item.nodeid for item in part} for part in parts) == 1
     assert all(Counter(item.nodeid.partition("[")[0] for item in part)["many"] in (0, 9) for part in parts)
     table = [Item(f"table[{i}]", wide=True) for i in range(9)]
-    assert conftest.run_by(1, items + table, 0) == items + table
-    assert conftest.run_by(4, items + table, 1) == chosen[1] + conftest.one_case_in(4, table, 1)
-    nights = [conftest.run_by(None, items + table, seed) for seed in range(conftest.WIDE)]
+    assert conftest.some_cases(1, items + table, 0) == items + table
+    assert conftest.some_cases(4, items + table, 1) == chosen[1] + conftest.some_cases(4, table, 1)
+    nights = [conftest.some_cases(None, items + table, seed) for seed in range(conftest.WIDE)]
     assert all(kept[: len(items)] == items for kept in nights)
     assert sorted(item for kept in nights for item in kept[len(items) :]) == table
 

@@ -35,16 +35,22 @@ def states(
     """
     state = begun(target, like, tuned, keys, positions)
     for attempt in range(_TRIES):
-        density = getattr(state, "log_density", jnp.zeros(()))
+        density = _density(state)
         if elsewhere is None or density.ndim != 1 or not np.any(far := far_below(np.asarray(density))):
             break
         positions = jax.tree.map(functools.partial(_put, far), elsewhere(attempt), positions)
         state = begun(target, like, tuned, jax.random.clone(keys), positions)
-    for name, of in (("log density", ""), ("gradient", f" for {type(tuned.template).__name__}")):
-        found = getattr(state, name.replace(" ", "_"), np.zeros(0))
-        if not np.all(np.isfinite(found)):
-            raise NoDensity(f"start must have a finite {name} in every chain{of}, got {found}")
+    if not np.all(np.isfinite(density := _density(state))):
+        raise NoDensity(f"start must have a finite log density in every chain, got {density}")
+    if not np.all(np.isfinite(gradient := getattr(state, "gradient", np.zeros(0)))):
+        name = type(tuned.template).__name__
+        raise NoDensity(f"start must have a finite gradient in every chain for {name}, got {gradient}")
     return state
+
+
+def _density(state: Any) -> Array:
+    """Zero of a kernel whose state has none."""
+    return getattr(state, "log_density", jnp.zeros(()))
 
 
 def far_below(density: Float[np.ndarray, " chains"]) -> Bool[np.ndarray, " chains"]:
