@@ -50,7 +50,7 @@ hypothesis.settings.register_profile("variate", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("variate")
 
 
-WIDE = 4  # of so many cases of a wide test one is run, and by a nightly run all
+WIDE = 6  # of so many cases of a wide test one is run, and by a nightly run all
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,6 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     one_in = f"of each parametrized test one case in so many: without it one in {WIDE} of those that are marked wide"
     parser.addoption("--cases", type=int, help=one_in)
     parser.addoption("--tests", type=int, default=1, help="of all tests one in so many, with its cases")
+    parser.addoption("--turn", type=int, default=0, help="which of the cases and tests, where not all are run")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,7 +72,7 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"jax {jax.__version__}, --key-seed={config.getoption('--key-seed')}"
 
 
-def some_cases(number: int | None, items: list[pytest.Item], seed: int) -> list[pytest.Item]:
+def some_cases(number: int | None, items: list[pytest.Item], turn: int) -> list[pytest.Item]:
     """The items without a case, and of those that differ in their cases alone one in `number`, and at least one.
 
     Without a number one in `WIDE` of those that are marked wide, and all others. In an order of no meaning, or every
@@ -83,13 +84,18 @@ def some_cases(number: int | None, items: list[pytest.Item], seed: int) -> list[
     kept: set[pytest.Item] = set()
     for name, same in groups.items():
         one_in = number or (WIDE if same[0].get_closest_marker("wide") else 1)
-        kept.update(same[(zlib.crc32(name.encode()) + seed) % min(one_in, len(same)) :: one_in])
+        kept.update(same[(zlib.crc32(name.encode()) + turn) % min(one_in, len(same)) :: one_in])
     return [item for item in items if item in kept]
 
 
-def one_test_in(number: int, items: list[pytest.Item], seed: int) -> list[pytest.Item]:
-    """The items of one test in `number`."""
-    return [item for item in items if (zlib.crc32(item.nodeid.partition("[")[0].encode()) + seed) % number == 0]
+def one_test_in(number: int, items: list[pytest.Item], turn: int) -> list[pytest.Item]:
+    """The items of one test in `number`: of others at each turn, and of each in `number` turns."""
+    return [item for item in items if (zlib.crc32(item.nodeid.partition("[")[0].encode()) + turn) % number == 0]
+
+
+def in_turn(items: list[pytest.Item], cases: int | None, tests: int, turn: int) -> list[pytest.Item]:
+    """What a run has, such that in enough turns each test has had all of its cases, whatever the numbers are."""
+    return one_test_in(tests, some_cases(cases, items, turn // tests), turn)
 
 
 class Files(LoadFileScheduling):
@@ -106,8 +112,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Files:
 # After marks have chosen, or all of a test's kept cases might be among those that they leave out.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    seed = config.getoption("--key-seed")
-    kept = one_test_in(config.getoption("--tests"), some_cases(config.getoption("--cases"), items, seed), seed)
+    cases, tests, turn = (config.getoption(name) for name in ("--cases", "--tests", "--turn"))
+    kept = in_turn(items, cases, tests, turn)
     left = set(items) - set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item in left])
     items[:] = sorted(kept, key=lambda item: item.get_closest_marker("slow") is not None)

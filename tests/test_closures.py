@@ -59,6 +59,7 @@ CALLS: dict[str, Callable[[jax.Array], Any]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_global_that_is_bound_again_is_read_again(
     call: Callable[[jax.Array], Any], key: jax.Array, monkeypatch: pytest.MonkeyPatch

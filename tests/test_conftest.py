@@ -86,6 +86,8 @@ def test_of_each_test_one_case_in_so_many_runs(request: pytest.FixtureRequest) -
     assert sorted(item for part in parts for item in part) == sorted(items)  # each once, with all of its cases
     assert sum("many[0]" in {item.nodeid for item in part} for part in parts) == 1
     assert all(Counter(item.nodeid.partition("[")[0] for item in part)["many"] in (0, 9) for part in parts)
+    kept = [conftest.in_turn(items, 4, 2, turn) for turn in range(8)]
+    assert {item for part in kept for item in part} == set(items)
     table = [Item(f"table[{i}]", wide=True) for i in range(9)]
     assert conftest.some_cases(1, items + table, 0) == items + table
     assert conftest.some_cases(4, items + table, 1) == chosen[1] + conftest.some_cases(4, table, 1)
@@ -162,6 +164,7 @@ MODES = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("program", [total, backwards, branches, until_large, folded, indexed, lanes, cloned])
 def test_the_key_checker_lets_right_programs_pass(program: Callable[[Array], Array], mode: str, key: Array) -> None:

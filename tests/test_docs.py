@@ -42,6 +42,7 @@ def marked(page: Path) -> Any:
     return pytest.param(page, id=name(page), marks=[pytest.mark.slow] if slow else [])
 
 
+@pytest.mark.page
 @pytest.mark.parametrize("page", [marked(page) for page in PAGES])
 def test_the_page_does_what_it_says(page: Path, tmp_path: Path, disagreements: Disagreements) -> None:
     assert disagreements(name(page), page.read_text(), tmp_path, name(page) in ROUNDED) == []

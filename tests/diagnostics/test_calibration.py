@@ -100,6 +100,8 @@ def summed_out(key: jax.Array) -> Calibration:
     return judge(key, jnp.zeros(6))
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_a_model_whose_labels_are_summed_out_is_calibrated(key: jax.Array, monkeypatch: pytest.MonkeyPatch) -> None:
     """And one where the first label stands for all is not."""
     right = summed_out(key)

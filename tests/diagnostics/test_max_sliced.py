@@ -20,6 +20,7 @@ X = RANDOM.gamma(2.0, size=(60, 2)) * np.array([1.0, 2.0])
 Y = RANDOM.normal(size=(45, 2)) + 1
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("order", [1.0, 1.5, 2.0, 3.0])
 @pytest.mark.parametrize("sizes", [(60, 60), (60, 45), (1, 1)])
 def test_potentials_are_below_the_cost_everywhere_and_equal_it_on_the_plan(

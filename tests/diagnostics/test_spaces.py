@@ -61,6 +61,7 @@ POINTS = {  # of two point masses at a distance, W_2^2 is the square of the heat
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", POINTS)
 def test_two_points_are_as_far_apart_as_the_heat_kernel_says(name: str, key: Array) -> None:
     on, x, y, truth = POINTS[name]

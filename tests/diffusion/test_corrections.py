@@ -42,6 +42,7 @@ def growing(t: Any) -> Any:
     return 0.3 * (1 - t)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("solver", [DDIM(), DPMSolver(), DPMSolverPP(3), Heun(), SDEDPMSolverPP()])
 def test_noise_is_led_away_from_the_first(solver: Any) -> None:
     """Of one draw whose start is known, the same as a model that predicts the noise so in the first place."""

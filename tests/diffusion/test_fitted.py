@@ -46,6 +46,8 @@ def fitted() -> Fitted:
     return fit(jax.random.key(0), MODEL, DPMSolverPP(), TIMES, (64, 2))
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_it_ends_nearer(fitted: Fitted) -> None:
     """Five times, of the size of its own errors: what it started from is a formula of order two."""
     fine = uniform_log_snr(PROCESS, 400)
@@ -90,6 +92,8 @@ def test_a_model_without_a_derivative_is_refused() -> None:
         fit(jax.random.key(0), sharp, DDIM(), TIMES, (4, 2))
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_along_the_way_it_ends_nearer_too() -> None:
     """By least squares of ends and ways, then of ends alone, which it says of draws that it was not fitted to."""
     along = fit(jax.random.key(0), MODEL, DPMSolverPP(), TIMES, (64, 2), forgiven=1e6, along=True)

@@ -38,6 +38,7 @@ BENT = {"ER-SDE, 1", "ER-SDE, 2", "accelerated DDIM"}  # which see the ratio of 
 OTHERS = {"GENIE", "EVODiff"}  # whose updates are not linear
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", [name for name in SOLVERS if name not in BENT | OTHERS])
 def test_a_plan_is_that_of_the_plain_process_in_units_of_the_noise(name: str) -> None:
     """So orders are those that solvers have on it: $x / \\lambda$ is the plain process of data in these units."""

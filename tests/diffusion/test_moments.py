@@ -67,6 +67,7 @@ def test_a_mutant_is_of_a_lower_order(name: str, mutant: str) -> None:
 OF_NOISE = {"SDE-DPM-Solver, 1", "SDE-DPM-Solver"}  # which put in more noise than a prediction at the start undoes
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", [*(name for name in NOISY if name not in OF_NOISE), "DPM-Solver++, 3", "UniPC"])
 def test_a_point_is_reached_exactly(name: str) -> None:
     """All predictions of a point mass are the same, so that nothing is left but the process: at every step."""

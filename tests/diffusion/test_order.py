@@ -48,6 +48,7 @@ CASES = [(name, "variance preserving") for name in ("DDIM", "Heun", "DPM-Solver+
 ]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("name", "process"), CASES)
 def test_the_order_is_the_one_stated(name: str, process: str) -> None:
     law = LAWS[name]

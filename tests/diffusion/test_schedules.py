@@ -47,6 +47,7 @@ def steps_equally(schedule: Any, measure: Callable[[Process, Any], Any], process
     np.testing.assert_allclose(differences, differences[0], rtol=1e-9)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("process", [VariancePreserving(), EDM()])
 @pytest.mark.parametrize("name", ROWS)
 def test_steps_are_equal_in_what_they_should_be(name: str, process: Process) -> None:

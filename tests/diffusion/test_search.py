@@ -155,6 +155,8 @@ def test_one_candidate_is_the_simplest_solver() -> None:
     np.testing.assert_allclose(numbers(one, one.times), numbers(DPMSolverPP(), one.times), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_it_ends_nearer() -> None:
     """Than the best formula to begin from: by the loss that it was judged by, and on fresh draws by five errors."""
     one = found()

@@ -54,6 +54,7 @@ def losses(process: Process, rows: jax.Array, form: Any, scale: float) -> float:
     return float(denoising_loss(jax.random.key(1), model, rows, times, form=form))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("form", LEAST)
 @pytest.mark.parametrize("process", PROCESSES)
 def test_the_least_loss_is_the_variance_that_is_left(process: str, form: str, rows: jax.Array) -> None:

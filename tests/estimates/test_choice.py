@@ -16,6 +16,8 @@ from variate.estimates import Antithetic, Best, Estimate, choice
 from variate.estimates.plan import Plan
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_the_choice_takes_what_the_pilot_finds_best(key: Array) -> None:
     """And means in place of draws go with the designs."""
     found = vt.expect(program, until=vt.StdErr(relative=2e-3))(clone(key), 0.5)
@@ -154,6 +156,8 @@ def test_points_that_are_better_when_they_are_many_are_found(key: Array, monkeyp
         assert "Lattice" not in (found(key).method or "")
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_few_sets_are_not_left_with_as_many_controls(key: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sum of twelve draws and a little more: twelve scores would leave three degrees of freedom to 16 sets."""
 

@@ -28,6 +28,7 @@ def whole(name: str) -> bool:
     return not any(site.loops for site in program.sites)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if whole(name)])
 def test_finite_programs_are_exact(name: str, key: Array) -> None:
     case = PROGRAMS[name]

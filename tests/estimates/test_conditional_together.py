@@ -73,6 +73,7 @@ def off(method: Any, key: Array) -> float:
 LIMIT = float(stats.norm.isf(5e-7))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", BESIDE)
 def test_draws_that_depend_on_what_is_integrated_out_are_weighted_right(name: str, key: Array) -> None:
     assert off(BESIDE[name], key) < LIMIT
@@ -97,6 +98,7 @@ def twice(runs: Any, weighted: bool) -> Any:
 RIGHT = sampling._averaged
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("name", "mutant"),
     [

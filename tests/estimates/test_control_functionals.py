@@ -83,6 +83,8 @@ def test_points_leave_no_large_holes(dimension: int) -> None:
         assert len(np.unique((column * 16).astype(int))) == 16
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_variance_falls(key: Array) -> None:
     plain = vt.expect(program, num_samples=400)(key, 0.5)
     for method in (ControlFunctionals(), (Antithetic(), ControlFunctionals())):

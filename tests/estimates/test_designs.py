@@ -172,6 +172,7 @@ def test_draws_in_loops_and_lanes_are_served(design: Any, key: Array) -> None:
     assert found.stderr < plain.stderr * 4
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", DESIGNS)
 def test_the_answer_does_not_depend_on_the_block_size(name: str, key: Array) -> None:
     answers = [
@@ -195,6 +196,7 @@ def test_stops_at_the_tolerance(design: Any, key: Array) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.parametrize("name", DESIGNS)
 def test_error_bars_cover(name: str, key: Array) -> None:
     """Of Student's 95% intervals, over 4,000 keys: 93.5 to 96.5%, where a right one fails with probability 1e-5.

@@ -31,6 +31,7 @@ def same_bits(a: Any, b: Any) -> bool:
     )
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("block_size", [1, 7, 64, 100, 101, 5_000, None])
 def test_the_draws_do_not_depend_on_the_block_size(key: jax.Array, block_size: int | None) -> None:
     got, rows = expect(program, num_samples=100, block_size=block_size)(clone(key), 1.3), draws(key, 100, 1.3)
@@ -166,6 +167,7 @@ def test_arguments_and_programs_may_be_equinox_modules(key: jax.Array) -> None:
     assert expect(steady, num_samples=5)(clone(key), jnp.ones(2)).stderr == 0
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("result", "mean", "dtype"),
     [

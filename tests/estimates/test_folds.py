@@ -189,6 +189,7 @@ def test_compiled_and_mapped_folds_agree_with_plain_ones(law: Law) -> None:
     assert_agree(READ(OF_ROWS(law.of_rows, rows, logs)), rows, logs, 1e-12)
 
 
+@pytest.mark.wide
 @each_fold
 @pytest.mark.parametrize(
     ("values", "expected"),
@@ -216,6 +217,7 @@ def test_draws_that_are_not_finite_are_counted_and_kept(law: Law, values: list, 
         np.testing.assert_allclose(estimate.value["good"], 7 / 3, rtol=1e-15)
 
 
+@pytest.mark.wide
 @each_fold
 @pytest.mark.parametrize("values", [[True, False], [1, 0], [1.0, 0.0], [np.float16(1), np.float16(0)]], ids=str)
 def test_draws_are_averaged_as_floats(law: Law, values: list) -> None:

@@ -33,6 +33,8 @@ def area(key: Array, level: int, scale: Any = 1.0) -> tuple[Array, Array]:
 TRUTH = integrate.quad(lambda r: -np.expm1(-r) / r * np.exp(-r), 0, np.inf)[0]  # log 2, in fact
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_the_error_is_the_one_asked_for(key: Array) -> None:
     """Over 100 keys: the root mean square below what was asked, and not for want of thrift below half of it."""
     for rmse in (0.01, 0.004):
@@ -164,6 +166,8 @@ def slow(key: Array, level: int) -> tuple[Array, Array]:
     return noise[0] + 2 ** (-level / 2) * noise[1], noise[0]
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_variances_that_fall_too_slowly_are_found(key: Array) -> None:
     found = debiased(slow, num_samples=30_000)(key)
     assert np.isnan(found.stderr)

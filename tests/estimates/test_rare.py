@@ -89,6 +89,8 @@ def shrinking(self: Any, run: Any, now: Any, scale: Array, key: Array) -> Any:
 RIGHT = Splitting._proposed
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_wrong_moves_are_caught(key: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Splitting, "_proposed", shrinking)
     # A program of its own, so that nothing compiled outlives the mutant.
@@ -200,6 +202,8 @@ def far(key: Array) -> Array:
     return x[0] + 0.5 * x[1] ** 2
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_cross_entropy_climbs(key: Array) -> None:
     """x₀ + x₁²/2 > 12, of probability 1.6e-6, by quadrature; a first round never meets it."""
     z = np.linspace(-12, 12, 200_001)

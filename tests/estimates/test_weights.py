@@ -170,6 +170,7 @@ def test_an_infinite_variance_has_no_error_bar(name: str, key: Array) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LIGHT)
 def test_a_finite_variance_seldom_loses_its_error_bar(name: str, key: Array) -> None:
     """At most 1% of 500 runs: 13 and more of a true 1% have a probability of 0.1%, and it is far less."""

@@ -118,6 +118,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, Callable[[], float]]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     target, attribute, mutant, error = MUTANTS[name]

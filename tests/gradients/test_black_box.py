@@ -170,6 +170,7 @@ def wrong(name: str, kind: type, key: Array) -> bool:
     return any(far(each, np.ravel(exact)) for each, exact in zip(found, truth, strict=True))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("name", CASES)
 def test_sampling_finds_the_expectation(name: str, kind: type, key: Array) -> None:
@@ -212,6 +213,7 @@ MUTANTS: dict[str, tuple[str, Callable[..., Any]]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", MUTANTS)  # of what both methods share
 def test_a_mutant_is_caught(name: str, monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
     monkeypatch.setattr(perturbation, *MUTANTS[name])

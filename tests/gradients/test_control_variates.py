@@ -27,8 +27,7 @@ from variate.gradients.rules import rebar
 from variate.gradients.rules.rebar import Rebar
 from variate.gradients.rules.relax import Relax
 
-TABLE = jnp.array([0.3, -1.0, 1.7])
-PAIR, TRIPLE = jnp.array([0.4, -0.7]), jnp.array([0.3, -0.4, 0.8])
+TABLE, PAIR, TRIPLE = jnp.array([0.3, -1.0, 1.7]), jnp.array([0.4, -0.7]), jnp.array([0.3, -0.4, 0.8])
 
 
 def spread_out(key: Array, t: Array) -> Array:
@@ -118,6 +117,7 @@ PROGRAMS = {
 CASES = [(name, n) for name, case in PROGRAMS.items() for n in range(len(case.assignments))]
 
 
+@pytest.mark.wide
 @compiled_once
 @pytest.mark.parametrize(("name", "n"), CASES)
 def test_the_estimate_is_as_near_as_it_says(name: str, n: int, key: Array) -> None:

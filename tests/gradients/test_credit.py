@@ -176,6 +176,7 @@ def off(cost: Callable[[Array], Array]) -> float:
     return float(jnp.max(jnp.abs(found - jax.grad(mean)(at))))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", COSTS)
 def test_credit_through_moves_and_joins_is_exact(name: str, key: Array) -> None:
     cost, word = COSTS[name]

@@ -50,6 +50,7 @@ def test_the_users_own_linear_solve_and_conjugate_gradients_where_they_converge(
             assert jacobian_gap("ridge", jacobian, solve) < 1e-8
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_second_derivatives_in_every_mode(name: str) -> None:
     problem = PROBLEMS[name]
@@ -72,6 +73,7 @@ def test_third_derivatives() -> None:
     assert gap(found, [slope, -6 * x * slope**3, 3 * (6 * x) ** 2 * slope**5 - 6 * slope**4]) < 1e-9
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_finite_differences(name: str) -> None:
     problem, size = PROBLEMS[name], 1e-5
@@ -92,6 +94,7 @@ def test_unrolled_loops_agree() -> None:
     assert gap(jax.jacrev(implicit)(theta), jax.jacrev(solver)(theta)) < 1e-12
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_jit_and_vmap_change_nothing(name: str) -> None:
     problem = PROBLEMS[name]

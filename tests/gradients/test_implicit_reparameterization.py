@@ -204,6 +204,7 @@ CHOSEN = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", CHOSEN)
 def test_what_is_chosen_unasked(name: str, key: Array) -> None:
     make, rule = CHOSEN[name]

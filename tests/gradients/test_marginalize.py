@@ -112,6 +112,8 @@ def test_its_limit_is_a_number() -> None:
         Marginalize(0)
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_tuning_finds_it_for_linked_draws(key: Array) -> None:
     """Of one draw alone it is refused, as the others depend on that."""
     case = PROGRAMS["linked coins"]

@@ -191,11 +191,13 @@ def rule_of_a_draw_under(f: Callable[[Array], Array], key: Array) -> str:
     return row.rule
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SMOOTH)
 def test_what_is_continuous_stays_pathwise(name: str, key: Array) -> None:
     assert "Pathwise" in rule_of_a_draw_under(SMOOTH[name], key)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_not_does_not(name: str, key: Array) -> None:
     assert "Score" in rule_of_a_draw_under(BROKEN[name], key)

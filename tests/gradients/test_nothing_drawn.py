@@ -35,6 +35,7 @@ RULES = [None, Score(), Enumerate(), Coupled(), Marginalize(), DisARM(), Rebar()
 CASES = [("no element", rule) for rule in RULES] + [(name, Score()) for name in PROGRAMS if name != "no element"]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("name", "rule"), CASES)
 def test_what_is_not_drawn_adds_nothing(name: str, rule: Rule | None, key: Array) -> None:
     """Beside a coin that is drawn the gradient is that of the coin, whose two values are both looked at."""

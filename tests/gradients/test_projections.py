@@ -139,6 +139,7 @@ def test_the_derivative_away_from_kinks(name: str, key: Array) -> None:
         check_grads(MAPS[name], (x,), order=2, eps=1e-6, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", MAPS)
 def test_the_derivative_is_finite_at_zero_and_where_coordinates_are_equal(name: str) -> None:
     for x in (jnp.zeros(5), jnp.full(5, 0.3), jnp.array([1.0, 1.0, -1.0, 0.0, 2.0])):

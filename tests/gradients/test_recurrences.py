@@ -219,6 +219,7 @@ def test_results_are_what_they_were() -> None:
     assert changed() < 1e-12
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", MUTANTS)
 def test_wrong_steps_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     where, attribute, mutant = MUTANTS[name]

@@ -97,6 +97,7 @@ def one_key_for_all_outcomes() -> Any:
         yield
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("law", LAWS)
 def test_straight_through_is_exact_to_the_first_order_and_reinmax_to_the_second(law: str) -> None:
     first, second = error(program(law), StraightThrough().weights), error(program(law), ReinMax().weights)
@@ -137,6 +138,7 @@ def biases(f: Callable, weights: Callable, temperatures: tuple[float, ...]) -> t
 
 
 # Without a fault each comparison is wrong in fewer than one of a million runs, as is each below.
+@pytest.mark.wide
 @compiled_once
 @pytest.mark.parametrize("law", LAWS)
 def test_the_bias_of_gumbel_softmax_vanishes_with_the_temperature(law: str) -> None:
@@ -222,6 +224,7 @@ def test_other_mutants_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.any(bias[0] > 0.02 + ranges[0])
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_estimates_say_what_is_biased(rule: Any, key: Array) -> None:
     def f(key: Array, t: Array) -> Array:

@@ -134,6 +134,7 @@ def test_a_rule_without_a_row_is_missed(monkeypatch: pytest.MonkeyPatch) -> None
         test_every_exported_rule_has_its_rows()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("law", [pytest.param(law, marks=() if law in QUICK else TABLE) for law in LAWS])
 def test_a_rule_serves_the_laws_of_its_row_and_no_others(law: str, key: Array) -> None:
     case = FINITE[f"{law}, in lanes"]
@@ -217,6 +218,7 @@ def mutated(right: Any) -> Any:
     return lambda *args: jax.tree.map(lambda x: x * 1.001 if jnp.issubdtype(x.dtype, jnp.inexact) else x, right(*args))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("rule", "module", "attribute"),
     [

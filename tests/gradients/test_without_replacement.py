@@ -188,6 +188,7 @@ MUTANTS: dict[str, tuple[Any, Any, str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rule, target, attribute, mutant = MUTANTS[name]

@@ -47,6 +47,7 @@ def row(name: str, *case: str) -> Any:
     return pytest.param(name, *case, marks=[pytest.mark.long] if name == "nuts" else [])
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", [row(name) for name in LAWS])
 def test_the_density_is_left_as_it_is_and_steps_are_reversible(name: str, key: jax.Array) -> None:
     assert worst(LAWS[name].kernel, key, LAWS[name]) < LIMIT
@@ -86,6 +87,7 @@ def test_a_kernel_is_a_pytree_that_runs_alone(name: str, key: jax.Array) -> None
     assert jnp.allclose(lanes.position, jnp.stack(one_by_one), rtol=1e-12)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LAWS)
 def test_a_density_that_is_no_number_is_never_moved_to(name: str, key: jax.Array) -> None:
     def broken(x: jax.Array) -> jax.Array:
@@ -99,6 +101,7 @@ def test_a_density_that_is_no_number_is_never_moved_to(name: str, key: jax.Array
     assert info.acceptance == 0
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LAWS)
 def test_a_kernel_keeps_to_single_precision(name: str, key: jax.Array) -> None:
     def single(x: Any) -> Any:

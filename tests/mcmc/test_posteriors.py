@@ -140,6 +140,7 @@ def agree(ours: np.ndarray, theirs: np.ndarray) -> bool:
     return np.allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", TABLE)
 def test_its_density_is_that_of_the_formula_and_the_change_of_volume(name: str, key: jax.Array) -> None:
     assert agree(*differences(name, TABLE[name](), key))
@@ -184,6 +185,7 @@ def test_a_missing_change_of_volume_is_seen(name: str, key: jax.Array) -> None:
     assert not agree(*differences(name, posterior._replace(target=NoVolume(posterior.target)), key))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", TABLE)
 def test_it_starts_where_there_is_a_gradient(name: str, key: jax.Array) -> None:
     posterior = TABLE[name]()

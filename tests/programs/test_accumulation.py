@@ -92,6 +92,7 @@ def off(loop: str, seed: int) -> float:
     return float(abs(before - after) / (1 + abs(before)))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("loop", LOOPS)
 def test_totals_are_what_they_were(loop: str, seed: int) -> None:

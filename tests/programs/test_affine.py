@@ -87,6 +87,7 @@ CASES: dict[str, tuple[Callable, set[str]]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_affine_is_found_and_is_affine(name: str, key: Array) -> None:
     program, expected = CASES[name]

@@ -36,6 +36,7 @@ def disagreement(name: str, key: jax.Array) -> float:
     return max(float(abs(ours - theirs) / max(1.0, abs(theirs))) for ours, theirs in each)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", MODELS)
 def test_the_density_is_numpyros_potential_energy(name: str, key: jax.Array) -> None:
     assert disagreement(name, key) < 1e-12

@@ -114,6 +114,7 @@ EXACT = [
 ]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("d", "x", "value"), EXACT)
 def test_exact_values(d: Any, x: Any, value: float) -> None:
     np.testing.assert_allclose(log_prob(d, x), value, rtol=1e-12)
@@ -125,6 +126,7 @@ def test_an_infinite_logit_that_numpyro_could_not_see(logit: float, x: int, valu
     assert jax.jit(lambda logit: log_prob(dist.BernoulliLogits(logit), x))(logit) == value
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", [*COUNTED, "DoublyTruncatedPowerLaw", "ProjectedNormal", "MixtureGeneral"])
 def test_densities_are_numpyros_where_it_is_right(name: str, key: Array) -> None:
 
@@ -143,6 +145,7 @@ def test_a_hurdle_over_nothing_but_zeros_comes_to_an_end(rate: float, key: Array
     assert np.all(np.asarray(jax.jit(jax.vmap(lambda key: sample(d, key)))(jax.random.split(key, 8))) <= 0)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", MEASURED)
 def test_a_distribution_made_anew_knows_its_support(name: str, key: Array) -> None:
     """NumPyro forgets Levy's, and then cannot say whether a value is in it."""
@@ -194,6 +197,7 @@ SINGLE = """BernoulliLogits BinomialProbs Poisson ZeroInflatedProbs HurdlePoisso
 BetaBinomial DoublyTruncatedPowerLaw""".split()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SINGLE)
 def test_single_precision(name: str, key: Array) -> None:
     row = ROWS[name]

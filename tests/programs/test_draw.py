@@ -31,6 +31,7 @@ DISTRIBUTIONS = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_a_draw_is_a_sample_however_it_is_run(name: str) -> None:
     distribution, key = DISTRIBUTIONS[name], jax.random.key(7)

@@ -32,6 +32,7 @@ def mapped(function: Callable[[Array], Array], times: int) -> Callable[[Array], 
     return jax.jit(function)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("drawn", DRAWN.values(), ids=DRAWN)
 def test_the_numbers_are_those_of_jax(drawn: Callable[..., Array], shape: tuple[int, ...], key: Array) -> None:
@@ -86,6 +87,7 @@ WITH_GAMMAS: dict[str, tuple[Any, bool]] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("law", WITH_GAMMAS)
 def test_gammas_are_drawn_at_once_and_all_else_along_one_axis(law: str, key: Array) -> None:
     """JAX draws gammas one after the other unless the generator is its own."""

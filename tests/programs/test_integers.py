@@ -70,6 +70,7 @@ def is_of_reals(program: Program) -> bool:
     return last.name != "convert_element_type"
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_sums_of_reals_are_the_same_numbers(name: str) -> None:
     plain, real = made(name)

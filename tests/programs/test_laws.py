@@ -121,6 +121,7 @@ def _deaf(d: Any, x: Array) -> Array:
     return distributions.log_prob(dist.Normal(d.loc, jax.lax.stop_gradient(d.scale)), x)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("name", "law", "mutant"),
     [

@@ -114,6 +114,7 @@ def test_a_wrong_parameter_is_named(make: Any, message: str) -> None:
         jax.jit(lambda: check_parameters(d, "gate"))()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ROWS)
 def test_right_parameters_pass(name: str) -> None:
     row = ROWS[name]

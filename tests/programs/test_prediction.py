@@ -70,6 +70,8 @@ def conjugate(key: jax.Array, y: jax.Array) -> None:
     vt.observe(dist.Normal(vt.draw(key, dist.Normal(0.0, 2.0), name="mu"), 1.0), y, name="y")
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_draws_of_the_posterior_predict(key: jax.Array) -> None:
     """z-tests at 1e-6 of the mean and the variance of a new observation, known in closed form."""
     y = jnp.array([1.0, 2.5, 0.5, 3.0])

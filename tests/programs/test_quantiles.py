@@ -125,6 +125,7 @@ SCIPY = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SCIPY)
 def test_quantiles_are_those_of_scipy(name: str) -> None:
     make, law = SCIPY[name]

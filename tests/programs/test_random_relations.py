@@ -157,6 +157,7 @@ def by_last_digit(relation: Relation) -> Relation:
     return Relation(frozenset(link._replace(place=1) for link in relation.links), relation.stopped)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_element_is_charged_with_all_that_it_moves(seed: int) -> None:
     found, names = uncharged(seed)

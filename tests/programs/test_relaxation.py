@@ -24,8 +24,7 @@ from variate.programs.simulation import log_prob
 from variate.programs.staging import stage
 
 TABLE = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)))
-THETA = jnp.array([0.3, -0.5, 0.8])
-EXACT = 1e-12
+THETA, EXACT = jnp.array([0.3, -0.5, 0.8]), 1e-12
 
 
 def coin(key: Array, logits: Any) -> Array:
@@ -290,6 +289,7 @@ def test_a_run_is_what_it_was(f: Callable) -> None:
     assert change(f) <= (1e-6 if f is single_precision else EXACT)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("f", LINEAR, ids=lambda f: f.__name__)
 def test_with_the_probabilities_for_weights_it_is_the_expectation(f: Callable) -> None:
     def averaged(f: Callable, theta: Array) -> Array:

@@ -71,6 +71,7 @@ PROGRAMS: dict[str, Callable] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_interpretation_is_what_jax_does(name: str) -> None:
     f, t = PROGRAMS[name], jnp.asarray(0.3)

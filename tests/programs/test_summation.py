@@ -101,6 +101,7 @@ MODELS: dict[str, Case] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", MODELS)
 def test_it_is_the_sum_over_all_values(name: str) -> None:
     check_sum(MODELS[name], Y)

@@ -39,6 +39,7 @@ CONSTANTS = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_elements_that_no_value_has_otherwise(name: str) -> None:
     support, shape, places = CONSTANTS[name]
@@ -61,6 +62,7 @@ ELEMENTS = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ELEMENTS)
 def test_element_densities_add_up(name: str, key: Array) -> None:
     d = loosely(ELEMENTS[name])()
@@ -92,6 +94,7 @@ FINITE = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", FINITE)
 def test_probabilities_of_a_finite_support_sum_to_one(name: str) -> None:
     make, values = FINITE[name]
@@ -107,6 +110,7 @@ def test_probabilities_of_a_finite_support_sum_to_one(name: str) -> None:
     np.testing.assert_allclose(element_probs(d), jnp.exp(table), rtol=1e-12)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ def covered(errors: list[Callable[[Draws], tuple[float, float]]], key: jax.Array
     return [sum(abs(value - 1) < 1.96 * stderr for value, stderr in map(error, replicates)) for error in errors]
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_intervals_cover_and_those_for_independent_draws_do_not(key: jax.Array) -> None:
     # At a coverage of 95%, fewer are seen once in a million runs; errors for independent draws are 2.3 times too small.
     def own(draws: Draws) -> tuple[float, float]:
@@ -148,7 +150,7 @@ def test_whatever_has_a_log_prob_is_a_target(target: Any, start: Any, key: jax.A
 
 def test_chains_of_no_law_end_in_doubt_and_not_in_an_error(key: jax.Array) -> None:
     for own, improper in zip(jax.random.split(key, 2), (jnp.sum, lambda x: 0.0 * jnp.sum(x)), strict=True):
-        draws = vt.sample(own, improper, jnp.ones(2), num_samples=100)
+        draws = vt.sample(own, improper, jnp.ones(2), kernel=NUTS(max_doublings=5), num_samples=100)
         assert draws.values.shape == (4, 100, 2)
         assert draws.doubts()
         assert not draws.expect().converged

@@ -192,6 +192,8 @@ def test_few_draws_of_the_tails_are_a_doubt_although_those_of_the_middle_suffice
     assert "effective draws in the tails of x" in found.doubts()[0]
 
 
+@pytest.mark.slow
+@pytest.mark.table
 @pytest.mark.parametrize("q", [0.05, 0.5, 0.9])
 def test_intervals_of_quantiles_cover_and_those_of_independent_draws_do_not(q: float) -> None:
     """400 runs of 4 chains: covering at 93.5% at least passes but once in a million, covering at 80% never."""

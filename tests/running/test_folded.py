@@ -116,6 +116,8 @@ def covered(key: jax.Array, *shares: float) -> np.ndarray:
     return hits
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_intervals_cover(key: jax.Array) -> None:
     """In all but two of a million runs; those of errors that are a fifth too small do not."""
     right, short = covered(key, 1.0, 0.8)

@@ -42,6 +42,7 @@ def test_they_are_the_mean_of_all_masks(name: str) -> None:
     np.testing.assert_allclose(single, wanted[0], atol=1e-5)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("size", [1, 4, 8])
 @pytest.mark.parametrize("make", [TopK, ConditionalPoisson])
 def test_of_logits_far_apart(make: Any, size: int) -> None:

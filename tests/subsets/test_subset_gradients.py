@@ -67,6 +67,7 @@ def over_all(name: str, estimator: Any) -> list[np.ndarray]:
     return jax.tree.leaves(means(jnp.asarray(LAWS[name].logits)))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LAWS)
 def test_the_score_is_exact_over_all_draws(name: str) -> None:
     estimate = vt.value_and_grad(program(name, bent), num_samples=1, rules={"x": Score(NoBaseline())})
@@ -90,6 +91,7 @@ def test_second_derivatives_are_exact_over_all_draws(name: str) -> None:
     np.testing.assert_allclose(found, exact, atol=EXACT)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LAWS)
 def test_the_score_is_chosen_unasked(name: str, key: Array) -> None:
     estimate = jit(vt.grad(program(name, bent), num_samples=4096))(key, jnp.asarray(LAWS[name].logits))

@@ -54,11 +54,13 @@ def p_value(name: str, key: Array, methods: Methods = Methods()) -> float:
     return float(stats.chisquare(counts, DRAWS * probabilities / np.sum(probabilities)).pvalue)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LAWS)
 def test_draws_follow_the_log_probability(name: str, key: Array) -> None:
     assert p_value(name, key) > ALPHA
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("name", "mutant"), [(name, mutant) for name, law in LAWS.items() for mutant in law.mutants])
 def test_a_mutant_is_caught(name: str, mutant: str, key: Array) -> None:
     assert p_value(name, key, LAWS[name].mutants[mutant]) < ALPHA
@@ -72,6 +74,7 @@ def differences(f: Any, x: np.ndarray, step: float = 1e-3) -> np.ndarray:
     return np.tensordot([1, -8, 8, -1], found, 1).T.reshape(-1, *x.shape) / (12 * step)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LAWS)
 def test_probabilities_and_their_derivatives_are_those_of_the_definition(name: str) -> None:
     law = LAWS[name]
@@ -93,6 +96,7 @@ def test_probabilities_and_their_derivatives_are_those_of_the_definition(name: s
     np.testing.assert_allclose(found[1], differences(jit(jax.vmap(ours)), law.logits), atol=1e-9)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LAWS)
 def test_what_cannot_be_drawn_is_impossible(name: str) -> None:
     wrong = off_the_support(name)
@@ -109,6 +113,7 @@ def test_what_cannot_be_drawn_is_impossible(name: str) -> None:
     assert np.all(np.isfinite(gradients))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LAWS)
 def test_a_batch_is_its_members(name: str, key: Array) -> None:
     law = LAWS[name]
@@ -131,6 +136,7 @@ def test_a_batch_is_its_members(name: str, key: Array) -> None:
     assert abs(under_all[1] - lanes[0]) > 1e-3
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LAWS)
 def test_in_a_program(name: str, key: Array) -> None:
     """Drawn in a scan of lanes."""
@@ -182,6 +188,7 @@ def test_masks_may_be_of_booleans(name: str) -> None:
 OFFSETS = jnp.array([0.0, 1.0, 0.31, -0.55, 0.83, 0.12, -1.0])
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("make", [PlackettLuce, TopK, ConditionalPoisson])
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
 def test_logits_far_apart(make: Any, dtype: Any, key: Array) -> None:
