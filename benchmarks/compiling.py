@@ -116,7 +116,7 @@ def main() -> int:
     parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.plain:
-        compiling._SOONER = ({},)
+        compiling._SOONER = compiling._ONCE = ({},)
     if options.one:
         one(options.one)
         return 0

@@ -14,9 +14,10 @@ from variate import compiling
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_what_is_compiled_sooner_computes_the_same(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("once", [True, False])
+def test_what_is_compiled_sooner_computes_the_same(once: bool, known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not known:
-        monkeypatch.setattr(compiling, "_SOONER", ({"xla_of_another_version": True},))
+        monkeypatch.setattr(compiling, "_ONCE" if once else "_SOONER", ({"xla_of_another_version": True},))
     compiling._options.cache_clear()
     asked: list[dict[str, Any]] = []
 
@@ -24,7 +25,7 @@ def test_what_is_compiled_sooner_computes_the_same(known: bool, monkeypatch: pyt
         asked.append(options)
         return jax.jit(f, static_argnums=0, **options)
 
-    wave = compiling.sooner(jit)(lambda name, x, y: getattr(jnp, name)(x) + y)
+    wave = compiling.sooner(jit, once=once)(lambda name, x, y: getattr(jnp, name)(x) + y)
     x = np.linspace(0.0, 1.0, 5)
     np.testing.assert_allclose(jax.jit(lambda x: wave("sin", x, x) + 1)(x), np.sin(x) + x + 1, rtol=1e-12)
     np.testing.assert_allclose(jax.jit(lambda: wave("sin", x, x) + 1)(), np.sin(x) + x + 1, rtol=1e-12)

@@ -11,6 +11,9 @@ from jax.core import Tracer
 # Without the first that XLA knows what is made of many small operations compiles in less time. With both it does not
 # compile in less. Not for the loops of estimates: one of them then took three times as long as before to run.
 _SOONER = {"xla_cpu_use_fusion_emitters": False}, {"xla_cpu_opt_preset": 2}  # the preset of fast compilation
+# What runs for some milliseconds at most may take three times as long: the points of a pilot compile in 1.3 s then, and
+# without emitters alone in 8.8.
+_ONCE = tuple({"xla_backend_optimization_level": 0} | options for options in (*_SOONER, {}))
 
 
 def traced(*values: Any) -> bool:
@@ -26,12 +29,17 @@ def _nothing() -> int:
     return 0
 
 
-def sooner(jit: Callable[..., Any] = jax.jit, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorates like `jit` with these options: what it makes is compiled in less time, and may run slower."""
+def sooner(
+    jit: Callable[..., Any] = jax.jit, *, once: bool = False, **options: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorates like `jit` with these options: what it makes is compiled in less time, and may run slower.
+
+    `once`: in least time, for what is compiled to run for a moment.
+    """
 
     def decorate(f: Callable[..., Any]) -> Callable[..., Any]:
         within = jit(f, **options)
-        alone = functools.cache(lambda: jit(f, **options, compiler_options=_options()))
+        alone = functools.cache(lambda: jit(f, **options, compiler_options=_options(once)))
 
         @functools.wraps(f)
         def called(*args: Any) -> Any:
@@ -44,8 +52,8 @@ def sooner(jit: Callable[..., Any] = jax.jit, **options: Any) -> Callable[[Calla
 
 
 @functools.cache
-def _options() -> dict[str, Any] | None:
-    for options in _SOONER:
+def _options(once: bool) -> dict[str, Any] | None:
+    for options in _ONCE if once else _SOONER:
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # no such option
             jax.jit(lambda: 0, compiler_options=options).lower().compile()
             return options

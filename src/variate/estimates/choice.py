@@ -240,7 +240,7 @@ def _rows(runs: Pilot, key: Key[Array, ""], uniforms: Array, numbers: list[Any])
     return jax.vmap(row)(jax.random.split(key, PILOT), uniforms)[0]
 
 
-@sooner(static_argnums=(0, 1, 2))
+@sooner(once=True, static_argnums=(0, 1, 2))
 def _points(designs: tuple[Design, ...], labels: tuple[str, ...], size: int, key: Key[Array, ""]) -> list[Array]:
     """In blocks of the pilot's size, those of a design one after the other."""
 
@@ -258,15 +258,21 @@ def _points(designs: tuple[Design, ...], labels: tuple[str, ...], size: int, key
 
 def _variances(rows: PyTree[Array], sets: Sets, controlled: bool) -> np.ndarray:
     """Of the estimates, one for each number of the result."""
-    means = jax.tree.map(
-        lambda leaf: leaf.reshape(leaf.shape[0] // sets.size, sets.size, *leaf.shape[1:]).mean(axis=1), rows
-    )
+    _, stderr = _estimate(sets.size, controlled, rows)
+    return np.concatenate([np.square(np.asarray(leaf, float)).ravel() for leaf in jax.tree.leaves(stderr)])
+
+
+# As one function: operation by operation, compiling it was a third of a choice's time.
+@sooner(once=True, static_argnums=(0, 1))
+def _estimate(size: int, controlled: bool, rows: PyTree[Array]) -> tuple[PyTree[Array], PyTree[Array]]:
+    """The value, and its standard error, by sets of so many rows."""
+    means = jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] // size, size, *leaf.shape[1:]).mean(axis=1), rows)
     found: Estimate
     if controlled:
         found = ControlledMoments.of_rows(means).read()
     else:
         found = Moments.of_rows(means.value if isinstance(means, Controlled) else means).read()
-    return np.concatenate([np.square(np.asarray(leaf, float)).ravel() for leaf in jax.tree.leaves(found.stderr)])
+    return found.value, found.stderr
 
 
 def _runs_of_plain(rows: PyTree[Array], plan: Plan) -> float:
@@ -276,9 +282,8 @@ def _runs_of_plain(rows: PyTree[Array], plan: Plan) -> float:
         return max(each) if isinstance(plan.until, Both) else min(each)
     if not isinstance(plan.until, StdErr):
         return float(plan.num_samples)
-    found = Moments.of_rows(rows.value if isinstance(rows, Controlled) else rows).read()
     runs = float(PILOT)
-    for value, stderr in zip(jax.tree.leaves(found.value), jax.tree.leaves(found.stderr), strict=True):
+    for value, stderr in zip(*map(jax.tree.leaves, _estimate(1, False, rows)), strict=True):
         allowed = np.maximum(plan.until.absolute or 0.0, (plan.until.relative or 0.0) * np.abs(np.asarray(value)))
         with np.errstate(divide="ignore", invalid="ignore"):
             runs = np.fmax(runs, np.fmax.reduce(np.ravel(PILOT * (np.asarray(stderr) / allowed) ** 2), initial=PILOT))

@@ -142,7 +142,7 @@ def judged(found: Estimate, watch: Watch | None) -> Estimate:
 
 
 # Apart from the loop, for it is the same for all programs and takes longer to compile than most of them.
-@sooner()
+@sooner(once=True)
 def _judged(watch: Watch, stderr: PyTree[Array], converged: Array, num_runs: Array) -> tuple[PyTree, Array, Verdict]:
     verdict = watch.verdict(num_runs)
     stderr = jax.tree.map(lambda error: jnp.where(verdict.doubtful, jnp.nan, error), stderr)
