@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 from rich.progress import track
 
@@ -197,7 +198,8 @@ def _measure(gradient: Gradient, keys: Any, args: tuple, looped: bool) -> Measur
     if looped:
         loop = jax.jit(lambda keys, numbers: jax.lax.map(lambda key: one(key, numbers), keys))
     else:
-        called, each = jax.jit(one), list(keys)
+        # Indexed, for to unpack so many is a program that takes a second to compile.
+        called, each = jax.jit(one), [jax.random.clone(keys)[i] for i in range(len(keys))]
 
         def loop(_: Any, numbers: list[Any]) -> list[Array]:
             return [jax.block_until_ready(called(key, numbers)) for key in each]
@@ -207,14 +209,15 @@ def _measure(gradient: Gradient, keys: Any, args: tuple, looped: bool) -> Measur
         jax.block_until_ready(loop(keys, numbers))
         return time.perf_counter() - start
 
-    rows = jnp.asarray(loop(keys, numbers))
-    if not bool(jnp.all(jnp.isfinite(rows))):
+    found = np.asarray(loop(keys, numbers))
+    rows, eps = found.astype(float), float(jnp.finfo(found.dtype).eps)
+    if not np.all(np.isfinite(rows)):
         raise ValueError("its gradient is not finite")
-    squares = jnp.sum((rows - jnp.mean(rows, axis=0, keepdims=True)) ** 2, axis=1) * (len(rows) / (len(rows) - 1))
+    squares = np.sum((rows - rows.mean(axis=0)) ** 2, axis=1) * (len(rows) / (len(rows) - 1))
     seconds = min(timed() for _ in range(_RUNS)) / len(keys)
-    variance, stderr = float(jnp.mean(squares)), float(jnp.std(squares) / math.sqrt(len(rows)))
+    variance, stderr = float(squares.mean()), float(squares.std() / math.sqrt(len(rows)))
     # What is left of the variance of an exact rule is rounding, by which rules are not to be told apart.
-    rounding = (_ROUNDING * jnp.finfo(rows.dtype).eps) ** 2 * float(jnp.max(jnp.sum(rows**2, axis=1)))
+    rounding = (_ROUNDING * eps) ** 2 * float(np.max(np.sum(rows**2, axis=1)))
     return Measured(variance, stderr, seconds) if variance > rounding else Measured(0.0, 0.0, seconds)
 
 
