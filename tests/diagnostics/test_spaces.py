@@ -89,6 +89,7 @@ SAME = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SAME)
 def test_it_depends_on_the_space_alone(name: str, key: Array) -> None:
     """And on how far samples are apart: turned without each other, the mutant, they are elsewhere."""
@@ -115,6 +116,7 @@ def test_it_is_zero_of_equal_samples_alone(name: str, key: Array) -> None:
         assert float(found.value) > 5 * float(found.stderr)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", SAMPLES)
 def test_functions_are_of_unit_mean_square_and_their_moments_are_as_stated(name: str, key: Array) -> None:
     on, x, y = SAMPLES[name]

@@ -83,6 +83,8 @@ def test_it_is_exact_for_normal_data(steps: int) -> None:
     assert 0.5 * np.log2(errors[0] / errors[2]) > 3.5
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_it_is_of_its_order_with_any_statistics() -> None:
     grid = np.linspace(-6, 2, 200)
     waves = [np.stack([np.sin(grid + shift), np.cos(0.7 * grid)], axis=1) for shift in range(3)]

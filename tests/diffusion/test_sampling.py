@@ -64,6 +64,7 @@ def test_a_run_inside_jit_is_the_same() -> None:
     )
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("solver", [DPMSolverPP(), UniPC(), Heun(), SASolver()])
 def test_half_precision_draws_the_same_law(solver: Any) -> None:
     """Means and second moments, within five standard errors of single precision's: 1e-5 of false alarms in all.

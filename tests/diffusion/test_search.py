@@ -173,6 +173,8 @@ def test_it_ends_nearer() -> None:
     assert one.after.rms < one.before.rms
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_all_candidates_run_in_the_same_programs_and_the_same_key_finds_the_same() -> None:
     again = search(jax.random.key(0), MODEL, 4, SHAPE, candidates=248)
     assert again == found()

@@ -119,6 +119,8 @@ def apart(found: np.ndarray, exact: np.ndarray) -> float:
     return min(float(ks_2samp(a, b).pvalue) for a, b in zip(*both, strict=True))
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_draws_have_the_law_of_noisy_data() -> None:
     """Three tests of two samples at 1e-7 each, which mutants fail for sure: their p-values are below 1e-12."""
     keys = jax.random.split(jax.random.key(1), (2, 10_000))

@@ -57,6 +57,7 @@ def rest(key: Array, t: Array) -> dict[str, Array]:
     return {"paid": jax.nn.sigmoid(z) * z**2 * (2 + 2 * one), "dice": one**2}
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("method", [None, Antithetic(), Sobol(), LatinHypercube(4)], ids=lambda m: type(m).__name__)
 def test_it_is_the_conditional_expectation_by_hand(method: Any, key: Array) -> None:
     design = () if method is None else (method,)

@@ -138,6 +138,7 @@ def test_degrees_of_freedom_of_unlike_variances_are_welchs(methods: tuple[str | 
     assert merged.merge(merged).method == merged.method
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("interval", [Betting(0, 1), ClopperPearson(), EmpiricalBernstein(0, 1), Hoeffding(0, 1)])
 def test_merging_keeps_what_intervals_rest_on(interval: Any, key: jax.Array) -> None:
     """Of no event in 50 draws and none in 70; the normal interval would be from 0 to 0."""

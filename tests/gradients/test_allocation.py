@@ -37,6 +37,7 @@ PRICED = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", PRICED)
 def test_a_large_pilot_finds_the_split_in_closed_form(name: str, key: Array) -> None:
     weights, costs = PRICED[name]

@@ -40,6 +40,7 @@ def test_coins_are_exact(name: str, rule: Any) -> None:
     assert coin_error(name, rule) < EXACT
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("scored", "rule"), [("a", DisARM()), ("b", DisARM()), ("b", ARM())])
 def test_coins_beside_scored_ones_are_exact(scored: str, rule: Any) -> None:
     assert coin_error("linked coins", rule, scored) < EXACT
@@ -158,6 +159,7 @@ def test_error_bars_are_honest(name: str, key: Array) -> None:
     assert honest(found), found
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("rule", [DisARM(), ARM()], ids=str)
 @pytest.mark.parametrize("by_logits", [True, False])
 def test_coins_that_are_certain_in_single_precision(by_logits: bool, rule: Any, key: Array) -> None:

@@ -51,6 +51,8 @@ def test_the_key_alone_decides(kind: type, key: Array) -> None:
     assert not np.any(first[1].value == at(seeds[1])[1].value)
 
 
+@pytest.mark.slow
+@pytest.mark.table
 @pytest.mark.parametrize("kind", METHODS)
 def test_memory_does_not_grow_with_samples(kind: type) -> None:
     at = jnp.ones(100_000)

@@ -96,6 +96,7 @@ def estimated(program: Any, key: Array, rules: dict | None = None, samples: int 
     return jax.jit(gradient)(key, AT)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("program", EXPECTATIONS)
 def test_the_gradient_is_right_without_the_constant(program: Any, key: Array) -> None:
     truth = jax.grad(EXPECTATIONS[program])(AT)

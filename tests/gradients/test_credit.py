@@ -185,6 +185,7 @@ def test_credit_through_moves_and_joins_is_exact(name: str, key: Array) -> None:
     assert off(cost) < 1e-12
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ["concatenated with a total", "stacked", "selected"])
 def test_credit_that_takes_the_others_along_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without zeros in their place each is charged with all."""

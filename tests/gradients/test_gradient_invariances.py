@@ -28,6 +28,7 @@ def assert_near(a: Any, b: Any, rtol: float = 1e-9) -> None:
         np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", NAMES)
 def test_jit_vmap_and_the_key_alone_decide(name: str, key: Array) -> None:
     case = program(name)

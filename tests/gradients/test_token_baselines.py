@@ -90,6 +90,7 @@ def error(program: str, baseline: Any, samples: int) -> float:
     return largest(summed(program, baseline, samples).mean, exact(PROGRAMS[program]))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     ("program", "baseline", "samples"),
     [("tokens", BASELINE, 1), ("tokens", WITH_OTHERS, 2), ("together", BASELINE, 1), ("together", WITH_OTHERS, 2)],

@@ -131,6 +131,8 @@ def test_what_promises(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tuning._promising(found) == [(a, c)]
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_it_measures_variance_as_it_is(monkeypatch: pytest.MonkeyPatch, key: Array) -> None:
     """With time held fixed its choice is within 1.3 of the best of all combinations, measured once more and longer."""
     ticks = itertools.count()

@@ -25,6 +25,7 @@ def law(algorithm: Any) -> Law:
     return Law(BlackJAX(algorithm, log_density=log_density), None, {}, {})
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_the_density_is_left_as_it_is_and_steps_are_reversible(name: str, key: jax.Array) -> None:
     one = law(ALGORITHMS[name])

@@ -55,6 +55,8 @@ def test_both_proposals_have_their_own_law_and_are_as_often_equal_as_can_be(key:
     assert stats.binom.ppf(1e-6, 20_000, most) <= equal <= stats.binom.ppf(1 - 1e-6, 20_000, most)
 
 
+@pytest.mark.slow
+@pytest.mark.table
 @pytest.mark.parametrize("lag", [1, 3])
 def test_means_of_short_chains_have_no_bias_and_without_the_second_sum_they_have(
     lag: int, key: jax.Array, monkeypatch: pytest.MonkeyPatch

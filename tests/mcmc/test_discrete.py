@@ -56,6 +56,7 @@ def least(kernel: Any, key: jax.Array) -> float:
     return float(min(law, stats.chi2.sf(balance, np.sum(seen))))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_law_is_left_as_it_is_and_steps_are_reversible(name: str, key: jax.Array) -> None:
     assert least(KERNELS[name], key) > 1e-6

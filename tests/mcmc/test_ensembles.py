@@ -26,6 +26,7 @@ def test_the_density_of_all_walkers_is_left_as_it_is(name: str, key: jax.Array) 
     assert worst(LAWS[name].kernel, key) < LIMIT
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("name", "mutant"), [(name, mutant) for name in LAWS for mutant in LAWS[name].mutants])
 def test_a_wrong_rule_is_seen(name: str, mutant: str, key: jax.Array, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*LAWS[name].mutants[mutant])

@@ -157,6 +157,7 @@ MUTANTS = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("mutant", MUTANTS if TABLE else ())
 def test_a_wrong_program_is_seen(mutant: str, key: jax.Array, monkeypatch: pytest.MonkeyPatch) -> None:
     name, module, function, wrong = MUTANTS[mutant]

@@ -61,6 +61,7 @@ def test_polynomials_and_the_rest_are_the_sum_and_the_rest_is_bounded(order: int
         assert jnp.allclose(jnp.linalg.norm(near) / jnp.linalg.norm(nearer), 10.0 ** (order + 1), rtol=0.02)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LAWS)
 def test_the_sum_is_left_as_it_is_and_steps_are_reversible(name: str, key: jax.Array) -> None:
     assert worst(LAWS[name].kernel, key, LAWS[name], CHAINS) < LIMIT
@@ -183,6 +184,7 @@ def test_sgld_is_refused_and_can_be_insisted_on(key: jax.Array) -> None:
     assert state.position == jnp.ones(1)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("biased", [True, False])
 def test_a_kernel_keeps_to_its_precision(biased: bool, dtype: Any, key: jax.Array) -> None:

@@ -102,6 +102,7 @@ def test_windows_double_and_leave_an_eighth_for_the_step_size() -> None:
     assert isinstance(Warmup(NUTS(), 3, 20, float), Adaptation)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kernel", [NUTS(), HMC(num_steps=4), ChEES(), MAMS()])
 def test_what_is_left_open_is_found(kernel: Any, key: jax.Array) -> None:
     """Of a target with a condition of 10,000, on which the same kernel in its own coordinates gets nowhere."""

@@ -125,6 +125,7 @@ MODELS: dict[str, Case] = {
 TOGETHER: dict[str, set[str]] = {"kinds": {"kind"}, "regime": {"z"}}
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", MODELS)
 def test_it_is_the_sum_over_all_assignments(name: str) -> None:
     check_sum(MODELS[name], Y)

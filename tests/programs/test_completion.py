@@ -115,6 +115,7 @@ def p_value(name: str, key: jax.Array) -> float:
     return float(stats.chisquare(found[expected > 0], expected[expected > 0]).pvalue)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", COMPLETED)
 def test_what_was_summed_out_is_drawn_from_its_law(name: str, key: jax.Array) -> None:
     assert p_value(name, key) > 1e-6

@@ -54,6 +54,7 @@ def test_the_comparison_sees_a_missing_change_of_volume(key: jax.Array, monkeypa
     jax.clear_caches()
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ["scan", "simplex and ordered", "lanes and steps"])
 def test_coordinates_and_values_are_each_others_inverse(name: str, key: jax.Array) -> None:
     model = MODELS[name]

@@ -103,6 +103,7 @@ MODELS: dict[str, Case] = {
 ALONE = {"mixture": 3, "lanes": 3, "nested": 2, "rows": 4, "looped": 2, "neighbours": 8, "crossed": 8}  # values at once
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", MODELS)
 def test_it_is_the_sum_over_all_assignments(name: str) -> None:
     check_sum(MODELS[name], Y)

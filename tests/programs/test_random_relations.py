@@ -164,6 +164,7 @@ def test_an_element_is_charged_with_all_that_it_moves(seed: int) -> None:
     assert found == 0, names
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("mutant", [before_as_at, by_last_digit, in_one_order, never_turned])
 def test_wrong_links_are_caught(mutant: Callable[[Relation], Relation]) -> None:
     assert any(uncharged(seed, mutant)[0] > 0 for seed in reversed(SEEDS))

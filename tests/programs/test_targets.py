@@ -42,6 +42,7 @@ def test_a_bare_log_density_is_a_target_of_its_data(key: jax.Array) -> None:
     assert first.unconstrain(AT) is AT
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", ["hierarchical", "scan", "lanes and steps"])
 def test_a_model_of_numpyros_is_its_twin(name: str, key: jax.Array) -> None:
     model = MODELS[name]
