@@ -8,9 +8,10 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
-# Without the first that XLA knows what is made of many small operations compiles in less time. With both it does not
-# compile in less. Not for the loops of estimates: one of them then took three times as long as before to run.
-_SOONER = {"xla_cpu_use_fusion_emitters": False}, {"xla_cpu_opt_preset": 2}  # the preset of fast compilation
+# Without them what is made of many small operations compiles in less time. Not for the loops of estimates: one of them
+# then took three times as long as before to run. JAX 0.12 has no such option, and with its preset of fast compilation
+# chains that are shared out would round by how many there are.
+_SOONER = ({"xla_cpu_use_fusion_emitters": False},)
 # What runs for some milliseconds at most may take three times as long: the points of a pilot compile in 1.3 s then, and
 # without emitters alone in 8.8.
 _ONCE = tuple({"xla_backend_optimization_level": 0} | options for options in (*_SOONER, {}))
