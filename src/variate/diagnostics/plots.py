@@ -37,7 +37,7 @@ def plot_tuning(tuning: Any, axes: Any = None) -> Any:
         raise ValueError("tuning: expected a trial with a variance, got none: its rules are exact or refused")
     if axes is None:
         axes = _new(1, 1, 8.0, 0.8 + 0.35 * len(shown))[0, 0]
-    from matplotlib.ticker import LogFormatter
+    from matplotlib.ticker import LogLocator
 
     measured = [trial.measured for trial in shown]
     cost, error = 1e3 * np.array([(each.cost, 1.96 * each.stderr * each.seconds) for each in measured]).T
@@ -46,8 +46,9 @@ def plot_tuning(tuning: Any, axes: Any = None) -> Any:
     axes.errorbar(cost, places, xerr=(below, error), fmt="o", ms=5, lw=1.5, capsize=3, color=_BLUE)
     axes.axvline(cost[0], color=_INK, lw=0.8, ls=":")
     axes.set(yticks=places, yticklabels=[trial.name for trial in shown], xscale="log", xlabel="variance x time, ms")
-    for set_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        set_formatter(LogFormatter())  # 0.4 and no power of ten, of which few are in sight
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # of powers of ten few are in sight
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.invert_yaxis()
     return axes
 
