@@ -8,10 +8,12 @@ from typing import Any
 import jax
 from jax.core import Tracer
 
+# YNNPACK makes steps of many chains up to twice as long, and rounds products by their number.
+_WITHOUT = {"xla_cpu_experimental_ynn_fusion_type": ""}
 # Without them what is made of many small operations compiles in less time. Not for the loops of estimates: one of them
 # then took three times as long as before to run. JAX 0.12 has no such option, and with its preset of fast compilation
 # chains that are shared out would round by how many there are.
-_SOONER = ({"xla_cpu_use_fusion_emitters": False},)
+_SOONER = ({"xla_cpu_use_fusion_emitters": False} | _WITHOUT, _WITHOUT)
 # What runs for some milliseconds at most may take three times as long: the points of a pilot compile in 1.3 s then, and
 # without emitters alone in 8.8.
 _ONCE = tuple({"xla_backend_optimization_level": 0} | options for options in (*_SOONER, {}))
@@ -28,6 +30,15 @@ def traced(*values: Any) -> bool:
 @jax.jit
 def _nothing() -> int:
     return 0
+
+
+def in_one() -> bool:
+    """Whether what `sooner` compiles may have one kernel for what is marked so: on processors, without libraries.
+
+    Not on a JAX that is newer than what this was tried on.
+    """
+    known = jax.__version_info__ < (0, 13) and jax.default_backend() == "cpu"
+    return known and _WITHOUT.items() <= (_options(once=False) or {}).items()
 
 
 def sooner(

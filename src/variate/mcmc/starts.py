@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from variate import checks
+from variate.compiling import sooner
 from variate.protocols import Target
 from variate.running import memory
 from variate.running.steps import BLOCK
@@ -88,6 +89,7 @@ def again(target: Target, start: Any, key: Key[Array, ""], chains: int) -> Calla
     return places
 
 
+@sooner(eqx.filter_jit, once=True)
 def _anywhere(target: Target, key: Key[Array, ""], chains: int) -> PyTree[Array]:
     return jax.vmap(target.start)(jax.random.split(key, chains))
 

@@ -99,11 +99,12 @@ class Shared:
 
     def keys(self, key: Key[Array, ""], count: int) -> Key[Array, " chains"]:
         """Of the keys of all chains those of the chains that are here."""
-        if self.line is None:
-            return jax.random.split(key, count)
-        return lax.dynamic_slice_in_dim(
-            jax.random.split(key, count * self.line.size), lax.axis_index(_CHAINS) * count, count
-        )
+        keys = jax.random.split(key, self.all_of(count))
+        return keys if self.line is None else lax.dynamic_slice_in_dim(keys, lax.axis_index(_CHAINS) * count, count)
+
+    def all_of(self, count: int) -> int:
+        """How many chains there are in all, `count` of them here."""
+        return count if self.line is None else count * self.line.size
 
     def together(self, tree: Any) -> Any:
         """Arrays of the chains that are here, of all chains."""

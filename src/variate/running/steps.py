@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from variate.compiling import sooner
 from variate.programs import generator
+from variate.programs.one_kernel import mapped
 from variate.protocols import Move, Steps
 
 from .chain_file import Block
@@ -48,6 +49,10 @@ class Group(eqx.Module):
         """Of the keys of all chains those of the chains that are here."""
         return lax.dynamic_slice_in_dim(jax.random.split(key, self.chains), self.first, count)
 
+    def all_of(self, count: int) -> int:
+        """How many chains there are in all, `count` of them here."""
+        return self.chains
+
     def together(self, tree: Any) -> Any:
         """These alone: a kernel has learned what it can."""
         return tree
@@ -63,7 +68,7 @@ class At(NamedTuple):
     blocks: Int[Array | np.ndarray, ""]
 
 
-@sooner(eqx.filter_jit)
+@sooner(eqx.filter_jit, once=True)
 def begun(target: Any, like: Any, tuned: Any, keys: Key[Array, " chains"], positions: PyTree[Array]) -> Any:
     """Where chains are in the beginning."""
     kernel = tuned.kernel(Flat(target, like))
@@ -87,7 +92,7 @@ def block(
             tuned = eqx.combine(numbers, rest)
             kernel = tuned.kernel(log_density)
             keys = shared.keys(key, len(state.position))
-            after, info = jax.vmap(kernel.step)(keys, state)
+            after, info = mapped(kernel.step, shared.all_of(len(state.position)))(keys, state)
             numbers = eqx.filter(tuned.learned(shared.together(Move(state, after, info))), eqx.is_array)
             steps = Steps(after.position, getattr(after, "gradient", None), info)
             return (numbers, after), each_walker(steps) if after.position.ndim > 2 else steps
