@@ -18,6 +18,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+# On one core seconds are seconds: on two, threads that wait for each other were counted with those that work. Before
+# what makes as many threads as it finds cores.
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
 import jax
 import numpy as np
 import posteriors
@@ -30,9 +35,6 @@ from rich.console import Console
 from samplers import SAMPLERS, Plan, Run, Sampler
 from scipy import special
 
-# On one core seconds are seconds: on two, threads that wait for each other were counted with those that work.
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
