@@ -1,6 +1,7 @@
 """What it saves to compile without XLA's emitters of fusions, and what it costs: the first call, and a later one.
 
-By this `variate.compiling` is for chains and not for the loops of estimates.
+By this `variate.compiling` is for chains and not for the loops of estimates. Chains are also without YNNPACK then, and
+their steps one kernel; so they are compared once more with what is compiled without emitters alone.
 
 python benchmarks/compiling.py            # some ten minutes; rewrites benchmarks/results/compiling.*
 python benchmarks/compiling.py --quick    # some minutes: that everything runs and the numbers are the same
@@ -33,6 +34,7 @@ import variate as vt
 from variate import compiling
 
 CALLS = 5
+Options = tuple[dict[str, Any], ...]
 
 
 def payoff(key: Array, volatility: float) -> Array:
@@ -65,6 +67,7 @@ def schools(key: Array, _: float) -> Any:
     return vt.sample(key, vt.condition(eight_schools.noncentered, read["y"], read["sigma"])).expect(lambda x: x["mu"])
 
 
+SCHOOLS = "eight schools, 4 x 1,000 draws"
 CASES: dict[str, Callable[..., Any]] = {
     "a call, 1,000,000 runs": vt.expect(payoff, num_samples=1_000_000),
     "an Asian option, 50,000 runs": vt.expect(estimates.option, num_samples=50_000),
@@ -72,7 +75,7 @@ CASES: dict[str, Callable[..., Any]] = {
     "50 steps of a walk, 50,000 runs": vt.expect(walk, num_samples=50_000),
     "four gammas, 50,000 runs": vt.expect(gammas, num_samples=50_000),
     "20 linked coins, value and gradient, 10,000 runs": vt.value_and_grad(coins, num_samples=10_000),
-    "eight schools, 4 x 1,000 draws": schools,
+    SCHOOLS: schools,
 }
 
 
@@ -87,9 +90,16 @@ def one(name: str) -> None:
     print(json.dumps([spent[0], float(np.median(spent[1:])), float(estimate.value), float(estimate.stderr)]))
 
 
-def measured(name: str, plain: bool, found: list[list[float]]) -> list[float]:
-    command = [sys.executable, __file__, "--one", name, *(["--plain"] if plain else [])]
-    flags = {} if plain else {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
+# What is compiled sooner, and what once.
+PEERS: dict[str, tuple[Options, Options]] = {
+    "--plain": (({},), ({},)),
+    "--several": (({"xla_cpu_use_fusion_emitters": False},), compiling._ONCE),
+}
+
+
+def measured(name: str, as_what: str | None, found: list[list[float]]) -> list[float]:
+    command = [sys.executable, __file__, "--one", name, *([as_what] if as_what else [])]
+    flags = {} if as_what == "--plain" else {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
     told = subprocess.run(command, env=os.environ | flags, stdout=subprocess.PIPE, text=True, check=True).stdout
     first, later, *estimate = json.loads(told.splitlines()[-1])
     found.append(estimate)
@@ -97,26 +107,29 @@ def measured(name: str, plain: bool, found: list[list[float]]) -> list[float]:
 
 
 def measure(quick: bool) -> Iterator[Row]:
-    for name, case in CASES.items():
+    compared = [(name, name, "--plain") for name in CASES]
+    for title, name, peer in [*compared, ("eight schools, beside steps of several kernels", SCHOOLS, "--several")]:
         found: list[list[float]] = []
-        pair = (functools.partial(measured, name, plain, found) for plain in (False, True))
+        pair = (functools.partial(measured, name, as_what, found) for as_what in (None, peer))
         first, later = timing.compare(*pair, 0.0 if quick else 75.0)
         values, errors = np.transpose(found)
         # Bit for bit, but for chains, which another rounding sends elsewhere.
-        bound = 5 * np.hypot(errors, errors[0]) if case is schools else np.zeros(len(values))
+        bound = 5 * np.hypot(errors, errors[0]) if name == SCHOOLS else np.zeros(len(values))
         assert np.all(np.abs(values - values[0]) <= bound), (name, found)
-        yield Row.of(name, "the first call", first, None)
-        yield Row.of(name, "a later call", later, None)
+        yield Row.of(title, "the first call", first, None)
+        yield Row.of(title, "a later call", later, None)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smoke run: writes nothing and judges no speed")
     parser.add_argument("--one", choices=CASES, help=argparse.SUPPRESS)
-    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
+    for peer in PEERS:
+        parser.add_argument(peer, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.plain:
-        compiling._SOONER = compiling._ONCE = ({},)
+    for peer, compiled in PEERS.items():
+        if getattr(options, peer.removeprefix("--")):
+            compiling._SOONER, compiling._ONCE = compiled
     if options.one:
         one(options.one)
         return 0

@@ -73,9 +73,8 @@ def sample(
             whatever the workers, so the draws are too, bit for bit, and those of `Runner()`, which is this process.
             The warm-up is done here, by all chains at once: every step of it learns from all. `Runner(Devices())`
             shares each step out to the accelerators of this process. The draws are the same on any number of them that
-            are of one kind, bit for bit where the compiler rounds alike for all and for a part of the chains. On a CPU
-            products of matrices are rounded by their heights, unless `XLA_FLAGS` have
-            `--xla_cpu_experimental_ynn_fusion_type=`. Without a runner last digits may differ.
+            are of one kind, bit for bit where the compiler rounds alike for all and for a part of the chains. Without a
+            runner last digits may differ.
 
     Raises:
         TypeError: a key that is not typed, no target, no kernel, no rule or no runner; a target that cannot be sent to
