@@ -49,12 +49,12 @@ def mapped(f: Callable, count: int) -> Callable:
 
     def call(*args: PyTree[Array]) -> PyTree[Array]:
         leaves = jax.tree.leaves(args)
-        firsts = jax.tree.map(lambda x: jax.eval_shape(lambda x: x[0], x), args)
-        jaxpr, like = jax.make_jaxpr(f, return_shape=True)(*firsts)
+        first = jax.eval_shape(lambda given: jax.tree.map(lambda x: x[0], given), args)
+        jaxpr, like = jax.make_jaxpr(f, return_shape=True)(*first)
         constants, each = lifted(jaxpr)
         every = jax.vmap(each, in_axes=(None, *(0 for _ in leaves)))
         fits = compiling.in_one() and all(map(_packable, [*constants, *leaves])) and small(jaxpr.jaxpr, count)
-        found = (_marked if fits else _called)(every, constants, *leaves)
+        found = _marked(every, constants, leaves) if fits else every(constants, *leaves)
         return jax.tree.unflatten(jax.tree.structure(like), found)
 
     return call
@@ -96,11 +96,7 @@ def _numbers(equation: JaxprEqn) -> int:
     return max(map(math.prod, shapes))
 
 
-def _called(every: Callable, constants: Sequence[Array], *leaves: Array) -> list[Array]:
-    return every(constants, *leaves)
-
-
-def _marked(every: Callable, constants: Sequence[Array], *leaves: Array) -> list[Array]:
+def _marked(every: Callable, constants: Sequence[Array], leaves: Sequence[Array]) -> list[Array]:
     # XLA ends the process where what it marks itself, loops, has an argument that nothing uses, and some are found out
     # to be of no use only when it simplifies; so there is one argument alone.
     words, apart = packed([*constants, *leaves])
