@@ -24,7 +24,7 @@ def states(
     target: Any,
     like: PyTree[Array],
     tuned: Any,
-    keys: Key[Array, " chains"],
+    key: Key[Array, ""],
     positions: PyTree[Array],
     elsewhere: Callable[[int], PyTree[Array]] | None,
 ) -> Any:
@@ -33,13 +33,13 @@ def states(
     Raises:
         NoDensity: the log density or its gradient is no number where a chain begins.
     """
-    state = begun(target, like, tuned, keys, positions)
+    state = begun(target, like, tuned, key, positions)
     for attempt in range(_TRIES):
         density = _density(state)
         if elsewhere is None or density.ndim != 1 or not np.any(far := far_below(np.asarray(density))):
             break
         positions = jax.tree.map(functools.partial(_put, far), elsewhere(attempt), positions)
-        state = begun(target, like, tuned, jax.random.clone(keys), positions)
+        state = begun(target, like, tuned, jax.random.clone(key), positions)
     if not np.all(np.isfinite(density := _density(state))):
         raise NoDensity(f"start must have a finite log density in every chain, got {density}")
     if not np.all(np.isfinite(gradient := getattr(state, "gradient", np.zeros(0)))):

@@ -59,7 +59,7 @@ def run(
     shared = Shared(None if devices is None else devices.line(chains))
     key_init, key_run = jax.random.split(key)
     tuned = adaptation.begin()
-    state = states(target, like, tuned, jax.random.split(key_init, chains), positions, elsewhere)
+    state = states(target, like, tuned, key_init, positions, elsewhere)
     target, like = shared.to_all((target, like))
     blocks = _Blocks(target, like, adaptation, key_run, keeping, -(-most // BLOCK), shared)
     reached, file = blocks.begun(tuned, state), None

@@ -69,10 +69,10 @@ class At(NamedTuple):
 
 
 @sooner(eqx.filter_jit, once=True)
-def begun(target: Any, like: Any, tuned: Any, keys: Key[Array, " chains"], positions: PyTree[Array]) -> Any:
+def begun(target: Any, like: Any, tuned: Any, key: Key[Array, ""], positions: PyTree[Array]) -> Any:
     """Where chains are in the beginning."""
-    kernel = tuned.kernel(Flat(target, like))
-    return jax.vmap(kernel.init)(keys, jax.vmap(lambda tree: ravel_pytree(tree)[0])(positions))
+    kernel, places = tuned.kernel(Flat(target, like)), jax.vmap(lambda tree: ravel_pytree(tree)[0])(positions)
+    return jax.vmap(kernel.init)(jax.random.split(key, len(places)), places)
 
 
 @sooner(eqx.filter_jit)
