@@ -1,5 +1,6 @@
 """What is small is one kernel of the processor and computes what it would as several; what is not is left alone."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -104,6 +105,13 @@ def test_what_is_not_known_or_not_small_is_left_alone(name: str) -> None:
     one, found = compiled(ALONE[name], X)
     assert not one
     np.testing.assert_allclose(found, jax.vmap(ALONE[name])(X), rtol=1e-12)
+
+
+def test_constants_of_no_use_count_as_well() -> None:
+    first = jax.jit(lambda x, table: jnp.sin(x))
+    for more in (0, 1):
+        table = jnp.ones(one_kernel._MOST + more)
+        assert compiled(functools.partial(first, table=table), X)[0] == (not more)
 
 
 def test_it_is_the_number_of_all_that_counts() -> None:

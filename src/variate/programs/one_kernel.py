@@ -53,7 +53,7 @@ def mapped(f: Callable, count: int) -> Callable:
         jaxpr, like = jax.make_jaxpr(f, return_shape=True)(*first)
         constants, each = lifted(jaxpr)
         every = jax.vmap(each, in_axes=(None, *(0 for _ in leaves)))
-        fits = compiling.in_one() and all(map(_packable, [*constants, *leaves])) and small(jaxpr.jaxpr, count)
+        fits = compiling.in_one() and all(map(_packable, [*constants, *leaves])) and small(jaxpr, count)
         found = _marked(every, constants, leaves) if fits else every(constants, *leaves)
         return jax.tree.unflatten(jax.tree.structure(like), found)
 
@@ -69,11 +69,12 @@ def lifted(jaxpr: ClosedJaxpr) -> tuple[list[Array], Callable[..., list[Any]]]:
     return list(map(jnp.asarray, jaxpr.consts)), of_all
 
 
-def small(jaxpr: Jaxpr, count: int) -> bool:
+def small(jaxpr: ClosedJaxpr, count: int) -> bool:
     """Whether `count` times all is known to fit into one kernel, and not slower for it."""
-    equations = list(_within(jaxpr))
+    equations = _within(jaxpr.jaxpr)
     return (
         len(equations) <= _LONGEST
+        and sum(map(jnp.size, jaxpr.consts)) <= _MOST  # they are copied in every call, used or not
         and all(equation.primitive.name in _KNOWN for equation in equations)
         and count * max(map(_numbers, equations), default=0) <= _MOST
     )
