@@ -92,14 +92,14 @@ def one(name: str) -> None:
 
 # What is compiled sooner, and what once.
 PEERS: dict[str, tuple[Options, Options]] = {
-    "--plain": (({},), ({},)),
-    "--several": (({"xla_cpu_use_fusion_emitters": False},), compiling._ONCE),
+    "plain": (({},), ({},)),
+    "several": (({"xla_cpu_use_fusion_emitters": False},), compiling._ONCE),
 }
 
 
-def measured(name: str, as_what: str | None, found: list[list[float]]) -> list[float]:
-    command = [sys.executable, __file__, "--one", name, *([as_what] if as_what else [])]
-    flags = {} if as_what == "--plain" else {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
+def measured(name: str, peer: str | None, found: list[list[float]]) -> list[float]:
+    command = [sys.executable, __file__, "--one", name, *(["--peer", peer] if peer else [])]
+    flags = {} if peer == "plain" else {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
     told = subprocess.run(command, env=os.environ | flags, stdout=subprocess.PIPE, text=True, check=True).stdout
     first, later, *estimate = json.loads(told.splitlines()[-1])
     found.append(estimate)
@@ -107,10 +107,10 @@ def measured(name: str, as_what: str | None, found: list[list[float]]) -> list[f
 
 
 def measure(quick: bool) -> Iterator[Row]:
-    compared = [(name, name, "--plain") for name in CASES]
-    for title, name, peer in [*compared, ("eight schools, beside steps of several kernels", SCHOOLS, "--several")]:
+    compared = [(name, name, "plain") for name in CASES]
+    for title, name, peer in [*compared, ("eight schools, beside steps of several kernels", SCHOOLS, "several")]:
         found: list[list[float]] = []
-        pair = (functools.partial(measured, name, as_what, found) for as_what in (None, peer))
+        pair = (functools.partial(measured, name, other, found) for other in (None, peer))
         first, later = timing.compare(*pair, 0.0 if quick else 75.0)
         values, errors = np.transpose(found)
         # Bit for bit, but for chains, which another rounding sends elsewhere.
@@ -124,12 +124,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smoke run: writes nothing and judges no speed")
     parser.add_argument("--one", choices=CASES, help=argparse.SUPPRESS)
-    for peer in PEERS:
-        parser.add_argument(peer, action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--peer", choices=PEERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    for peer, compiled in PEERS.items():
-        if getattr(options, peer.removeprefix("--")):
-            compiling._SOONER, compiling._ONCE = compiled
+    if options.peer:
+        compiling._SOONER, compiling._ONCE = PEERS[options.peer]
     if options.one:
         one(options.one)
         return 0

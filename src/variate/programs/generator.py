@@ -1,7 +1,7 @@
 """The bits of JAX's own generator from code that XLA compiles, and processors run, in a fraction of the time."""
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.core import ShapedArray
 from jax.extend import random
-from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive
+from jax.extend.core import Jaxpr, Primitive
 from jax.interpreters import batching, mlir
 from jaxtyping import Integer, Key, UInt32
+
+from variate.programs.jaxprs import called
 
 _SHAPELESS = "jax_threefry_partitionable"
 _ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
@@ -155,16 +157,9 @@ _WANTED: dict[Hashable, bool] = {}
 
 def _draws_gammas(jaxpr: Jaxpr) -> bool:
     return any(
-        equation.primitive.name == "random_gamma" or any(map(_draws_gammas, _inner(equation.params)))
+        equation.primitive.name == "random_gamma" or any(map(_draws_gammas, called(equation)))
         for equation in jaxpr.eqns
     )
-
-
-def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
-    """What an equation calls."""
-    for entry in jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, ClosedJaxpr | Jaxpr)):
-        if isinstance(entry, ClosedJaxpr | Jaxpr):
-            yield entry.jaxpr if isinstance(entry, ClosedJaxpr) else entry
 
 
 def run_keys(key: Key[Array, ""], numbers: Integer[Array, " runs"]) -> Key[Array, " runs"]:

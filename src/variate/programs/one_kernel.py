@@ -13,7 +13,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 from jaxtyping import Array, PyTree, UInt32
 
 from variate import compiling
-from variate.programs.staging import jaxprs
+from variate.programs.jaxprs import called
 
 # To call a kernel takes XLA some 0.3 microseconds: most of a step of few chains. It makes one of all that a loop of at
 # most 1,024 bytes does; what is marked so it makes one of, whatever its size, but not in parallel, nor with libraries.
@@ -51,22 +51,11 @@ def mapped(f: Callable, count: int) -> Callable:
         leaves = jax.tree.leaves(args)
         first = jax.eval_shape(lambda given: jax.tree.map(lambda x: x[0], given), args)
         jaxpr, like = jax.make_jaxpr(f, return_shape=True)(*first)
-        constants, each = lifted(jaxpr)
-        every = jax.vmap(each, in_axes=(None, *(0 for _ in leaves)))
-        fits = compiling.in_one() and all(map(_packable, [*constants, *leaves])) and small(jaxpr, count)
-        found = _marked(every, constants, leaves) if fits else every(constants, *leaves)
+        fits = compiling.in_one() and small(jaxpr, count) and all(map(_packable, [*jaxpr.consts, *leaves]))
+        found = _marked(jaxpr, leaves) if fits else jax.vmap(jaxpr_as_fun(jaxpr))(*leaves)
         return jax.tree.unflatten(jax.tree.structure(like), found)
 
     return call
-
-
-def lifted(jaxpr: ClosedJaxpr) -> tuple[list[Array], Callable[..., list[Any]]]:
-    """Its constants, and a function of them and of its arguments."""
-
-    def of_all(constants: Sequence[Array], *args: Array) -> list[Any]:
-        return jaxpr_as_fun(ClosedJaxpr(jaxpr.jaxpr, list(constants)))(*args)
-
-    return list(map(jnp.asarray, jaxpr.consts)), of_all
 
 
 def small(jaxpr: ClosedJaxpr, count: int) -> bool:
@@ -84,7 +73,7 @@ def _within(jaxpr: Jaxpr) -> list[JaxprEqn]:
     found = []
     for equation in jaxpr.eqns:
         holds = equation.primitive.name in _HOLDING
-        found += [inner for body in jaxprs(equation) for inner in _within(body)] if holds else [equation]
+        found += [inner for body in called(equation) for inner in _within(body)] if holds else [equation]
     return found
 
 
@@ -97,14 +86,15 @@ def _numbers(equation: JaxprEqn) -> int:
     return max(map(math.prod, shapes))
 
 
-def _marked(every: Callable, constants: Sequence[Array], leaves: Sequence[Array]) -> list[Array]:
+def _marked(jaxpr: ClosedJaxpr, leaves: Sequence[Array]) -> list[Array]:
     # XLA ends the process where what it marks itself, loops, has an argument that nothing uses, and some are found out
     # to be of no use only when it simplifies; so there is one argument alone.
-    words, apart = packed([*constants, *leaves])
+    words, apart = packed([*map(jnp.asarray, jaxpr.consts), *leaves])
 
     def of_words(words: UInt32[Array, " n"]) -> list[Array]:
         values = apart(words)
-        return every(values[: len(constants)], *values[len(constants) :])
+        constants, rows = values[: -len(leaves)], values[-len(leaves) :]
+        return jax.vmap(jaxpr_as_fun(jaxpr.replace(consts=constants)))(*rows)
 
     first, *others = jax.jit(of_words)(words)
     marked: Any = set_xla_metadata(first, **_MARK)
@@ -122,7 +112,7 @@ def packed(values: Sequence[Array]) -> tuple[UInt32[Array, " n"], Callable[[UInt
     return jnp.concatenate(words), apart
 
 
-def _packable(x: Array) -> bool:
+def _packable(x: Any) -> bool:
     """Whether it is of whole words, but for booleans."""
     return _keys(x) or x.dtype == bool or (x.dtype.itemsize in (4, 8) and not jnp.iscomplexobj(x))
 

@@ -10,6 +10,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from variate.programs.factors import factor_p
+from variate.programs.jaxprs import called
 from variate.programs.primitive import draw_p
 from variate.programs.program import Call, Constant, Factor, Loop, Operand, Operation, Program, Site, needed
 
@@ -136,26 +137,16 @@ def _bodies(equation: JaxprEqn) -> list[ClosedJaxpr]:
     name = equation.primitive.name
     if name in _CALLS:
         return [_closed(equation.params[_CALLS[name]])]
-    if name not in _LOOPS and any(has_draw(inner) for inner in jaxprs(equation)):
+    if name not in _LOOPS and any(has_draw(inner) for inner in called(equation)):
         raise TypeError(f"a draw or a factor inside `{name}` cannot be followed: move it out")
     found = [equation.params[key] for key in _LOOPS.get(name, ())]
     return [_closed(body) for entry in found for body in (entry if isinstance(entry, tuple) else (entry,))]
 
 
-def jaxprs(equation: JaxprEqn) -> Iterator[Jaxpr]:
-    """Every jaxpr among the parameters of an equation."""
-    for value in equation.params.values():
-        for entry in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(entry, ClosedJaxpr):
-                yield entry.jaxpr
-            elif isinstance(entry, Jaxpr):
-                yield entry
-
-
 def has_draw(jaxpr: Jaxpr) -> bool:
     """Whether a jaxpr draws or weighs the run, at any depth."""
     return any(
-        equation.primitive in (draw_p, factor_p) or any(has_draw(inner) for inner in jaxprs(equation))
+        equation.primitive in (draw_p, factor_p) or any(has_draw(inner) for inner in called(equation))
         for equation in jaxpr.eqns
     )
 

@@ -15,6 +15,7 @@ from variate.estimates.moments import Moments
 from variate.estimates.sampling import Invalid, Opened, raise_if_invalid
 from variate.programs import validity
 from variate.programs.generator import run_keys
+from variate.programs.jaxprs import called
 from variate.trees import Static, as_float, join, split
 
 
@@ -105,15 +106,10 @@ def operations(static: Static, level: int, key: Key[Array, ""], numbers: list[An
 def operations_in(jaxpr: Any) -> float:
     total = 1.0
     for equation in jaxpr.eqns:
-        inner = [leaf for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr) if _is_jaxpr(leaf)]
-        inside = sum(operations_in(getattr(each, "jaxpr", each)) for each in inner)
+        inside = sum(map(operations_in, called(equation)))
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         total += times * inside + sum(float(np.prod(out.aval.shape)) for out in equation.outvars)
     return total
-
-
-def _is_jaxpr(value: Any) -> bool:
-    return hasattr(value, "eqns") or hasattr(value, "jaxpr")
 
 
 @jax.jit
