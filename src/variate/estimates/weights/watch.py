@@ -145,6 +145,10 @@ def judged(found: Estimate, watch: Watch | None) -> Estimate:
 @sooner(once=True)
 def _judged(watch: Watch, stderr: PyTree[Array], converged: Array, num_runs: Array) -> tuple[PyTree, Array, Verdict]:
     verdict = watch.verdict(num_runs)
+    # A tail index is known to a digit or two. Its last bits are those of the distances, which another program around
+    # the same runs rounds once or twice.
+    bits = jnp.finfo(verdict.tail.dtype).nexp
+    verdict = verdict._replace(tail=jax.lax.reduce_precision(verdict.tail, bits, 10))
     stderr = jax.tree.map(lambda error: jnp.where(verdict.doubtful, jnp.nan, error), stderr)
     return stderr, converged & ~verdict.doubtful, verdict
 
