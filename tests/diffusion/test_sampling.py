@@ -83,6 +83,8 @@ def of_one_law(one: Any, two: Any) -> None:
         np.testing.assert_array_less(np.abs(np.mean(x, axis=0) - np.mean(y, axis=0)), 5 * error)
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_many_steps_in_half_precision_draw_the_same_law() -> None:
     """Steps that are rounded move means by seven standard errors of this number of draws: 1e-3 of them pass."""
     model = GaussianMixture(PROCESS, [0.3, 0.7], [[-1.0, 0.0], [1.0, 0.5]], [0.04, 0.09])

@@ -60,6 +60,8 @@ def divergence(points: np.ndarray, potentials: Any, weights: np.ndarray) -> floa
     return float(np.sum((masses(points, potentials) - weights) ** 2 / weights))
 
 
+@pytest.mark.slow
+@pytest.mark.table
 @pytest.mark.parametrize("d", [1, 2])
 def test_the_masses_of_the_cells_are_the_weights(d: int) -> None:
     """By quadrature. The look at masses that ended the fit is wrong in one of a thousand fits, by its three errors."""

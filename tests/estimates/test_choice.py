@@ -31,6 +31,8 @@ def test_the_choice_takes_what_the_pilot_finds_best(key: Array) -> None:
     assert found.num_samples * 10 < plain.num_samples
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_nothing_is_chosen_where_nothing_helps(key: Array) -> None:
     def noise(key: Array) -> Array:
         first, second = jax.random.split(key)
@@ -144,6 +146,8 @@ def peak(key: Array) -> Array:
     return jnp.exp(-2 * jnp.sum((x - jnp.array([2.0, 1.0])) ** 2))
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_points_that_are_better_when_they_are_many_are_found(key: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of sets of 64 Sobol's have a third of the lattice's variance, of sets of 256 some ten times as much.
 

@@ -65,6 +65,8 @@ def test_the_bias_is_the_one_stated(key: Array) -> None:
     np.testing.assert_allclose([low, high], [1 - 0.5 ** (levels - 2), 1], rtol=1e-9)
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_a_mean_on_its_way_through_zero_does_not_end_it(key: Array) -> None:
     """As Euler's scheme had it for a bond, from steps of eight years on: no rate is one before level 5."""
     means = [0.3961, 0.2048, 0.0646, -0.0001, -0.0073, *(-0.0045 / 2**i for i in range(20))]
@@ -79,6 +81,8 @@ def test_a_mean_on_its_way_through_zero_does_not_end_it(key: Array) -> None:
         key = jax.random.clone(key)
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_runs_are_where_they_are_cheapest(key: Array) -> None:
     """n_l ∝ √(V_l / c_l), and rates near those of the program; most of the cost is at the coarse end."""
     found = multilevel(area, rmse=0.001, costs=lambda level: 2.0**level)(key)
@@ -178,6 +182,8 @@ def test_variances_that_fall_too_slowly_are_found(key: Array) -> None:
     assert 0.2 < float(right.tail) < 0.5
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_several_numbers_and_arguments(key: Array) -> None:
     def both(key: Array, level: int, scale: Array) -> tuple[dict, dict]:
         fine, coarse = area(key, level, scale)

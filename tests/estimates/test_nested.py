@@ -114,6 +114,8 @@ def test_levels_reach_the_error(key: Array) -> None:
     assert covered(ends, WORTH) > 0.95 - 4.75 * np.sqrt(0.05 * 0.95 / 100)
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_trees_and_arguments(key: Array) -> None:
     """X is any tree, and so are Y and the result; arguments are those of both programs."""
 

@@ -53,7 +53,14 @@ def test_the_error_bar_of_two_is_the_longer(key: jax.Array) -> None:
         assert float(both.assess(estimate).stderr) == max(alone)
 
 
-@pytest.mark.parametrize("options", [{"method": ()}, {"method": Sobol()}, {}], ids=["plain", "Sobol", "chosen"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"method": ()}, id="plain"),
+        pytest.param({"method": Sobol()}, id="Sobol", marks=[pytest.mark.slow, pytest.mark.table]),
+        pytest.param({}, id="chosen", marks=[pytest.mark.slow, pytest.mark.table]),
+    ],
+)
 def test_an_expectation_ends_when_both_or_one_are_met(options: dict[str, Any], key: jax.Array) -> None:
     def run(until: Any) -> Estimate:
         return vt.expect(lambda key: vt.draw(key, dist.Normal(0.0, 1.0)), until=until, **options)(jax.random.clone(key))

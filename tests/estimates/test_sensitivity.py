@@ -56,6 +56,8 @@ def walk(key: Array, drift: float) -> dict[str, Array]:
     return {"place": place, "all": place + ends}
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_draws_in_loops_and_trees(key: Array) -> None:
     """Of a sum: variances 1 for the start, 3 for the steps, 4 for each end."""
     found = sensitivity(walk, num_samples=20_000)(key, 0.5)
@@ -110,6 +112,8 @@ def out_of_range(key: Array, mean: float) -> Array:
     return vt.draw(second, dist.Normal(0.0, scale), name="y")
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_parameters_out_of_range_raise(key: Array) -> None:
     with pytest.raises(ValueError, match=r"the draw 'y'.*Normal"):
         sensitivity(out_of_range, num_samples=500)(key, 1.0)

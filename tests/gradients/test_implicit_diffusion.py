@@ -56,6 +56,8 @@ def test_the_gradient_on_exact_draws_is_that_of_the_law(key: Array) -> None:
     assert far(gradient, jax.tree.map(jnp.negative, truth))
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_error_bars_of_the_gradient_cover(key: Array) -> None:
     truth = jax.grad(expected_cost)(PARAMS)
 

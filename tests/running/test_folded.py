@@ -163,6 +163,8 @@ def test_chains_that_stay_in_modes_are_told(key: jax.Array) -> None:
     assert not found.expect().converged
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_what_is_left_of_the_starts_is_told(key: jax.Array) -> None:
     """R-hat is near one, but of 2,000 chains that began ten standard deviations off the mean shows it."""
     walk, far = RandomWalk(0.5), jnp.full(1, 10.0)

@@ -35,6 +35,8 @@ print(bits(one) == bits(on(3, vt.sample, 4)))
 """
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_they_are_those_of_one_device() -> None:
     three = environment() | {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
     run = subprocess.run([sys.executable, "-c", SHARED], env=three, stdout=subprocess.PIPE, check=True, text=True)

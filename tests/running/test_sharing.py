@@ -110,6 +110,8 @@ def test_groups_with_keys_or_places_of_others_are_not(monkeypatch: pytest.Monkey
     assert not near(run(Runner(groups=THREE)), whole)
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_two_processes_and_one_that_is_killed_give_the_same() -> None:
     killing = Meddling(Processes(2), 4, lambda crew: crew.started[-1].kill())  # in the midst of its first pieces
     assert same(run(Runner(killing, groups=THREE)), run(Runner(groups=THREE)))

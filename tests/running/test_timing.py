@@ -31,6 +31,8 @@ print(0 < seconds["compiling"] < seconds["all"], again.seconds["compiling"] < 0.
 """
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_another_process_compiles_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     told = [subprocess.run(command, env=environment(), stdout=subprocess.PIPE, check=True, text=True) for _ in range(2)]

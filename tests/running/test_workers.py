@@ -81,6 +81,8 @@ def test_two_processes_and_one_that_is_killed_give_the_same() -> None:
     assert all(process.poll() is not None for process in crews[0].started)
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_a_task_is_the_same_after_it_was_sent() -> None:
     class Catching:
         def run(self, task: Any) -> Any:
@@ -169,6 +171,8 @@ print(used == [*jax.local_devices()] * 2 + [*jax.local_devices()[1:]] * 2, len(j
 """
 
 
+@pytest.mark.slow
+@pytest.mark.table
 def test_several_devices_give_the_same() -> None:
     three = environment() | {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
     run = subprocess.run([sys.executable, "-c", SEVERAL], env=three, stdout=subprocess.PIPE, check=True, text=True)
