@@ -70,6 +70,38 @@ def moments_at_once(replicates: int) -> Claim:
     )
 
 
+def indices_at_once(replicates: int) -> Claim:
+    """As their example does, on a function of ours: a product of lognormal inputs, whose shares have a closed form.
+
+    Of Y and of Yi, which shares its input i with Y alone, the means of Y, Y^2 and all Y Yi are from one sample.
+    """
+    powers = jnp.array([1.0, 0.7, 0.4])
+    truth = np.expm1(powers**2) / np.expm1(np.sum(powers**2))
+
+    def program(key: jax.Array) -> jax.Array:
+        x, others = vt.draw(key, dist.Normal(jnp.zeros((2, len(powers))), 1.0), name="x")
+        y = jnp.exp(powers @ x)
+        frozen = jnp.exp(powers * (x - others) + powers @ others)
+        return jnp.concatenate([jnp.stack([y, y**2]), y * frozen])
+
+    def shares(means: jax.Array) -> jax.Array:
+        return (means[2:] - means[0] ** 2) / (means[1] - means[0] ** 2)
+
+    replicates = min(replicates, 200)
+    run, simple = shared(program, "x", RUNS, components=4), vt.expect(program, num_samples=RUNS, block_size=2_000)
+    mean, ours = spread(lambda key: shares(run(key)), replicates)
+    _, plain = spread(lambda key: shares(simple(key).value), replicates)
+    off = float(np.max(np.abs(mean - truth) / np.sqrt(ours / replicates)))
+    gain = float(np.sum(plain) / np.sum(ours))
+    return Claim(
+        f"{PAPER}: Sobol' indices",
+        "a significant improvement in sensitivity analysis",
+        f"a product of three lognormal inputs, first indices, {RUNS:,} runs in all: {gain:.3g} times less summed "
+        f"variance than pick and freeze, means within {off:.1f} standard errors",
+        verdict(gain > 10 and off < 4) + "; on a function of our own",
+    )
+
+
 def reused_holdout(replicates: int) -> Claim:
     """Their experiment, at a fifth of its size: labels that are coins, or that twenty features tell something of."""
     n, features, keys = 2_000, 2_000, jax.random.split(jax.random.key(5), min(replicates, 30))
@@ -219,4 +251,4 @@ def _shares(each: list[float]) -> str:
     return ", ".join(f"{share:.1%}" for share in each)
 
 
-CLAIMS = (moments_at_once, variance_aware_certificates, reused_holdout, sliced_controls)
+CLAIMS = (moments_at_once, indices_at_once, variance_aware_certificates, reused_holdout, sliced_controls)
