@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key
 
 from variate import checks, compiling
+from variate.programs import generator
 from variate.programs.targets import target_of
 from variate.running import chains, memory, timing
 from variate.running.beginnings import NoDensity
@@ -260,12 +260,12 @@ def _run(
     if kernel is not None and not is_kernel(kernel):
         raise TypeError(f"kernel must be a kernel, vt.mcmc.NUTS() say, got {checks.describe(kernel)}")
     finder = start if isinstance(start, Pathfinder) else None
-    key_start, key_run = jax.random.split(key)
+    key_start, key_run = generator.halves(key)
     start = starts.each(finder.start if finder else start, key_start, num_chains)
     target = target_of(target, start.first if isinstance(start, starts.Starts) else start)
     check_moves(kernel, target)
     positions = starts.positions_of(target, start, key_start, num_chains)
-    if not (flat := ravel_pytree(jax.tree.map(lambda x: x[0], positions))[0]).size:
+    if not (flat := starts.flat(positions)).size:
         raise ValueError(f"target must have numbers to draw, its positions are {jax.tree.map(jnp.shape, positions)}")
     scale = None
     if finder is not None:

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key, PyTree
 
 from variate import checks
@@ -75,6 +76,11 @@ def positions_of(target: Target, start: Any, key: Key[Array, ""], chains: int) -
         return found
     one = target.unconstrain(jax.tree.map(jnp.asarray, start))
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (chains, *jnp.shape(x))), one)
+
+
+def flat(positions: PyTree[Array]) -> jax.ShapeDtypeStruct:
+    """What the numbers of one chain are in a row."""
+    return jax.eval_shape(lambda each: ravel_pytree(jax.tree.map(lambda x: x[0], each))[0], positions)
 
 
 def again(target: Target, start: Any, key: Key[Array, ""], chains: int) -> Callable[[int], PyTree[Array]] | None:

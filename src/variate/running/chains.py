@@ -15,6 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key, PyTree
 
+from variate.programs import generator
 from variate.programs.digests import digest, digest_of
 from variate.protocols import Adaptation, Steps, Target
 
@@ -53,11 +54,12 @@ def run(
 
     Of a chain that would begin far below the others, at the positions that `elsewhere` has for it at the n-th try.
     """
-    chains, like = len(jax.tree.leaves(positions)[0]), jax.tree.map(lambda x: x[0], positions)
+    # By NumPy, which compiles nothing.
+    chains, like = len(jax.tree.leaves(positions)[0]), jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[0]), positions)
     keeping = keeping.checked(jax.eval_shape(target.constrain, like), getattr(target, "constants", {}), chains, most)
     devices = runner.workers if runner is not None and isinstance(runner.workers, Devices) else None
     shared = Shared(None if devices is None else devices.line(chains))
-    key_init, key_run = jax.random.split(key)
+    key_init, key_run = generator.halves(key)
     tuned = adaptation.begin()
     state = states(target, like, tuned, key_init, positions, elsewhere)
     target, like = shared.to_all((target, like))

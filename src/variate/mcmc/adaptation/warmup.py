@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from variate.compiling import sooner
 from variate.mcmc import parallel_tempering
 from variate.protocols import Move, Steps
 
@@ -106,8 +107,8 @@ class Warmup:
             tuned = dataclasses.replace(tuned, scale=jnp.asarray(self._scale(window, tuned.scale), self.dtype))
         if tuned.step is not None:
             lost = np.mean([s.info.divergent for s in window]) if block + 1 == self.ends[-1] else 0.0
-            wanted = 1 - (1 - tuned.wanted) * (0.25 if lost > _STEEP else 0.5 if lost else 1.0)
-            tuned = dataclasses.replace(tuned, step=DualAveraging.around(tuned.step.averaged), wanted=wanted)
+            step, wanted = _again(tuned.step, tuned.wanted, 0.25 if lost > _STEEP else 0.5 if lost else 1.0)
+            tuned = dataclasses.replace(tuned, step=step, wanted=wanted)
         if tuned.betas is not None:
             refused = np.mean([np.mean(s.info.refused, (0, 1)) for s in window], 0)
             betas = parallel_tempering.respaced(np.asarray(tuned.betas), refused)
@@ -129,6 +130,15 @@ class Warmup:
 
     def _rows(self, *found: Any) -> list[np.ndarray]:
         return [np.asarray(x, float).reshape(-1, self.dimension) for x in found]
+
+
+# As one function: one by one, its operations took a fifth of a second to compile.
+@sooner(once=True)
+def _again(step: DualAveraging, wanted: Array, share: float | Array) -> tuple[DualAveraging, Array]:
+    """From the step size that was found, with so much of the rejections."""
+    # Rounded as wherever else it is asked for: XLA would leave out the exponential of which a logarithm is taken.
+    averaged = jax.lax.optimization_barrier(step.averaged)
+    return DualAveraging.around(averaged), 1 - (1 - wanted) * share
 
 
 def _ends(blocks: int) -> list[int]:
