@@ -132,6 +132,18 @@ REPLAYS = {
         lambda t: dist.NegativeBinomial2(t, 2.0), 1.5, lambda t: t, lambda t: t + t**2 / 2
     ),
     "gamma and Poisson": counted(lambda t: dist.GammaPoisson(2.0, t), 0.8, lambda t: 2 / t, lambda t: 2 / t + 2 / t**2),
+    "gamma and Poisson of both": counted(
+        lambda t: dist.GammaPoisson(t[0], t[1]),
+        [2.0, 0.8],
+        lambda t: t[0] / t[1],
+        lambda t: t[0] / t[1] + t[0] / t[1] ** 2,
+    ),
+    "negative binomial of its failures": counted(
+        lambda t: dist.NegativeBinomialProbs(t, 0.4), 1.5, lambda t: t * 2 / 3, lambda t: t * 2 / 3 / 0.6
+    ),
+    "negative binomial of a mean and its concentration": counted(
+        lambda t: dist.NegativeBinomial2(t[0], t[1]), [1.5, 0.7], lambda t: t[0], lambda t: t[0] + t[0] ** 2 / t[1]
+    ),
     "many counts, some of them replayed": Sampled(
         many, (jnp.array([0.2, -0.3]),), many_mean, ({"x": Coupled(replays=3)}, {"x": Coupled()}), 2_000
     ),

@@ -1,4 +1,4 @@
-"""Coupled finite perturbations where a value has probability 0, and where a count is as high as it goes."""
+"""Coupled finite perturbations at values of probability 0, of counts as high as they go, and by numbers of failures."""
 
 from collections.abc import Callable
 
@@ -12,6 +12,7 @@ from scipy import stats
 
 import variate as vt
 from variate.gradients import Coupled
+from variate.gradients.rules import coupled
 
 VALUES = jnp.asarray([1.0, -2.0, 5.0, 0.5, 3.0])
 
@@ -68,3 +69,35 @@ def test_a_count_goes_no_higher_than_its_number_of_trials(key: Array) -> None:
     mass = stats.binom(4, 0.6).pmf(n)
     wanted = np.sum(cost * mass * (n / 0.6 - (4 - n) / 0.4))
     assert abs(found.mean() - wanted) < stats.norm.isf(5e-7) * found.std() / np.sqrt(found.size)
+
+
+def by_failures(key: Array) -> float:
+    """How many standard errors a gradient of E x^2 in the number of failures is off, where E x is 1."""
+    run = vt.grad(
+        lambda key, t: vt.draw(key, dist.NegativeBinomialProbs(t, 0.4), name="n").astype(float) ** 2,
+        num_samples=20_000,
+        rules={"n": Coupled()},
+    )
+    found = run(key, jnp.asarray(1.5))
+    return float(abs(found.value - (4 / 3 + 10 / 9)) / found.stderr)
+
+
+def test_a_failure_more_is_a_poisson_number_of_logarithmic_ones(key: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert by_failures(jax.random.clone(key)) < stats.norm.isf(5e-7)
+    monkeypatch.setattr(coupled, "logarithmic", lambda key, q: jnp.ones_like(q))
+    assert by_failures(key) > 10
+
+
+@pytest.mark.parametrize("q", [1e-7, 0.05, 0.6, 0.97])
+def test_logarithmic_numbers_have_their_law(q: float, key: Array) -> None:
+    """Chi-square at 1e-6 of all values with twenty draws or more, and of the others together."""
+    size = 100_000
+    found = np.asarray(coupled.logarithmic(key, jnp.full(size, q)))
+    mass = stats.logser(q).pmf(np.arange(1, 200)) * size
+    seen = np.array([np.sum(found == k) for k in range(1, 200)])
+    common = mass >= 20
+    expected = np.append(mass[common], size - mass[common].sum())
+    often = np.append(seen[common], size - seen[common].sum())
+    kept = expected > 1
+    assert np.sum((often - expected)[kept] ** 2 / expected[kept]) <= stats.chi2.isf(1e-6, max(kept.sum() - 1, 1))
+    assert often[~kept].sum() < 20

@@ -133,7 +133,7 @@ def test_rules_that_the_distribution_cannot_serve(key: Array) -> None:
 ONE_DRAW = {
     "a count that is none": (dist.Normal, Coupled(), "the finite perturbation of Normal is not known"),
     "a support that is not finite": (lambda t: dist.ZeroInflatedPoisson(0.5, t), Coupled(), "nor is a finite support"),
-    "failures that move": (lambda t: dist.NegativeBinomialProbs(t, 0.4), Coupled(), "by its total_count is not"),
+    "two replays each": (lambda t: dist.GammaPoisson(t * jnp.ones(5)), Coupled(limit=9), r"10 replays, more than .*9"),
     "too many counts": (lambda t: dist.Poisson(t * jnp.ones(9)), Coupled(limit=8), r"9 replays, more than .*limit=8"),
     "a law without steps": (lambda t: dist.Gumbel(t, 1.0), MeasureValued(), "no decomposition of Gumbel; .*HalfNormal"),
     "a shape": (lambda t: dist.Gamma(t, 1.0), MeasureValued(), "decomposition of Gamma in its concentration"),

@@ -117,6 +117,10 @@ class Replay:
         """Why the rule has no alternatives for that draw; None if it has."""
         raise NotImplementedError
 
+    def told(self, facts: Facts) -> "Replay":
+        """The rule as it is for that draw, where its alternatives depend on what moves."""
+        return self
+
     def refuse(self, facts: Facts) -> str | None:
         if facts.unbounded:
             return "it is inside a while_loop, where the number of draws is random"

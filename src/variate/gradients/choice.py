@@ -190,10 +190,9 @@ class Chooser:
             self.choice.biases.pop(i, None)
             return
         self.choice.legal[i] = legal
-        if rule is not None:
-            self.choice.rules[i], self.choice.reasons[i] = rule, "named by the user"
-        else:
-            self.choice.rules[i], self.choice.reasons[i] = self.best(facts, legal)
+        rule, reason = self.best(facts, legal) if rule is None else (rule, "named by the user")
+        self.choice.rules[i] = rule.told(facts) if isinstance(rule, Replay) else rule
+        self.choice.reasons[i] = reason
 
     def best(self, facts: Facts, legal: list[Rule]) -> tuple[Rule, str]:
         kinds = [type(rule) for rule in legal]

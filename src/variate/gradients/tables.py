@@ -54,6 +54,8 @@ def name_of(rule: Any) -> str:
     parts, named = [], False
     for each in dataclasses.fields(rule) if dataclasses.is_dataclass(rule) else ():
         value = getattr(rule, each.name)
+        if not each.repr:  # it is not the user's
+            continue
         if value is not None and (each.name == "baseline" or value != each.default):
             parts.append(f"{each.name}={_shown(value)}" if named else _shown(value))
         else:

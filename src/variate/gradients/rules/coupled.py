@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -25,10 +25,14 @@ class Coupled(Replay):
     $F$ is the distribution function: what moves past $x$ as the parameters move lands one value further. Each element
     of the draw (over loops and lanes too) takes one replay, which shares every other random number with the run.
     Serves draws of finite support, in the order of their values, and binomial, Poisson, geometric and negative binomial
-    counts (of which the number of failures may not move). Much less noise than `Score` where a step of one changes the
-    result little. The wrong choice for a support whose order means nothing, where `Enumerate` is exact, and for
-    draws of many elements, each of which takes its replay, unless `replays` says how many take one: as many elements,
-    chosen anew in each run, stand for all, which is unbiased with noise of its own.
+    counts. A negative binomial one with success probability $q$, whose number of failures r (the concentration) moves,
+    takes two replays: it is the sum of logarithmic numbers $L$, of which there are a Poisson number of mean
+    $-r \log(1 - q)$, and $\nabla_r E f(x) = -\log(1 - q)\, E (f(x + L) - f(x))$.
+
+    Much less noise than `Score` where a step of one changes the result little. The wrong choice for a support whose
+    order means nothing, where `Enumerate` is exact, and for draws of many elements, each of which takes its replay,
+    unless `replays` says how many take one: as many elements, chosen anew in each run, stand for all, which is unbiased
+    with noise of its own.
 
     Args:
         limit: the most replays that one draw may cost.
@@ -42,18 +46,15 @@ class Coupled(Replay):
 
     limit: int = 1024
     replays: int | None = None
+    _failures: bool = field(default=False, kw_only=True, repr=False)  # whether their number moves
 
     def __post_init__(self) -> None:
         if self.replays is not None:
             checks.check_positive_int("replays", self.replays)
 
     def serves(self, facts: Facts) -> str | None:
-        known = facts.law in _FLOWS
-        if not known and facts.support is None:
+        if facts.law not in _FLOWS and facts.support is None:
             return f"the finite perturbation of {facts.law.__name__} is not known, nor is a finite support"
-        fixed = facts.parameters & {"concentration", "total_count"}
-        if known and fixed:
-            return f"the finite perturbation of {facts.law.__name__} by its {min(fixed)} is not known"
         if facts.order > 1:
             return "only its first derivative is available"
         replays = self.count(facts)
@@ -61,12 +62,18 @@ class Coupled(Replay):
             return f"it would take {replays} replays, more than Coupled(limit={self.limit})"
         return None
 
+    def told(self, facts: Facts) -> "Coupled":
+        return replace(self, _failures=_failures_move(facts))
+
     def count(self, facts: Facts) -> int | None:
         """How many replays a draw takes in a run."""
-        if facts.elements is None or self.replays is None:
-            return facts.elements
+        if facts.elements is None:
+            return None
+        each = 2 if _failures_move(facts) else 1
+        if self.replays is None:
+            return each * facts.elements
         steps = math.prod(loop.length or 0 for loop in facts.site.repeats)
-        return steps * min(self.replays, facts.elements // steps) if steps else 0
+        return each * steps * min(self.replays, facts.elements // steps) if steps else 0
 
     def draw(self, site: Site, operands: Sequence[Array]) -> tuple[list[Array], Any]:
         values, record = super().draw(site, operands)
@@ -86,8 +93,12 @@ class Coupled(Replay):
                 following = jnp.minimum(following, jnp.asarray(law.total_count).astype(value.dtype))
         else:
             weight, following = _through_table(distribution, value, key)
-        weight = jnp.broadcast_to(weight, own.shape)
-        return Alternatives(own, weight[..., None], following[..., None])
+        weights, values = [jnp.broadcast_to(weight, own.shape)], [following]
+        if self._failures:
+            weight, following = _through_failures(law, value, key)
+            weights.append(jnp.broadcast_to(weight, own.shape))
+            values.append(following)
+        return Alternatives(own, jnp.stack(weights, -1), jnp.stack(values, -1))
 
 
 def subset(key: Key[Array, ""], elements: int, size: int) -> Int[Array, " size"]:
@@ -99,12 +110,12 @@ def only(record: Alternatives, chosen: Array, value: Array) -> Alternatives:
     """Alternatives of a whole draw, in each of which one of the chosen elements takes another value."""
     event = record.values.shape[2:]
 
-    def with_another(element: Array) -> Array:
-        new = record.values[element, 0].astype(value.dtype)
-        return value.reshape(-1, *event).at[element].set(new).reshape(value.shape)
+    def with_another(element: Array, new: Array) -> Array:
+        return value.reshape(-1, *event).at[element].set(new.astype(value.dtype)).reshape(value.shape)
 
-    weights = record.weights[chosen, 0] * (record.log_prob.size / len(chosen))
-    whole = Alternatives(jnp.sum(record.log_prob), weights, jax.vmap(with_another)(chosen))
+    weights = record.weights[chosen].reshape(-1) * (record.log_prob.size / len(chosen))
+    values = jax.vmap(jax.vmap(with_another, (None, 0)))(chosen, record.values[chosen])
+    whole = Alternatives(jnp.sum(record.log_prob), weights, values.reshape(-1, *value.shape))
     return jax.tree.map(lambda x: jnp.expand_dims(x, 0), whole)
 
 
@@ -149,8 +160,35 @@ def _binomial(law: Any, x: Array) -> Array:
 
 
 def _negative_binomial(law: Any, x: Array) -> Array:
-    success = sigmoid(-jnp.log(law.rate))  # of the trials that the successes before failure number r = concentration
+    success = _success(law)
     return _held((law.concentration + x) / (1 - success)) * success
+
+
+def _success(law: Any) -> Array:
+    """The probability of one, in trials until failure number r = concentration."""
+    return sigmoid(-jnp.log(law.rate))
+
+
+def _failures_move(facts: Facts) -> bool:
+    return facts.law in _NEGATIVE_BINOMIAL and bool(facts.parameters & {"concentration", "total_count"})
+
+
+def _through_failures(law: Any, x: Array, key: Key[Array, ""]) -> tuple[Array, Array]:
+    q = _success(law)
+    more = logarithmic(key, jnp.broadcast_to(q, x.shape))
+    return law.concentration * _held(-jnp.log1p(-q)), x + more.astype(x.dtype)
+
+
+def logarithmic(key: Key[Array, ""], q: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    r"""Numbers k with probability $-q^k / (k \log(1 - q))$: geometric ones that go on with $1 - (1 - q)^u$, u uniform.
+
+    Source: Kemp (1981), Efficient generation of logarithmically distributed pseudo-random variables, J. R. Stat. Soc. C
+    30(3), 249-253.
+    """
+    first, second = jax.random.split(key)
+    again = -jnp.expm1(jax.random.uniform(first, q.shape, q.dtype) * jnp.log1p(-q))
+    v = 1 - jax.random.uniform(second, q.shape, q.dtype)  # never 0
+    return 1 + jnp.where(again > 0, jnp.floor(jnp.log(v) / jnp.log(again)), 0)
 
 
 def _held(x: Array) -> Array:
@@ -169,5 +207,11 @@ _FLOWS: dict[type, Callable[[Any, Array], Float[Array, "..."]]] = {
     dist.NegativeBinomialLogits: _negative_binomial,
     dist.NegativeBinomial2: _negative_binomial,
 }
+_NEGATIVE_BINOMIAL = (
+    dist.GammaPoisson,
+    dist.NegativeBinomialProbs,
+    dist.NegativeBinomialLogits,
+    dist.NegativeBinomial2,
+)
 _BINOMIAL = (dist.BinomialProbs, dist.BinomialLogits)
 _SUBSET = 0x50B5E7  # what tells the key of the choice of elements from all others that are made of the draw's key
